@@ -1,0 +1,100 @@
+"""Every configuration key that mammo_d2 adds to detectron2's, with its default and one comment each."""
+
+from mammo_d2.framework import CfgNode
+
+
+def add_mammo_config(cfg: CfgNode) -> None:
+    """Add this package's keys to a default config, in place. Calling it twice is an error of the caller.
+
+    Keys that detectron2 already has keep their meaning; the defaults changed here are listed first.
+    """
+    # --- defaults of detectron2's own keys that differ here -----------------------------------------------------
+    # An image without annotations is a healthy breast, not a missing label.
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
+
+    _add_data_keys(cfg)
+    _add_model_keys(cfg)
+    _add_solver_keys(cfg)
+    _add_test_keys(cfg)
+
+
+def _add_data_keys(cfg: CfgNode) -> None:
+    # Folder holding one sub-folder per prepared data set; the environment variable MAMMO_D2_DATASETS wins.
+    cfg.DATASETS.ROOT = "datasets"
+    # More data sets, as [name, COCO JSON, image folder] triples.
+    cfg.DATASETS.REGISTER = []
+    # Category names that are detection classes, in class order; annotations of other categories are dropped,
+    # so that an image with nothing else becomes a negative image.
+    cfg.DATASETS.CATEGORIES = ["malignant"]
+    # If not empty: all of DATASETS.CATEGORIES become this one class.
+    cfg.DATASETS.MERGE_CATEGORIES = ""
+
+    # Network input (height, width) in pixels.
+    cfg.INPUT.SIZE = [512, 512]
+    # Keep the aspect ratio and pad on the bottom and right; otherwise both sides are stretched to SIZE.
+    cfg.INPUT.KEEP_ASPECT = False
+    # How stored pixel values become 0..255 floats: "bit_depth" (full range of the file), "minmax" or "percentile".
+    cfg.INPUT.INTENSITY = "bit_depth"
+    # Lower and upper percentile of the non-background pixels for INTENSITY "percentile".
+    cfg.INPUT.INTENSITY_PERCENTILES = [0.5, 99.5]
+
+    cfg.INPUT.AUG = CfgNode()
+    # Probability of a horizontal and of a vertical flip.
+    cfg.INPUT.AUG.FLIP_HORIZONTAL = 0.5
+    cfg.INPUT.AUG.FLIP_VERTICAL = 0.0
+    # Largest shift as a fraction of the side, rotation in degrees, range of the scale factor (all uniform).
+    cfg.INPUT.AUG.SHIFT = 0.0
+    cfg.INPUT.AUG.ROTATION = 0.0
+    cfg.INPUT.AUG.SCALE = [1.0, 1.0]
+    # Side of a square set to 0, in network input pixels (0: none), and its probability.
+    cfg.INPUT.AUG.CUTOUT_SIZE = 0
+    cfg.INPUT.AUG.CUTOUT_PROB = 0.5
+    # Largest relative change of brightness, contrast and gamma (0: none).
+    cfg.INPUT.AUG.BRIGHTNESS = 0.0
+    cfg.INPUT.AUG.CONTRAST = 0.0
+    cfg.INPUT.AUG.GAMMA = 0.0
+    # A box that keeps less than this part of its area inside the image is dropped.
+    cfg.INPUT.AUG.MIN_VISIBLE = 0.3
+
+    # Training sampler: "PairSampler" (positive, negative, positive, ...), "PositiveSampler" (annotated images only)
+    # or "TrainingSampler" (all images).
+    cfg.DATALOADER.SAMPLER_TRAIN = "PairSampler"
+    # Keep resized images in memory, up to this many MiB per worker process (0: no cache).
+    cfg.DATALOADER.CACHE_MB = 0
+
+
+def _add_model_keys(cfg: CfgNode) -> None:
+    # What the RPN learns on images without annotation: "top_likelihood" (the T highest-scoring anchors are pushed to
+    # background) or "random" (ordinary sampling, the control experiment).
+    cfg.MODEL.RPN.NEGATIVE_IMAGES = "top_likelihood"
+    # Number of top anchors T, and the weight lambda_2 of the top likelihood loss.
+    cfg.MODEL.RPN.TOP_LIKELIHOOD_T = 256
+    cfg.MODEL.RPN.TOP_LIKELIHOOD_WEIGHT = 1.0
+    # Weight lambda_4 of the similarity loss; 0 turns it off (and its computation).
+    cfg.MODEL.ROI_HEADS.SIMILARITY_WEIGHT = 0.1
+
+
+def _add_solver_keys(cfg: CfgNode) -> None:
+    # "SGD", "Adam" or "AdamW".
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Mini-batches per optimizer step; gradients are averaged over them.
+    cfg.SOLVER.ACCUMULATE = 1
+    # Autocast type when SOLVER.AMP.ENABLED: "float16" (GPU only) or "bfloat16".
+    cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    # Fused optimizer kernels and channels-last memory order: same results up to rounding, faster.
+    cfg.SOLVER.FUSED = False
+    cfg.SOLVER.CHANNELS_LAST = False
+    # Exponential moving average of the weights, evaluated and saved as model_final when enabled.
+    cfg.SOLVER.EMA = CfgNode()
+    cfg.SOLVER.EMA.ENABLED = False
+    cfg.SOLVER.EMA.DECAY = 0.999
+
+
+def _add_test_keys(cfg: CfgNode) -> None:
+    # Evaluators to run, by registry name.
+    cfg.TEST.EVALUATORS = ["coco", "froc", "patient"]
+    # Keep model_best.pth by this metric (e.g. "froc/malignant/sens@0.5"; empty: off) and stop after
+    # EARLY_STOP_PATIENCE evaluations without a better one (0: never).
+    cfg.TEST.BEST_METRIC = ""
+    cfg.TEST.BEST_MODE = "max"
+    cfg.TEST.EARLY_STOP_PATIENCE = 0
