@@ -1,1 +1,24 @@
-"""The framework door (draft)."""
+"""The framework door: one flat list of framework names, served by detectron2 or by the embedded engine.
+
+All other code of the package imports framework names from here. The environment variable ``MAMMO_D2_ENGINE`` picks the
+engine once, at import: ``detectron2``, ``embedded``, or ``auto`` (the default: detectron2 where it is installed).
+``ENGINE`` says which one it is. The names are listed in ``_contract.py`` and docs/framework_contract.md.
+"""
+
+from typing import TYPE_CHECKING
+
+from mammo_d2.framework._contract import CONTRACT
+from mammo_d2.framework._engine import EngineError, load_engine, logger, requested_engine
+
+if TYPE_CHECKING:  # type checkers and editors read the embedded engine: its names and signatures are the contract
+    from mammo_d2.framework.embedded import *  # noqa: F403
+
+ENGINE, _module = load_engine(requested_engine())
+
+_missing = [name for name in CONTRACT if not hasattr(_module, name)]
+if _missing:
+    raise EngineError(f"the {ENGINE} engine lacks {', '.join(_missing)}; this package needs a newer one")
+globals().update({name: getattr(_module, name) for name in CONTRACT})
+logger.info("engine: %s", ENGINE)
+
+__all__ = ["ENGINE", "EngineError", *CONTRACT]
