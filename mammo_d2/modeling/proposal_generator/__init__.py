@@ -1,0 +1,5 @@
+"""Proposal generators of the package."""
+
+from mammo_d2.modeling.proposal_generator.top_likelihood import TopLikelihoodRPN
+
+__all__ = ["TopLikelihoodRPN"]

@@ -1,0 +1,5 @@
+"""ROI heads of the package."""
+
+from mammo_d2.modeling.roi_heads.similarity import SimilarityRes5ROIHeads, SimilarityROIHeads
+
+__all__ = ["SimilarityROIHeads", "SimilarityRes5ROIHeads"]

@@ -1,0 +1,128 @@
+"""Trainer hooks: reproducible random numbers, weight averaging, best checkpoint with early stopping."""
+
+import copy
+import math
+import random
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mammo_d2.framework import HookBase, comm, get_event_storage
+
+
+class StepSeed(HookBase):
+    """Seed every random number generator from (seed, rank, iteration) before each step.
+
+    A resumed run thereby draws the same numbers as the uninterrupted one, on every rank, without storing generator
+    states.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def before_step(self) -> None:
+        sequence = np.random.SeedSequence([self.seed, comm.get_rank(), self.trainer.iter])
+        state = sequence.generate_state(3)
+        torch.manual_seed(int(state[0]))
+        np.random.seed(state[1])
+        random.seed(int(state[2]))
+
+
+class EMA(HookBase):
+    """Exponential moving average of the weights and buffers, updated after every step.
+
+    The averaged model is ``self.model``; its state is part of the checkpoint.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        """
+        Args:
+            model: the trained model (not wrapped for distributed training).
+            decay: d in ``average = d·average + (1−d)·weights``, in [0, 1).
+
+        Raises:
+            ValueError: a decay outside [0, 1).
+        """
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"SOLVER.EMA.DECAY is {decay}; it must be in [0, 1)")
+        self.source = model
+        self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        self.averaged.requires_grad_(False)
+
+    @property
+    def model(self) -> nn.Module:
+        return self.averaged.module
+
+    def before_train(self) -> None:
+        if int(self.averaged.n_averaged) == 0:  # weights may have been loaded after this hook was made
+            self.averaged.module.load_state_dict(self.source.state_dict())
+
+    def after_step(self) -> None:
+        self.averaged.update_parameters(self.source)
+
+    def state_dict(self) -> dict:
+        return self.averaged.state_dict()
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.averaged.load_state_dict(state_dict)
+
+
+class BestAndEarlyStop(HookBase):
+    """Save ``model_best`` when a metric improves, and ask the trainer to stop when it no longer does.
+
+    Runs after the evaluation hook. A metric that is absent or NaN never counts as better; its absence is logged once.
+    """
+
+    def __init__(self, period: int, metric: str, mode: str = "max", patience: int = 0, save=None):
+        """
+        Args:
+            period: evaluation period in iterations.
+            metric: name in the event storage, e.g. "froc/malignant/sens@0.5".
+            mode: "max" or "min".
+            patience: evaluations without a better value before stopping; 0 never stops.
+            save: called with the file name (without ending) on the main process.
+
+        Raises:
+            ValueError: another mode.
+        """
+        if mode not in ("max", "min"):
+            raise ValueError(f"TEST.BEST_MODE is {mode!r}; use max or min")
+        self.period, self.metric, self.mode, self.patience, self.save = period, metric, mode, patience, save
+        self.best, self.best_iter, self.bad_evaluations = None, -1, 0
+
+    def after_step(self) -> None:
+        iteration = self.trainer.iter
+        if self.period > 0 and ((iteration + 1) % self.period == 0 or iteration + 1 == self.trainer.max_iter):
+            self._look(iteration)
+
+    def _look(self, iteration: int) -> None:
+        # Only the main process evaluates; all ranks follow its decision.
+        value = get_event_storage().latest().get(self.metric, (math.nan, -1)) if comm.is_main_process() else None
+        value = comm.all_gather(value)[0]
+        number, measured_at = value
+        if measured_at != iteration and not math.isnan(number):
+            number = math.nan
+        if self._better(number):
+            self.best, self.best_iter, self.bad_evaluations = float(number), iteration, 0
+            if self.save is not None and comm.is_main_process():
+                self.save("model_best")
+        else:
+            self.bad_evaluations += 1
+            if self.patience > 0 and self.bad_evaluations >= self.patience:
+                self.trainer.request_stop(
+                    f"{self.metric} has not improved on {self.best} (iteration {self.best_iter}) "
+                    f"for {self.patience} evaluations"
+                )
+
+    def _better(self, value: float) -> bool:
+        if math.isnan(value):
+            return False
+        return self.best is None or (value > self.best if self.mode == "max" else value < self.best)
+
+    def state_dict(self) -> dict:
+        return {"best": self.best, "best_iter": self.best_iter, "bad_evaluations": self.bad_evaluations}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.__dict__.update(copy.deepcopy(state_dict))

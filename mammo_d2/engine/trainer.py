@@ -1,0 +1,184 @@
+"""MammoTrainer: the training job on either engine, with an exact resume."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mammo_d2.data.loader import build_test_loader, build_train_loader
+from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, StepSeed
+from mammo_d2.engine.optimizer import build_optimizer
+from mammo_d2.engine.step import NonFiniteLossError, StepTrainer, amp_dtype
+from mammo_d2.evaluation.evaluators import build_evaluators
+from mammo_d2.export.coco import export_source_predictions
+from mammo_d2.framework import CfgNode, DefaultTrainer, EventStorage, comm, hooks
+
+logger = logging.getLogger(__name__)
+
+
+class MammoTrainer(DefaultTrainer):
+    """DefaultTrainer with this package's data, evaluators, optimizers and step.
+
+    A run that is killed at any moment and started again with ``resume=True`` ends with the same weights as one that was
+    never interrupted: data order and augmentation follow from the seed and the iteration, random numbers of the step
+    are re-seeded each iteration, and optimizer, scheduler, scaler, averages and hooks are part of the checkpoint.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        amp_dtype(cfg)  # a wrong type is an error before anything is built
+        # The engines' own mixed-precision step needs a GPU; StepTrainer below does the job on every device.
+        base = cfg.clone()
+        base.defrost()
+        base.SOLVER.AMP.ENABLED = False
+        self.ema: EMA | None = None
+        self._stop_reason: str | None = None
+        super().__init__(base)
+        self.cfg = cfg
+        self._trainer = StepTrainer(cfg, self._trainer.model, self._trainer.data_loader, self._trainer.optimizer)
+
+    # --- what the job is made of --------------------------------------------------------------------------------
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        model = super().build_model(cfg)
+        if cfg.SOLVER.CHANNELS_LAST:
+            model = model.to(memory_format=torch.channels_last)
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, start_iter: int = 0):
+        return build_train_loader(cfg, start_iter=start_iter)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        return build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str):
+        return build_evaluators(cfg, dataset_name, inference_dir(cfg, dataset_name))
+
+    def build_hooks(self) -> list:
+        cfg = self.cfg
+        ret = [StepSeed(cfg.SEED), hooks.IterationTimer(), hooks.LRScheduler()]
+        if cfg.SOLVER.EMA.ENABLED:
+            self.ema = EMA(unwrap(self.model), cfg.SOLVER.EMA.DECAY)
+            ret.append(self.ema)
+        ret.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
+        if cfg.TEST.BEST_METRIC:
+            ret.append(
+                BestAndEarlyStop(
+                    cfg.TEST.EVAL_PERIOD,
+                    cfg.TEST.BEST_METRIC,
+                    cfg.TEST.BEST_MODE,
+                    cfg.TEST.EARLY_STOP_PATIENCE,
+                    save=self._save_weights,
+                )
+            )
+        # After the evaluation, so that a checkpoint holds what the evaluation decided and resuming repeats nothing.
+        if comm.is_main_process():
+            ret.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
+            ret.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+        return ret
+
+    def _evaluate(self):
+        model = self.ema.model if self.ema is not None else self.model
+        self._last_eval_results = self.test(self.cfg, model)
+        return self._last_eval_results
+
+    def _save_weights(self, name: str) -> None:
+        """Weights alone (the average if there is one), without touching the checkpoint a resume starts from."""
+        model = self.ema.model if self.ema is not None else unwrap(self.model)
+        save_weights(model, Path(self.cfg.OUTPUT_DIR) / f"{name}.pth")
+
+    # --- running ------------------------------------------------------------------------------------------------
+    def resume_or_load(self, resume: bool = True) -> None:
+        super().resume_or_load(resume=resume)
+        if self.start_iter > 0:
+            cfg, start = self.cfg, self.start_iter * self.cfg.SOLVER.ACCUMULATE
+            self._trainer.reset_data_loader(lambda: self.build_train_loader(cfg, start_iter=start))
+
+    def request_stop(self, reason: str) -> None:
+        """End the training after the current iteration; hooks may call it."""
+        self._stop_reason = reason
+
+    def train(self):
+        """Train from ``start_iter`` to ``max_iter`` or to an early stop.
+
+        Returns:
+            The last evaluation's results, None without evaluation.
+
+        Raises:
+            NonFiniteLossError: a loss became NaN or infinite; the weights before that step are saved.
+        """
+        logger.info("Training from iteration %d to %d", self.start_iter, self.max_iter)
+        self.iter = self.start_iter
+        if self.start_iter >= self.max_iter:
+            logger.info("Nothing to train: the checkpoint is at the last iteration already")
+            return None
+        with EventStorage(self.start_iter) as self.storage:
+            try:
+                self.before_train()
+                for self.iter in range(self.start_iter, self.max_iter):
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                    if self._stop_reason is not None:
+                        logger.info("Stopping at iteration %d: %s", self.iter, self._stop_reason)
+                        self.max_iter = self.iter + 1
+                        if comm.is_main_process():
+                            self.checkpointer.save("model_final", iteration=self.iter)
+                        break
+            except NonFiniteLossError:
+                if comm.is_main_process() and self.iter > self.start_iter:
+                    self.iter -= 1
+                    self.checkpointer.save("model_last_good", iteration=self.iter)
+                raise
+            finally:
+                self.after_train()
+        if self.ema is not None and comm.is_main_process():
+            self._save_weights("model_ema")
+        return getattr(self, "_last_eval_results", None)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None):
+        """Evaluate on every data set of ``DATASETS.TEST``; metrics and predictions go to ``OUTPUT_DIR/inference``."""
+        with torch.autocast(torch.device(cfg.MODEL.DEVICE).type, dtype=amp_dtype(cfg), enabled=cfg.SOLVER.AMP.ENABLED):
+            results = super().test(cfg, model, evaluators)
+        if comm.is_main_process():
+            per_dataset = results if len(cfg.DATASETS.TEST) > 1 else {cfg.DATASETS.TEST[0]: results}
+            for name in cfg.DATASETS.TEST:
+                folder = Path(inference_dir(cfg, name))
+                folder.mkdir(parents=True, exist_ok=True)
+                write_json(per_dataset[name], folder / "metrics.json")
+                export_source_predictions(name, folder)
+        return results
+
+
+def inference_dir(cfg: CfgNode, dataset_name: str) -> str:
+    """Where the evaluation of one data set is written."""
+    return os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a DistributedDataParallel wrapper, or the model itself."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write ``{"model": state_dict}`` atomically, readable as MODEL.WEIGHTS."""
+    temporary = path.with_suffix(".tmp")
+    torch.save({"model": model.state_dict()}, temporary)
+    os.replace(temporary, path)
+
+
+def write_json(content: dict, path: Path) -> None:
+    """Write JSON atomically; numpy scalars become floats, NaN stays NaN."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1, default=float))
+    os.replace(temporary, path)

@@ -1,0 +1,68 @@
+"""The losses of the five methods as pure functions of tensors (torch only, no framework).
+
+Shape shorthand:
+    N: images; A: anchors of one image, all levels together; K: paired regions; C: foreground classes.
+
+Every loss says what it is averaged over, and stays attached to the graph (value 0) when there is nothing to average.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def top_likelihood_loss(objectness_logits: Tensor, top_t: int) -> Tensor:
+    """Push the highest-scoring anchors of images without annotations to background.
+
+    ``L_tll = (1/T) Σ_{i ∈ top T} BCE(σ(s_i), 0)`` per image, averaged over the images. The ranking itself is not
+    differentiated through. Computed from logits: ``BCE(σ(s), 0) = softplus(s)``.
+
+    Args:
+        objectness_logits: (N, A) float, one row per negative image.
+        top_t: T ≥ 1; an image with fewer anchors uses all of them.
+
+    Returns:
+        Scalar; 0 with a graph when N = 0 or A = 0.
+
+    Raises:
+        ValueError: ``top_t`` is not positive, or the logits are not a matrix.
+
+    Source:
+        Xiao et al., "Learning from suspected target", MICCAI 2019, eq. 1.
+    """
+    if top_t < 1:
+        raise ValueError(f"top_t must be at least 1, got {top_t}")
+    if objectness_logits.dim() != 2:
+        raise ValueError(f"objectness_logits must be (images, anchors), got shape {tuple(objectness_logits.shape)}")
+    if objectness_logits.numel() == 0:
+        return objectness_logits.sum() * 0.0
+    t = min(top_t, objectness_logits.shape[1])
+    top = objectness_logits.detach().topk(t, dim=1, sorted=False).indices
+    return F.softplus(objectness_logits.gather(1, top).float()).mean()
+
+
+def similarity_loss(positive_probs: Tensor, negative_probs: Tensor) -> Tensor:
+    """Mean cosine similarity between class probabilities of lesions and of paired suspected regions; minimised.
+
+    ``L_sim = (1/K) Σ_k X1_k·X2_k / (‖X1_k‖ ‖X2_k‖)``. The gradient flows through both sides.
+
+    Args:
+        positive_probs: (K, C+1) softmax probabilities of foreground proposals of positive images.
+        negative_probs: (K, C+1) softmax probabilities of the proposals of negative images paired with them.
+
+    Returns:
+        Scalar in [0, 1]; 0 with a graph when K = 0.
+
+    Raises:
+        ValueError: the two sides differ in shape.
+
+    Source:
+        Xiao et al., MICCAI 2019, eq. 3.
+    """
+    if positive_probs.shape != negative_probs.shape:
+        raise ValueError(
+            f"both sides need one row per pair, got {tuple(positive_probs.shape)} and {tuple(negative_probs.shape)}"
+        )
+    if positive_probs.numel() == 0:
+        return (positive_probs.sum() + negative_probs.sum()) * 0.0
+    return F.cosine_similarity(positive_probs, negative_probs, dim=1).mean()
