@@ -1,0 +1,83 @@
+import math
+
+import pytest
+import torch
+
+from mammo_d2.modeling.losses import similarity_loss, top_likelihood_loss
+
+
+class TestTopLikelihood:
+    def test_hand_computed(self):
+        # top 2 of {0, ln 3, -5}: softplus(0) = ln 2, softplus(ln 3) = ln 4
+        logits = torch.tensor([[0.0, math.log(3.0), -5.0]])
+        assert top_likelihood_loss(logits, 2).item() == pytest.approx((math.log(2) + math.log(4)) / 2, rel=1e-6)
+
+    def test_mean_over_images(self):
+        logits = torch.tensor([[0.0, -9.0], [math.log(3.0), -9.0]])
+        assert top_likelihood_loss(logits, 1).item() == pytest.approx((math.log(2) + math.log(4)) / 2, rel=1e-6)
+
+    def test_fewer_anchors_than_t_uses_all(self):
+        logits = torch.tensor([[0.0, math.log(3.0)]])
+        assert top_likelihood_loss(logits, 256).item() == pytest.approx((math.log(2) + math.log(4)) / 2, rel=1e-6)
+
+    def test_gradient_only_on_top(self):
+        logits = torch.tensor([[0.0, 2.0, -1.0]], requires_grad=True)
+        top_likelihood_loss(logits, 1).backward()
+        # d softplus(2) = sigmoid(2)
+        assert logits.grad.tolist() == [[0.0, pytest.approx(1 / (1 + math.exp(-2)), rel=1e-6), 0.0]]
+
+    @pytest.mark.parametrize("shape", [(0, 5), (3, 0)])
+    def test_nothing_to_average_keeps_the_graph(self, shape):
+        logits = torch.zeros(shape, requires_grad=True)
+        loss = top_likelihood_loss(logits, 4)
+        loss.backward()
+        assert loss.item() == 0.0
+        assert logits.grad.shape == shape
+
+    def test_large_logits_are_finite(self):
+        assert top_likelihood_loss(torch.tensor([[1e4, -1e4]]), 1).item() == pytest.approx(1e4)
+
+    def test_gradcheck(self):
+        logits = torch.randn(2, 7, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+        # the loss computes in float32 on purpose, so compare against the closed form instead of finite differences
+        logits.requires_grad_(True)
+        top_likelihood_loss(logits, 3).backward()
+        kept = logits.detach() >= logits.detach().topk(3, dim=1).values[:, -1:]
+        torch.testing.assert_close(logits.grad, torch.sigmoid(logits.detach()) * kept / 6, rtol=1e-6, atol=1e-7)
+
+    def test_bad_arguments(self):
+        with pytest.raises(ValueError, match="at least 1, got 0"):
+            top_likelihood_loss(torch.zeros(1, 2), 0)
+        with pytest.raises(ValueError, match=r"\(images, anchors\)"):
+            top_likelihood_loss(torch.zeros(2), 1)
+
+
+class TestSimilarity:
+    def test_hand_computed(self):
+        x1 = torch.tensor([[0.6, 0.8], [1.0, 0.0]])
+        x2 = torch.tensor([[0.8, 0.6], [0.0, 1.0]])
+        # cosines 0.96 and 0
+        assert similarity_loss(x1, x2).item() == pytest.approx(0.48, rel=1e-6)
+
+    def test_same_is_one(self):
+        x = torch.softmax(torch.randn(5, 3, generator=torch.Generator().manual_seed(1)), dim=1)
+        assert similarity_loss(x, x).item() == pytest.approx(1.0, abs=1e-6)
+
+    def test_gradient_reaches_both_sides(self):
+        x1 = torch.tensor([[0.3, 0.7]], dtype=torch.double, requires_grad=True)
+        x2 = torch.tensor([[0.9, 0.1]], dtype=torch.double, requires_grad=True)
+        assert torch.autograd.gradcheck(similarity_loss, (x1, x2))
+        similarity_loss(x1, x2).backward()
+        assert x1.grad.abs().sum() > 0
+        assert x2.grad.abs().sum() > 0
+
+    def test_no_pairs_keep_the_graph(self):
+        x1 = torch.zeros(0, 3, requires_grad=True)
+        x2 = torch.zeros(0, 3, requires_grad=True)
+        loss = similarity_loss(x1, x2)
+        loss.backward()
+        assert loss.item() == 0.0
+
+    def test_different_shapes(self):
+        with pytest.raises(ValueError, match="one row per pair"):
+            similarity_loss(torch.zeros(1, 2), torch.zeros(2, 2))
