@@ -1,0 +1,197 @@
+"""Dataset record -> model input: read, scale the intensity, resize, augment, make tensors.
+
+Coordinates are continuous pixel edges (see ``augmentation.py``): a resize from (h, w) to (H, W) multiplies x by W/w and
+y by H/h.
+"""
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from mammo_d2.data.augmentation import Augmentation, visible_boxes
+from mammo_d2.data.intensity import scale_intensity
+from mammo_d2.data.reader import read_image
+from mammo_d2.framework import Boxes, BoxMode, CfgNode, Instances, configurable
+
+
+class MammoMapper:
+    """Turns a record of ``catalog.py`` into the dict that a model takes.
+
+    The result has the record's keys without ``annotations``, and
+
+    * ``image``: (C, H, W) float32 tensor in 0..255, all channels equal. H, W = INPUT.SIZE, or with KEEP_ASPECT the
+      largest size of the image's own shape that fits into it. The padding to a common size is then the model's
+      (``ImageList`` pads on the bottom and right after normalisation), so that H and W are the image's own and
+      ``height / H``, ``width / W`` map outputs back exactly.
+    * ``height``, ``width``: size of the image file, in whose pixels the model gives its outputs.
+    * ``instances`` (if asked for): ``gt_boxes`` on the scale of ``image``, ``gt_classes``; of length 0 for a negative
+      image. Crowd annotations are left out.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        size: Sequence[int],
+        channels: int = 1,
+        keep_aspect: bool = False,
+        intensity: str = "bit_depth",
+        percentiles: Sequence[float] = (0.5, 99.5),
+        augmentation: Augmentation | None = None,
+        with_instances: bool = False,
+        cache_mb: float = 0,
+    ):
+        """
+        Args:
+            size: network input (height, width) in pixels.
+            channels: 1, or 3 for a backbone made for colour images.
+            keep_aspect: fit into ``size`` instead of stretching to it.
+            intensity, percentiles: see ``scale_intensity``.
+            augmentation: applied if given.
+            with_instances: add the ground truth.
+            cache_mb: see ``ImageCache``.
+        """
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"INPUT.SIZE must be [height, width] in pixels, not {list(size)}")
+        if channels not in (1, 3):
+            raise ValueError(f"the network input has 1 or 3 channels, not {channels} (the length of MODEL.PIXEL_MEAN)")
+        self.size = (int(size[0]), int(size[1]))
+        self.channels = channels
+        self.keep_aspect = keep_aspect
+        self.intensity = intensity
+        self.percentiles = tuple(percentiles)
+        self.augmentation = augmentation
+        self.with_instances = with_instances
+        self._cache = ImageCache(cache_mb)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True, with_instances: bool | None = None) -> dict:
+        """
+        Args:
+            cfg: the config.
+            is_train: augment.
+            with_instances: add the ground truth; by default, in training only.
+        """
+        return {
+            "size": cfg.INPUT.SIZE,
+            "channels": len(cfg.MODEL.PIXEL_MEAN),
+            "keep_aspect": cfg.INPUT.KEEP_ASPECT,
+            "intensity": cfg.INPUT.INTENSITY,
+            "percentiles": cfg.INPUT.INTENSITY_PERCENTILES,
+            "augmentation": Augmentation.from_config(cfg) if is_train else None,
+            "with_instances": is_train if with_instances is None else with_instances,
+            "cache_mb": cfg.DATALOADER.CACHE_MB,
+        }
+
+    def __call__(self, record: dict, rng: np.random.Generator | None = None) -> dict:
+        """Map one record; it is not modified.
+
+        Args:
+            record: see ``catalog.py``.
+            rng: the only source of randomness of the augmentation; None takes a fresh unseeded one.
+
+        Raises:
+            FileNotFoundError, ValueError: the image cannot be used; the message names image id and file.
+        """
+        image = self._cache.get(record["file_name"], lambda: self.prepare_image(record))
+        boxes, classes = self.prepare_boxes(record, image.shape)
+        if self.augmentation is not None:
+            image, boxes, kept = self.augmentation(image, boxes, rng or np.random.default_rng())
+            classes = classes[kept]
+        sample = {key: value for key, value in record.items() if key != "annotations"}
+        # A copy in every case: the cached array is never handed out.
+        sample["image"] = torch.from_numpy(np.repeat(image[np.newaxis], self.channels, axis=0))
+        if self.with_instances:
+            instances = Instances(image.shape)
+            instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
+            instances.gt_classes = torch.as_tensor(classes, dtype=torch.int64)
+            sample["instances"] = instances
+        return sample
+
+    def prepare_image(self, record: dict) -> np.ndarray:
+        """Read, scale and resize the image of a record: (H, W) float32 in 0..255, no randomness."""
+        try:
+            pixels, meta = read_image(record["file_name"])
+            if pixels.shape != (record["height"], record["width"]):
+                raise ValueError(
+                    f"the file has {pixels.shape[0]}x{pixels.shape[1]} pixels (height x width), its record says "
+                    f"{record['height']}x{record['width']}; prepare the data set again"
+                )
+            pixels = scale_intensity(pixels, meta.max_value, self.intensity, self.percentiles)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(_describe(record, error)) from error
+        except (OSError, ValueError) as error:
+            raise ValueError(_describe(record, error)) from error
+        return resize_image(pixels, fitted_size(pixels.shape, self.size) if self.keep_aspect else self.size)
+
+    def prepare_boxes(self, record: dict, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (N, 4) XYXY on the scale of an image resized to ``size`` (H, W), clipped to it; classes (N,) int64."""
+        height, width = size
+        usable = [annotation for annotation in record["annotations"] if not annotation.get("iscrowd", 0)]
+        boxes = np.array(
+            [BoxMode.convert(entry["bbox"], entry["bbox_mode"], BoxMode.XYXY_ABS) for entry in usable], dtype=np.float64
+        ).reshape(-1, 4)
+        boxes *= np.tile([width / record["width"], height / record["height"]], 2)
+        boxes, kept = visible_boxes(boxes, height, width, min_visible=0.0)
+        return boxes, np.array([entry["category_id"] for entry in usable], dtype=np.int64)[kept]
+
+
+class ImageCache:
+    """Keeps prepared images in memory, as they are (float32), up to a number of bytes per process.
+
+    When it is full it keeps what it has and takes no more. Training goes through the images in a new order each pass,
+    and then the cache answers exactly the share of requests that it has room for, which an eviction of the least
+    recently used image does not reach: that one is often needed soonest.
+    """
+
+    def __init__(self, megabytes: float):
+        """
+        Args:
+            megabytes: limit in MiB of pixel data; 0 switches it off.
+        """
+        if megabytes < 0:
+            raise ValueError(f"DATALOADER.CACHE_MB must not be negative: {megabytes}")
+        self._free = int(megabytes * 2**20)
+        self._images: dict[str, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def get(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The image of ``key``, made if it is not there; the caller must not write to it."""
+        image = self._images.get(key)
+        if image is None:
+            image = make()
+            if image.nbytes <= self._free:
+                self._free -= image.nbytes
+                self._images[key] = image
+        return image
+
+
+def fitted_size(image_size: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
+    """Largest (height, width) of an image's aspect ratio that fits into ``size``, rounded, at least 1 pixel a side."""
+    scale = min(size[0] / image_size[0], size[1] / image_size[1])
+    height, width = (min(limit, max(1, round(side * scale))) for side, limit in zip(image_size, size, strict=True))
+    return height, width
+
+
+def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Resize (h, w) to ``size`` (H, W): area averages where a side shrinks, bilinear where it grows.
+
+    Averaging keeps what small bright calcifications contribute; sampling may miss them. Returns ``image`` itself if
+    there is nothing to do.
+    """
+    height, width = size
+    # OpenCV averages areas only if both sides shrink, so a side that grows waits for a second step.
+    smaller = (min(height, image.shape[0]), min(width, image.shape[1]))
+    if smaller != image.shape:
+        image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
+    if image.shape != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image
+
+
+def _describe(record: dict, error: Exception) -> str:
+    return f"image {record['image_id']!r}, {record['file_name']}: {error}"
