@@ -98,3 +98,34 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.BEST_METRIC = ""
     cfg.TEST.BEST_MODE = "max"
     cfg.TEST.EARLY_STOP_PATIENCE = 0
+
+    cfg.TEST.COCO = CfgNode()
+    # "pycocotools", "faster_coco_eval" (same numbers, sooner) or "auto" (the second where it is installed).
+    cfg.TEST.COCO.BACKEND = "auto"
+
+    cfg.TEST.FROC = CfgNode()
+    # When a box hits a lesion: "iou", "iom", "iobb", "iogt" (overlap at least THRESHOLD), "center_in_box",
+    # "center_half_diagonal", "center_px", "center_mm", "center_max" (distance at most THRESHOLD, in their units).
+    cfg.TEST.FROC.HIT = "iou"
+    cfg.TEST.FROC.THRESHOLD = 0.5
+    # True: better than the threshold, not just as good as.
+    cfg.TEST.FROC.STRICT = False
+    # "any" (every hit counts), "greedy" (one box, one lesion, best score first) or "hungarian".
+    cfg.TEST.FROC.MATCHING = "any"
+    # More hits on a lesion already found: "ignore" or "fp".
+    cfg.TEST.FROC.EXTRA_HITS = "ignore"
+    # Images whose false positives count and are averaged over: "all", "negative" or "positive".
+    cfg.TEST.FROC.FP_IMAGES = "all"
+    # Sensitivity of "lesion", "image", "breast" or "patient" (at least one lesion of it found).
+    cfg.TEST.FROC.RECALL_OF = "lesion"
+    # Between operating points: "step" (achievable) or "linear".
+    cfg.TEST.FROC.INTERPOLATION = "step"
+    # False positives per image at which the sensitivity is reported.
+    cfg.TEST.FROC.RATES = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
+
+    cfg.TEST.PATIENT = CfgNode()
+    # Classes that make a patient positive; empty: "malignant" if it is a class, else every class.
+    cfg.TEST.PATIENT.POSITIVE_CLASSES = []
+    # A patient, breast or image is called positive by a box with a score above (STRICT) or at this threshold.
+    cfg.TEST.PATIENT.THRESHOLD = 0.5
+    cfg.TEST.PATIENT.STRICT = True

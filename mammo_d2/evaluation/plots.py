@@ -1,0 +1,93 @@
+"""FROC and ROC curves as PNG files (matplotlib without a display or global state)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class PlotCurve:
+    """One line of a plot: ``x``, ``y`` (K,), a name for the legend, and an optional band (``band_x``, low, high)."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    band_x: np.ndarray | None = None
+    band_low: np.ndarray | None = None
+    band_high: np.ndarray | None = None
+
+
+def _new_axes(title: str, size: tuple[float, float] = (5.5, 4.5)):
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title)
+    axes.grid(True, alpha=0.3)
+    return figure, axes
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    return path
+
+
+def _band(axes, curve: PlotCurve, color: str, step: str | None) -> None:
+    if curve.band_x is not None:
+        axes.fill_between(curve.band_x, curve.band_low, curve.band_high, color=color, alpha=0.2, step=step, linewidth=0)
+
+
+def plot_froc(
+    curves: Sequence[PlotCurve],
+    path: str | os.PathLike,
+    title: str = "FROC",
+    rates: Sequence[float] = (0.125, 8.0),
+    recall_of: str = "lesion",
+) -> Path:
+    """FROC curves with a logarithmic x axis over the range of ``rates``, drawn as steps and held to the right edge."""
+    figure, axes = _new_axes(title)
+    low, high = min(r for r in (*rates, 1.0) if r > 0), max(*rates, 1.0)
+    for number, curve in enumerate(curves):
+        color = f"C{number}"
+        if len(curve.x) and np.isfinite(curve.x).all():
+            x, y = np.append(curve.x, max(high, curve.x[-1])), np.append(curve.y, curve.y[-1])
+            axes.step(np.maximum(x, low / 100), y, where="post", color=color, label=curve.name)
+            _band(axes, curve, color, "post")
+        else:
+            axes.plot([], [], color=color, label=f"{curve.name} (undefined)")
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(low, high)
+    ticks = [rate for rate in rates if rate > 0]
+    axes.set_xticks(ticks, [f"{rate:g}" for rate in ticks])
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("false positives per image")
+    axes.set_ylabel(f"sensitivity ({recall_of}s)")
+    axes.legend(loc="lower right")
+    return _save(figure, path)
+
+
+def plot_roc(curves: Sequence[PlotCurve], path: str | os.PathLike, title: str = "ROC") -> Path:
+    """ROC curves; ``x`` is 1 - specificity and ``y`` sensitivity."""
+    figure, axes = _new_axes(title)
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--")
+    for number, curve in enumerate(curves):
+        color = f"C{number}"
+        if np.isfinite(curve.x).all() and np.isfinite(curve.y).all():
+            axes.plot(curve.x, curve.y, color=color, label=curve.name)
+            _band(axes, curve, color, None)
+        else:
+            axes.plot([], [], color=color, label=f"{curve.name} (undefined)")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("1 - specificity")
+    axes.set_ylabel("sensitivity")
+    axes.legend(loc="lower right")
+    return _save(figure, path)

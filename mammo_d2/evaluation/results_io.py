@@ -1,0 +1,69 @@
+"""Result files: COCO results JSON in and out, metric JSON out; bad entries raise a named error or are counted."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mammo_d2.evaluation.tables import DetectionTable, ImageTable
+
+RESULTS_FILE = "coco_instances_results.json"
+
+
+class ResultsError(ValueError):
+    """A results or ground-truth file that cannot be evaluated; the message names file, entry, field and remedy."""
+
+
+def detections_to_coco(
+    detections: DetectionTable, images: ImageTable, category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """COCO results entries (image_id, category_id, bbox XYWH, score), sorted by image row and falling score."""
+    order = np.lexsort((-detections.scores, detections.image))
+    boxes = detections.boxes[order]
+    boxes[:, 2:] -= boxes[:, :2]
+    columns = zip(
+        detections.image[order].tolist(),
+        detections.label[order].tolist(),
+        boxes.tolist(),
+        detections.scores[order].tolist(),
+        strict=True,
+    )
+    return [
+        {"image_id": images.ids[image], "category_id": category_ids[label], "bbox": box, "score": score}
+        for image, label, box, score in columns
+    ]
+
+
+def write_json(path: str | os.PathLike, content: Any) -> Path:
+    """Write JSON in one step (a reader never sees half a file); NaN and inf become null."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with open(part, "w", encoding="utf-8") as stream:
+        json.dump(_plain(content), stream, indent=None if isinstance(content, list) else 2)
+        stream.write("\n")
+    os.replace(part, path)
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """JSON-ready copy of nested dicts, lists, tuples and numpy values."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value
