@@ -1,0 +1,86 @@
+"""A pydicom decoding plugin on imagecodecs (BSD-3): every compressed transfer syntax in use for mammograms.
+
+pydicom itself decodes uncompressed and (slowly) RLE files and asks plugins for the rest. This one needs no GPL code,
+exists for every Python version and platform, and also reads the 12-bit JPEG Extended process. The functions are
+called by pydicom's decoders; ``register`` makes itself known to them once.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from pydicom import uid
+from pydicom.pixels import get_decoder
+
+LABEL = "imagecodecs"
+
+_JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
+_JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+# OpenJPEG decodes high-throughput JPEG 2000 with the same function.
+_JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
+_LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K)
+_SUPPORTED = (*_JPEG, *_JPEG_LS, *_JPEG_2000, uid.RLELossless)
+
+# Read by pydicom when the plugin cannot be used, to say what is missing.
+DECODER_DEPENDENCIES = dict.fromkeys(_SUPPORTED, ("numpy", "imagecodecs"))
+
+
+def is_available(transfer_syntax: str) -> bool:
+    """Whether imagecodecs is installed and decodes this transfer syntax (called by pydicom)."""
+    try:
+        import imagecodecs
+    except ImportError:
+        return False
+    if transfer_syntax in _JPEG:
+        return bool(imagecodecs.JPEG8.available and imagecodecs.LJPEG.available)
+    if transfer_syntax in _JPEG_LS:
+        return bool(imagecodecs.JPEGLS.available)
+    if transfer_syntax in _JPEG_2000:
+        return bool(imagecodecs.JPEG2K.available)
+    return transfer_syntax == uid.RLELossless and bool(imagecodecs.DICOMRLE.available)
+
+
+def decode_frame(frame: bytes, runner: Any) -> bytes:
+    """Decode one frame (called by pydicom).
+
+    Args:
+        frame: the encoded frame.
+        runner: pydicom's ``DecodeRunner``, which knows the image's attributes and is told how the result is laid out.
+
+    Returns:
+        Little-endian samples, colour by pixel except for RLE.
+    """
+    import imagecodecs
+
+    syntax = runner.transfer_syntax
+    if syntax == uid.RLELossless:
+        runner.set_option("planar_configuration", 1)
+        container = np.dtype(f"<u{runner.bits_allocated // 8}")
+        return bytes(imagecodecs.dicomrle_decode(frame, container))
+    if syntax in _JPEG_LS:
+        pixels = imagecodecs.jpegls_decode(frame)
+    elif syntax in _JPEG_2000:
+        pixels = imagecodecs.jpeg2k_decode(frame)
+    elif syntax in (uid.JPEGLossless, uid.JPEGLosslessSV1):
+        pixels = imagecodecs.ljpeg_decode(frame)
+    else:
+        pixels = imagecodecs.jpeg8_decode(frame)
+    if runner.samples_per_pixel > 1:
+        runner.set_option("planar_configuration", 0)
+    if syntax in _LOSSY and pixels.dtype.kind == "u":
+        # Rounding can overshoot Bits Stored; pydicom would mask the overflow away and turn white into black.
+        pixels = np.minimum(pixels, pixels.dtype.type((1 << runner.bits_stored) - 1))
+    # The container follows the stream's own precision, which may be narrower than Bits Allocated.
+    runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
+    return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+@cache
+def register() -> None:
+    """Add the plugin to pydicom's decoders, once per process."""
+    for syntax in _SUPPORTED:
+        decoder = get_decoder(syntax)
+        if LABEL not in decoder.available_plugins:
+            decoder.add_plugin(LABEL, (__name__, "decode_frame"))
