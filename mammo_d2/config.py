@@ -1,5 +1,6 @@
 """Every configuration key that mammo_d2 adds to detectron2's, with its default and one comment each."""
 
+import mammo_d2.modeling  # noqa: F401  the keys below name components: importing registers them
 from mammo_d2.framework import CfgNode
 
 
@@ -84,7 +85,9 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     # Fused optimizer kernels and channels-last memory order: same results up to rounding, faster.
     cfg.SOLVER.FUSED = False
     cfg.SOLVER.CHANNELS_LAST = False
-    # Exponential moving average of the weights, evaluated and saved as model_final when enabled.
+    # Refuse operations without a deterministic implementation, so that a run repeats bit for bit.
+    cfg.SOLVER.DETERMINISTIC = False
+    # Exponential moving average of the weights; when enabled it is what is evaluated, and saved as model_ema.pth.
     cfg.SOLVER.EMA = CfgNode()
     cfg.SOLVER.EMA.ENABLED = False
     cfg.SOLVER.EMA.DECAY = 0.999

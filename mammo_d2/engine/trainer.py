@@ -1,6 +1,5 @@
 """MammoTrainer: the training job on either engine, with an exact resume."""
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
 from mammo_d2.engine.step import NonFiniteLossError, StepTrainer, amp_dtype
 from mammo_d2.evaluation.evaluators import build_evaluators
+from mammo_d2.evaluation.results_io import write_json
 from mammo_d2.export.coco import export_source_predictions
 from mammo_d2.framework import CfgNode, DefaultTrainer, EventStorage, comm, hooks
 
@@ -154,8 +154,7 @@ class MammoTrainer(DefaultTrainer):
             per_dataset = results if len(cfg.DATASETS.TEST) > 1 else {cfg.DATASETS.TEST[0]: results}
             for name in cfg.DATASETS.TEST:
                 folder = Path(inference_dir(cfg, name))
-                folder.mkdir(parents=True, exist_ok=True)
-                write_json(per_dataset[name], folder / "metrics.json")
+                write_json(folder / "metrics.json", per_dataset[name])
                 export_source_predictions(name, folder)
         return results
 
@@ -174,11 +173,4 @@ def save_weights(model: nn.Module, path: Path) -> None:
     """Write ``{"model": state_dict}`` atomically, readable as MODEL.WEIGHTS."""
     temporary = path.with_suffix(".tmp")
     torch.save({"model": model.state_dict()}, temporary)
-    os.replace(temporary, path)
-
-
-def write_json(content: dict, path: Path) -> None:
-    """Write JSON atomically; numpy scalars become floats, NaN stays NaN."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1, default=float))
     os.replace(temporary, path)

@@ -1,0 +1,1 @@
+"""Timings behind tools/benchmark.py: ratios measured in one run, alternating."""

@@ -1,0 +1,98 @@
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, StepSeed
+from mammo_d2.framework import EventStorage
+
+
+def fake_trainer(iteration=0, max_iter=100):
+    trainer = SimpleNamespace(iter=iteration, max_iter=max_iter, stopped=[])
+    trainer.request_stop = trainer.stopped.append
+    return trainer
+
+
+def draw(seed, iteration):
+    hook = StepSeed(seed)
+    hook.trainer = fake_trainer(iteration)
+    hook.before_step()
+    return torch.rand(1).item(), np.random.rand(), random.random()
+
+
+def test_step_seed_depends_on_seed_and_iteration_only():
+    assert draw(7, 3) == draw(7, 3)
+    assert all(a != b for a, b in zip(draw(7, 3), draw(7, 4), strict=True))
+    assert all(a != b for a, b in zip(draw(7, 3), draw(8, 3), strict=True))
+
+
+def test_ema_follows_the_formula_and_its_state_returns():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 1.0)
+    hook = EMA(model, decay=0.75)
+    nn.init.constant_(model.weight, 2.0)  # weights loaded after the hook was made
+    hook.before_train()
+    assert hook.model.weight.item() == 2.0
+    hook.after_step()  # the first update copies
+    nn.init.constant_(model.weight, 6.0)
+    hook.after_step()
+    assert hook.model.weight.item() == pytest.approx(0.75 * 2 + 0.25 * 6)
+    other = EMA(nn.Linear(1, 1, bias=False), decay=0.75)
+    other.load_state_dict(hook.state_dict())
+    other.before_train()
+    assert other.model.weight.item() == pytest.approx(3.0)
+
+
+def test_ema_decay_range():
+    with pytest.raises(ValueError, match="DECAY is 1.0"):
+        EMA(nn.Linear(1, 1), decay=1.0)
+
+
+def run_best(values, mode="max", patience=0):
+    saved, trainer = [], fake_trainer()
+    hook = BestAndEarlyStop(1, "m/x", mode, patience, save=saved.append)
+    hook.trainer = trainer
+    with EventStorage() as storage:
+        for iteration, value in enumerate(values):
+            trainer.iter = storage.iter = iteration
+            if value is not None:
+                storage.put_scalar("m/x", value, smoothing_hint=False)
+            hook.after_step()
+    return hook, saved, trainer
+
+
+def test_best_is_saved_when_the_metric_improves():
+    hook, saved, _ = run_best([0.1, 0.3, 0.2, 0.4])
+    assert (hook.best, hook.best_iter) == (0.4, 3)
+    assert saved == ["model_best"] * 3
+
+
+def test_min_mode():
+    hook, saved, _ = run_best([0.3, 0.1, 0.2], mode="min")
+    assert (hook.best, hook.best_iter, len(saved)) == (0.1, 1, 2)
+
+
+def test_nan_and_absent_values_are_never_better():
+    hook, saved, _ = run_best([float("nan"), 0.2, None, float("nan")])
+    assert (hook.best, hook.best_iter, len(saved)) == (0.2, 1, 1)
+
+
+def test_early_stop_after_patience_evaluations():
+    _, _, trainer = run_best([0.5, 0.4, 0.3], patience=2)
+    assert len(trainer.stopped) == 1
+    assert "m/x has not improved on 0.5 (iteration 0) for 2 evaluations" in trainer.stopped[0]
+
+
+def test_state_round_trip():
+    hook, _, _ = run_best([0.5, 0.4])
+    other = BestAndEarlyStop(1, "m/x")
+    other.load_state_dict(hook.state_dict())
+    assert (other.best, other.best_iter, other.bad_evaluations) == (0.5, 0, 1)
+
+
+def test_unknown_mode():
+    with pytest.raises(ValueError, match="'most'; use max or min"):
+        BestAndEarlyStop(1, "m", "most")

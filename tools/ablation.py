@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Train a config in several variants and seeds and print one table: mean ± standard deviation over the seeds.
+
+Example:
+    python tools/ablation.py --config-file configs/quickstart/phantom_top_likelihood.yaml \
+        --variants configs/quickstart/ablation_top_likelihood.yaml --seeds 1 2 3 --output output/ablation
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mammo_d2.cli import run_tool
+from mammo_d2.engine.ablation import load_variants, run_ablation, summary_table
+
+
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--variants", required=True, help="YAML: row name → list of KEY, VALUE overrides")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--output", type=Path, required=True, help="finished runs found here are not repeated")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all runs")
+    args = parser.parse_args(argv)
+    variants = load_variants(args.variants)
+    rows = run_ablation(args.config_file, variants, args.seeds, args.output, args.opts, args.jobs)
+    print(summary_table(rows, [variant.name for variant in variants]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(run))

@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""Measure the package on this machine: ratios between contenders that take turns in one run.
+
+Examples:
+    python tools/benchmark.py train --steps 8
+"""
+
+import argparse
+import sys
+
+from mammo_d2.benchmarks import train
+from mammo_d2.cli import run_tool
+
+
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, module, text in [("train", train, "seconds per training step and peak memory, by engine and setting")]:
+        command = commands.add_parser(name, help=text)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    args.run(args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(run))
