@@ -67,6 +67,7 @@ CONTRACT: dict[str, str] = {
     "register_coco_instances": "register a COCO JSON in both catalogs",
     # solver and checkpoint
     "DetectionCheckpointer": "saves and loads models; reads .pth and model zoo .pkl files",
+    "SafeCheckpointer": "DetectionCheckpointer with whole files, safe reading, a full report and strictness",
     "build_lr_scheduler": "learning rate scheduler of cfg.SOLVER",
     "build_optimizer": "SGD of cfg.SOLVER",
     "get_default_optimizer_params": "parameter groups with the weight decay overrides",

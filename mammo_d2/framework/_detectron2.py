@@ -1,4 +1,12 @@
-"""The contract's names, taken from an installed detectron2. Nothing of it is changed here."""
+"""The contract's names, taken from an installed detectron2. Nothing of it is changed here.
+
+Two names are its own with something added: `SafeCheckpointer` is a subclass of its DetectionCheckpointer, and `launch`
+first looks whether torchrun started the process.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, configurable, get_cfg
@@ -21,7 +29,9 @@ from detectron2.engine import (
     default_setup,
     default_writers,
     hooks,
-    launch,
+)
+from detectron2.engine import (
+    launch as _launch,
 )
 from detectron2.evaluation import (
     DatasetEvaluator,
@@ -89,6 +99,29 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from detectron2.utils.registry import Registry
 
+from mammo_d2.framework.checkpoint_io import SafeCheckpointing
+from mammo_d2.framework.process_group import DEFAULT_TIMEOUT, is_torchrun, run_under_torchrun
+
+
+class SafeCheckpointer(SafeCheckpointing, DetectionCheckpointer):
+    """detectron2's checkpointer with this package's file handling."""
+
+
+def launch(
+    main_func: Callable[..., Any],
+    num_gpus_per_machine: int,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str | None = None,
+    args: tuple = (),
+    timeout: timedelta = DEFAULT_TIMEOUT,
+) -> Any:
+    """detectron2's launch; under torchrun, main_func(*args) in this process as one of the job's."""
+    if is_torchrun():
+        return run_under_torchrun(main_func, args, comm, timeout)
+    return _launch(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args, timeout)
+
+
 __all__ = [
     "BACKBONE_REGISTRY",
     "FPN",
@@ -130,6 +163,7 @@ __all__ = [
     "Registry",
     "Res5ROIHeads",
     "ResNet",
+    "SafeCheckpointer",
     "ShapeSpec",
     "SimpleTrainer",
     "StandardROIHeads",

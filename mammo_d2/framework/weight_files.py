@@ -1,0 +1,140 @@
+"""Reading weight files without running code from them: .pth of torch, .pkl of detectron2's and Caffe2's model zoos."""
+
+import collections
+import io
+import os
+import pickle
+from typing import Any
+
+import numpy as np
+import torch
+
+ALLOW_PICKLE_ENV = "MAMMO_D2_ALLOW_PICKLE"
+
+# Where a file that is not the state dict itself keeps it: torch's and detectron2's, Lightning's and others', pycls'.
+_STATE_KEYS = ("model", "state_dict", "model_state")
+
+# What a .pkl of numpy arrays needs. numpy renamed its core module; old files carry the old name.
+_PICKLE_GLOBALS: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
+for _core in ("numpy.core.multiarray", "numpy._core.multiarray"):
+    for _name in ("_reconstruct", "scalar"):
+        _PICKLE_GLOBALS[_core, _name] = getattr(np._core.multiarray, _name)
+for _core in ("numpy.core.numeric", "numpy._core.numeric"):
+    _PICKLE_GLOBALS[_core, "_frombuffer"] = np._core.numeric._frombuffer
+
+
+class UnsafePickleError(ValueError):
+    """The file holds Python objects beyond tensors, arrays and plain values; reading them can run any code."""
+
+    def __init__(self, path: str, what: str):
+        super().__init__(
+            f"{path}: refused to read it, because {what}; reading such objects can run any code. "
+            f"If you trust where the file comes from, set the environment variable {ALLOW_PICKLE_ENV}=1 "
+            f"and load it again (saving it afterwards with only tensors and plain values removes the need)."
+        )
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickler for numpy arrays in plain containers."""
+
+    def __init__(self, file: io.BufferedIOBase, path: str):
+        super().__init__(file, encoding="latin1")  # Python 2 wrote the model zoos
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _encode_latin1
+        try:
+            return _PICKLE_GLOBALS[module, name]
+        except KeyError:
+            raise UnsafePickleError(self._path, f"it contains {module}.{name}") from None
+
+
+def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
+    """The bytes of an array that Python 3 pickled with protocol 2."""
+    if encoding.replace("-", "").lower() not in ("latin1", "iso88591"):
+        raise pickle.UnpicklingError(f"unexpected encoding {encoding!r} of array bytes")
+    return text.encode("latin1")
+
+
+def read_weight_file(path: str, allow_pickle: bool | None = None) -> dict[str, Any]:
+    """Read a checkpoint or a file of weights.
+
+    Args:
+        path: local file. ".pkl" is read as a pickle of numpy arrays, anything else by torch.load.
+        allow_pickle: read Python objects of any kind. None: only if MAMMO_D2_ALLOW_PICKLE is "1".
+
+    Returns:
+        Dict with "model" (parameter name -> tensor or array) and whatever else a checkpoint holds. For model zoo files
+        also "__author__", and "matching_heuristics": True where names fit the model's by their endings only.
+
+    Raises:
+        FileNotFoundError: no such file.
+        UnsafePickleError: the file needs `allow_pickle`.
+        ValueError: the file is damaged, or is no file of weights.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"weight file {path} does not exist; check MODEL.WEIGHTS")
+    if allow_pickle is None:
+        allow_pickle = os.environ.get(ALLOW_PICKLE_ENV) == "1"
+    if path.endswith(".pkl"):
+        content = _read_pickle(path, allow_pickle)
+        return _as_zoo_checkpoint(content, path)
+    content = _read_torch(path, allow_pickle)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, not a dict of weights")
+    for key in _STATE_KEYS:
+        if isinstance(content.get(key), dict):
+            rest = {name: value for name, value in content.items() if name != key}
+            return {"model": content[key], **rest}
+    if not any(isinstance(value, torch.Tensor) for value in content.values()):
+        raise ValueError(f"{path}: no weights in it; it has {', '.join(map(str, list(content)[:10]))}")
+    return {"model": content}
+
+
+def _read_pickle(path: str, allow_pickle: bool) -> Any:
+    with open(path, "rb") as file:
+        try:
+            if allow_pickle:
+                return pickle.load(file, encoding="latin1")
+            return _ArrayUnpickler(file, path).load()
+        except UnsafePickleError:
+            raise
+        except Exception as error:  # a damaged pickle raises anything
+            raise ValueError(f"{path}: damaged or not a pickle ({type(error).__name__}: {error})") from error
+
+
+def _as_zoo_checkpoint(content: Any, path: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, not a dict of weights")
+    if "model" in content and "__author__" in content:  # detectron2's own zoo
+        return content
+    blobs = content.get("blobs", content)  # Caffe2: detectors have "blobs", ImageNet models are the blobs
+    weights = {name: blob for name, blob in blobs.items() if not name.endswith("_momentum")}
+    return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+
+
+def _read_torch(path: str, allow_pickle: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+    except pickle.UnpicklingError as error:
+        detail = str(error)
+        if "Unsupported" in detail or "global" in detail.lower() or "WeightsUnpickler" in detail:
+            raise UnsafePickleError(path, _offending_object(detail)) from error
+        raise ValueError(f"{path}: damaged or not a file of torch.save ({detail})") from error
+    except (RuntimeError, EOFError, OSError, KeyError) as error:
+        raise ValueError(
+            f"{path}: damaged or not a file of torch.save ({type(error).__name__}: {error}); copy or train it again"
+        ) from error
+
+
+def _offending_object(detail: str) -> str:
+    """The name of the refused object out of torch's long message."""
+    for marker in ("Unsupported global: GLOBAL ", "Unsupported class ", "Unsupported operand "):
+        if marker in detail:
+            return "it contains " + detail.split(marker, 1)[1].split()[0]
+    return detail.splitlines()[0] if detail else "it holds Python objects"
