@@ -20,11 +20,17 @@ _PICKLE_GLOBALS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }
-for _core in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    for _name in ("_reconstruct", "scalar"):
-        _PICKLE_GLOBALS[_core, _name] = getattr(np._core.multiarray, _name)
-for _core in ("numpy.core.numeric", "numpy._core.numeric"):
-    _PICKLE_GLOBALS[_core, "_frombuffer"] = np._core.numeric._frombuffer
+for _core in ("numpy.core", "numpy._core"):
+    _PICKLE_GLOBALS[_core + ".multiarray", "_reconstruct"] = np.zeros(1).__reduce__()[0]
+    _PICKLE_GLOBALS[_core + ".multiarray", "scalar"] = np.float64(1).__reduce__()[0]
+    _PICKLE_GLOBALS[_core + ".numeric", "_frombuffer"] = np.zeros(1).__reduce_ex__(5)[0]
+
+
+# The same for torch.load, which wants the types of arrays as well.
+_TORCH_GLOBALS = [
+    *((function, f"{module}.{name}") for (module, name), function in _PICKLE_GLOBALS.items()),
+    *(dtype for dtype in vars(np.dtypes).values() if isinstance(dtype, type) and issubclass(dtype, np.dtype)),
+]
 
 
 class UnsafePickleError(ValueError):
@@ -120,13 +126,11 @@ def _as_zoo_checkpoint(content: Any, path: str) -> dict[str, Any]:
 
 def _read_torch(path: str, allow_pickle: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
-    except pickle.UnpicklingError as error:
-        detail = str(error)
-        if "Unsupported" in detail or "global" in detail.lower() or "WeightsUnpickler" in detail:
-            raise UnsafePickleError(path, _offending_object(detail)) from error
-        raise ValueError(f"{path}: damaged or not a file of torch.save ({detail})") from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
+        with torch.serialization.safe_globals(_TORCH_GLOBALS):  # type: ignore[arg-type]  # its type lacks the pairs
+            return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+    except Exception as error:  # a damaged file raises anything
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
+            raise UnsafePickleError(path, _offending_object(str(error))) from error
         raise ValueError(
             f"{path}: damaged or not a file of torch.save ({type(error).__name__}: {error}); copy or train it again"
         ) from error

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-_local_group: dist.ProcessGroup | None = None
-_gloo_group: dist.ProcessGroup | None = None
+# Process groups. torch types new_group as ProcessGroup or int, hence Any here.
+_local_group: Any = None
+_gloo_group: Any = None
 
 
 def _is_running() -> bool:
@@ -48,7 +49,7 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
             _local_group = group
 
 
-def get_local_process_group() -> dist.ProcessGroup:
+def get_local_process_group() -> Any:
     """The group of the processes on this machine.
 
     Raises:
@@ -79,7 +80,7 @@ def synchronize() -> None:
         dist.barrier()
 
 
-def _object_group() -> dist.ProcessGroup:
+def _object_group() -> Any:
     """Group for pickled objects: gloo also beside NCCL, so that they do not pass through GPU memory."""
     global _gloo_group
     if dist.get_backend() != dist.Backend.NCCL:
@@ -89,11 +90,11 @@ def _object_group() -> dist.ProcessGroup:
     return _gloo_group
 
 
-def _group_size(group: dist.ProcessGroup | None) -> int:
+def _group_size(group: Any) -> int:
     return 1 if get_world_size() == 1 else dist.get_world_size(group)
 
 
-def all_gather(data: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
+def all_gather(data: Any, group: Any = None) -> list[Any]:
     """Collect one picklable object from every process, on every process.
 
     Returns:
@@ -107,7 +108,7 @@ def all_gather(data: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
     return gathered
 
 
-def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> list[Any]:
+def gather(data: Any, dst: int = 0, group: Any = None) -> list[Any]:
     """Collect one picklable object from every process on rank `dst`.
 
     Returns:

@@ -81,7 +81,7 @@ class EventStorage:
         if self._smooth.setdefault(name, smoothing_hint) != smoothing_hint:
             raise AssertionError(f"scalar {name!r} was put with smoothing_hint={not smoothing_hint} before")
 
-    def put_scalars(self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **scalars: float) -> None:
+    def put_scalars(self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **scalars: Any) -> None:
         """Add several scalars by keyword."""
         for name, value in scalars.items():
             self.put_scalar(name, value, smoothing_hint=smoothing_hint, cur_iter=cur_iter)

@@ -260,7 +260,7 @@ class LRScheduler(HookBase):
     def state_dict(self) -> dict[str, Any]:
         return self.scheduler.state_dict() if isinstance(self.scheduler, _TorchScheduler) else {}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if isinstance(self.scheduler, _TorchScheduler):
             self.scheduler.load_state_dict(state_dict)
 
@@ -290,7 +290,7 @@ class EvalHook(HookBase):
         if results:
             if not isinstance(results, Mapping):
                 raise TypeError(f"the evaluation must return a dict, not {type(results)}")
-            scalars = {}
+            scalars: dict[str, Any] = {}
             for name, value in flatten_results_dict(results).items():
                 try:
                     scalars[name] = float(value)

@@ -6,7 +6,7 @@ import pprint
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -132,8 +132,6 @@ def inference_on_dataset(
     Returns:
         What the evaluator returns, an empty dict for None.
     """
-    if not isinstance(data_loader, Sized):
-        raise TypeError("the loader for an evaluation must have a length")
     if evaluator is None:
         evaluator = DatasetEvaluators([])
     elif isinstance(evaluator, MutableSequence):

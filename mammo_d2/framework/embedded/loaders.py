@@ -35,7 +35,7 @@ class DatasetFromList(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         begin = self._ends[index - 1] if index > 0 else 0
-        return pickle.loads(self._block[begin : self._ends[index]].numpy())
+        return pickle.loads(self._block[begin : self._ends[index]].numpy().data)
 
 
 class MapDataset(Dataset):

@@ -212,7 +212,7 @@ class LRMultiplier(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float]:  # type: ignore[override]  # torch allows tensors as well
         factor = self._multiplier(self.last_epoch / self._max_iter)
         return [base_lr * factor for base_lr in self.base_lrs]
 

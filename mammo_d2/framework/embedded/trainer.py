@@ -209,7 +209,7 @@ class SimpleTrainer(TrainerBase):
         losses = self._losses(data)
         if not self.zero_grad_before_forward:
             self.optimizer.zero_grad()
-        sum(losses.values()).backward()  # type: ignore[union-attr]
+        self._total(losses).backward()
         self.after_backward()
         self._log_losses(losses, data_time)
         self.optimizer.step()
@@ -222,6 +222,11 @@ class SimpleTrainer(TrainerBase):
     def _losses(self, data: Any) -> dict[str, Tensor]:
         losses = self.model(data)
         return {"total_loss": losses} if isinstance(losses, Tensor) else losses
+
+    @staticmethod
+    def _total(losses: Mapping[str, Tensor]) -> Tensor:
+        total: Any = sum(losses.values())
+        return total
 
     def _log_losses(self, losses: Mapping[str, Tensor], data_time: float) -> None:
         if not self.async_write_metrics:
@@ -260,7 +265,9 @@ class SimpleTrainer(TrainerBase):
         if not comm.is_main_process():
             return
         storage.put_scalar("data_time", max(seconds for _, seconds in gathered), cur_iter=cur_iter)
-        averaged = {name: float(np.mean([rank_losses[name] for rank_losses, _ in gathered])) for name in losses}
+        averaged: dict[str, Any] = {
+            name: float(np.mean([rank_losses[name] for rank_losses, _ in gathered])) for name in losses
+        }
         total = sum(averaged.values())
         if not np.isfinite(total):
             raise FloatingPointError(f"loss became infinite or NaN at iteration {cur_iter}: {averaged}")
@@ -336,7 +343,7 @@ class AMPTrainer(SimpleTrainer):
             losses = self._losses(data)
         if not self.zero_grad_before_forward:
             self.optimizer.zero_grad()
-        self.grad_scaler.scale(sum(losses.values())).backward()
+        self.grad_scaler.scale(self._total(losses)).backward()
         if self.log_grad_scaler:
             get_event_storage().put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
         self.after_backward()
