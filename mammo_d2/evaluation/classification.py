@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mammo_d2.evaluation.curves import check_scores, roc_auc
+from mammo_d2.evaluation.curves import check_scores, roc_auc, score_table
 from mammo_d2.evaluation.tables import DetectionTable, ImageTable
 
 NO_BOX_SCORE = 0.0
@@ -144,7 +144,7 @@ def summarize_level(cases: LevelCases, threshold: float, strict: bool) -> tuple[
     counts = decide(cases.truth, cases.scores, threshold, strict)
     positives, total = int(cases.truth.sum()), len(cases.truth)
     numbers = {
-        "auc": roc_auc(cases.truth, cases.scores),
+        "auc": float(roc_auc(score_table(cases.truth, cases.scores))),
         "sensitivity": counts.sensitivity,
         "specificity": counts.specificity,
         "accuracy": counts.accuracy,

@@ -18,8 +18,9 @@ from tabulate import tabulate
 
 from mammo_d2.evaluation.classification import combine_truth, level_cases, max_box_scores, summarize_level
 from mammo_d2.evaluation.coco_map import coco_average_precision
-from mammo_d2.evaluation.curves import roc_curve
-from mammo_d2.evaluation.froc import FrocRule, froc_events, summarize_froc
+from mammo_d2.evaluation.curves import roc_curve, score_table
+from mammo_d2.evaluation.froc import FrocRule, froc_events
+from mammo_d2.evaluation.froc_curve import summarize_froc
 from mammo_d2.evaluation.matching import HitRule
 from mammo_d2.evaluation.plots import PlotCurve, plot_froc, plot_roc
 from mammo_d2.evaluation.results_io import RESULTS_FILE, detections_to_coco, write_json
@@ -306,7 +307,7 @@ class PatientEvaluator(PredictionEvaluator):
             numbers.update({prefix + key: value for key, value in flat.items()})
             if reason:
                 reasons.update({prefix + key: reason for key, value in flat.items() if np.isnan(value)})
-            curve = roc_curve(cases.truth, cases.scores)
+            curve = roc_curve(score_table(cases.truth, cases.scores))
             lines.append(PlotCurve(f"{level}s (AUC {flat['auc']:.3f})", curve.fpr, curve.tpr))
         if self.output_dir is not None:
             title = f"ROC, {self.dataset_name}: {' or '.join(self.positive_classes)}"

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 OVERLAP_KINDS = ("iou", "iom", "iobb", "iogt")
-DISTANCE_KINDS = ("center_in_box", "center_half_diagonal", "center_px", "center_mm", "center_max")
+DISTANCE_KINDS = ("center_in_box", "center_radius", "center_half_diagonal", "center_px", "center_mm", "center_max")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class HitRule:
             box around the whole breast are both hits, see :func:`box_size_summary`;
             "iobb": intersection over the detection's area; "iogt": over the lesion's area;
             "center_in_box": the detection's centre lies in the lesion's box (threshold unused);
+            "center_radius": centre distance within ``threshold`` × half the lesion's longer side (LUNA16's radius);
             "center_half_diagonal": centre distance within ``threshold`` × half the lesion's diagonal;
             "center_px": centre distance within ``threshold`` pixels; "center_mm": within ``threshold`` millimetres;
             "center_max": centre distance within max(half the lesion's diagonal, ``threshold`` pixels) (DBTex).
@@ -55,6 +56,7 @@ class HitRule:
             "iom": "IoM {} {:g}",
             "iobb": "intersection/detection area {} {:g}",
             "iogt": "intersection/lesion area {} {:g}",
+            "center_radius": "centre distance {} {:g} x half the longer side",
             "center_half_diagonal": "centre distance {} {:g} x half diagonal",
             "center_px": "centre distance {} {:g} px",
             "center_mm": "centre distance {} {:g} mm",
@@ -153,10 +155,13 @@ def _judge(rule: HitRule, a: np.ndarray, b: np.ndarray, spacing: np.ndarray | No
         assert spacing is not None
         step = step * spacing[:, ::-1]
     distance = np.hypot(step[:, 0], step[:, 1])
-    half_diagonal = np.hypot(b[:, 2] - b[:, 0], b[:, 3] - b[:, 1]) / 2
+    sides = b[:, 2:] - b[:, :2]
+    half_diagonal = np.hypot(sides[:, 0], sides[:, 1]) / 2
     limit: np.ndarray | float = rule.threshold
     if rule.kind == "center_half_diagonal":
         limit = rule.threshold * half_diagonal
+    elif rule.kind == "center_radius":
+        limit = rule.threshold * sides.max(axis=1) / 2
     elif rule.kind == "center_max":
         limit = np.maximum(half_diagonal, rule.threshold)
     return (distance < limit if rule.strict else distance <= limit), -distance
@@ -177,14 +182,14 @@ def find_hits(
         rule: the hit rule.
         det_boxes, det_image: (D, 4) XYXY and (D,) image rows.
         gt_boxes, gt_image: (G, 4) XYXY and (G,) image rows.
-        spacing: (N, 2) mm per pixel (row, column) of every image; needed by "center_mm" only.
+        spacing: (G, 2) mm per pixel (row, column) of every lesion's image; needed by "center_mm" only.
         chunk: pairs held at once, which bounds the memory.
 
     Raises:
         ValueError: "center_mm" and an image with lesions has no pixel spacing.
     """
     if rule.kind == "center_mm" and len(gt_image):
-        unknown = 0 if spacing is None else int(np.isnan(spacing[np.unique(gt_image)]).any(axis=1).sum())
+        unknown = 0 if spacing is None else len(np.unique(gt_image[np.isnan(spacing).any(axis=1)]))
         if spacing is None or unknown:
             raise ValueError(
                 f"hit rule '{rule}' needs pixel_spacing, which {unknown or 'all'} image(s) with lesions lack; "
@@ -192,7 +197,7 @@ def find_hits(
             )
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for detection, lesion in _pairs_of_same_image(det_image, gt_image, chunk):
-        where = spacing[det_image[detection]] if rule.kind == "center_mm" and spacing is not None else None
+        where = spacing[lesion] if rule.kind == "center_mm" and spacing is not None else None
         hit, quality = _judge(rule, det_boxes[detection], gt_boxes[lesion], where)
         found.append((detection[hit], lesion[hit], quality[hit]))
     if not found:
@@ -208,7 +213,35 @@ def rank_within(keys: np.ndarray) -> np.ndarray:
     return np.arange(len(keys)) - np.repeat(starts, np.diff(np.r_[starts, len(keys)]))
 
 
-def assign_greedy(pairs: HitPairs, scores: np.ndarray, det_image: np.ndarray, det_boxes: np.ndarray) -> np.ndarray:
+def order_of_boxes(boxes: np.ndarray) -> np.ndarray:
+    """(n,) rank of each box by its coordinates: an order that does not depend on the order of the file."""
+    rank = np.empty(len(boxes), np.int64)
+    rank[np.lexsort(boxes.T[::-1])] = np.arange(len(boxes))
+    return rank
+
+
+def best_lesion(pairs: HitPairs, num_detections: int, gt_boxes: np.ndarray) -> np.ndarray:
+    """(D,) int64, the lesion that each detection hits with the highest quality, -1 for none; lesions may be shared."""
+    got = np.full(num_detections, -1, np.int64)
+    sequence = np.lexsort((order_of_boxes(gt_boxes)[pairs.lesion], -pairs.quality, pairs.detection))
+    detection, first = np.unique(pairs.detection[sequence], return_index=True)
+    got[detection] = pairs.lesion[sequence][first]
+    return got
+
+
+def holders(pairs: HitPairs, scores: np.ndarray, det_boxes: np.ndarray, num_lesions: int) -> np.ndarray:
+    """(G,) int64, the detection that holds each lesion: the best score, then quality, then box; -1 for none."""
+    got = np.full(num_lesions, -1, np.int64)
+    corners = det_boxes[pairs.detection].T[::-1]
+    sequence = np.lexsort((*corners, -pairs.quality, -scores[pairs.detection], pairs.lesion))
+    lesion, first = np.unique(pairs.lesion[sequence], return_index=True)
+    got[lesion] = pairs.detection[sequence][first]
+    return got
+
+
+def assign_greedy(
+    pairs: HitPairs, scores: np.ndarray, det_image: np.ndarray, det_boxes: np.ndarray, gt_boxes: np.ndarray
+) -> np.ndarray:
     """Give each lesion to at most one detection and each detection at most one lesion, the best score first.
 
     In every image the detections take turns by falling score; each takes the free lesion it hits with the highest
@@ -220,6 +253,7 @@ def assign_greedy(pairs: HitPairs, scores: np.ndarray, det_image: np.ndarray, de
         pairs: the hits.
         scores: (D,) detection scores.
         det_image, det_boxes: (D,) and (D, 4) of the detections.
+        gt_boxes: (G, 4) of the lesions.
 
     Returns:
         (D,) int64, the lesion each detection got, -1 for none.
@@ -235,10 +269,11 @@ def assign_greedy(pairs: HitPairs, scores: np.ndarray, det_image: np.ndarray, de
     turn = np.zeros(len(scores), np.int64)
     turn[hitting[order]] = rank_within(det_image[hitting[order]])
     # Within a turn the first pair of a detection is its best one, so that np.unique picks it.
-    sequence = np.lexsort((pairs.lesion, -pairs.quality, pairs.detection, turn[pairs.detection]))
+    rank = order_of_boxes(gt_boxes)
+    sequence = np.lexsort((rank[pairs.lesion], -pairs.quality, pairs.detection, turn[pairs.detection]))
     detection, lesion = pairs.detection[sequence], pairs.lesion[sequence]
     bounds = np.searchsorted(turn[detection], np.arange(turn.max() + 2))
-    taken = np.zeros(int(pairs.lesion.max()) + 1, bool)
+    taken = np.zeros(len(gt_boxes), bool)
     for begin, end in pairwise(bounds):
         free = ~taken[lesion[begin:end]]
         winners, first = np.unique(detection[begin:end][free], return_index=True)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mammo_d2.evaluation.froc import FrocRule, froc_curve, froc_events, sensitivity_at, summarize_froc
+from mammo_d2.evaluation.froc import FrocRule, froc_events
+from mammo_d2.evaluation.froc_curve import froc_curve, sensitivity_at, summarize_froc
 from mammo_d2.evaluation.matching import HitRule
 from mammo_d2.evaluation.tables import DetectionTable, EvaluationData, images_from_records, lesions_from_records
 
@@ -158,11 +159,11 @@ def test_beyond_the_last_point():
 
 
 def test_wrong_option_is_a_named_error():
-    with pytest.raises(ValueError, match="matching='first' is none of any, greedy, hungarian"):
+    with pytest.raises(ValueError, match="matching='first' is none of any, best, greedy, hungarian"):
         FrocRule(matching="first")
 
 
 def test_rule_prints_every_option_in_force():
     text = str(FrocRule(hit=HitRule("iom", 0.5), extra_hits="fp", fp_images="negative", interpolation="linear"))
-    for part in ("IoM >= 0.5", "extra hits: fp", "over negative images", "linear", "detections per image: all"):
+    for part in ("IoM >= 0.5", "extra hits: fp", "over: negative images", "linear", "detections per image: all"):
         assert part in text

@@ -113,8 +113,8 @@ def test_greedy_gives_the_best_free_lesion_to_the_best_score():
     det = np.array([[1, 0, 11, 10], [0, 0, 10, 10], [6, 0, 16, 10]], float)
     image = np.zeros(3, int)
     pairs = find_hits(HitRule("iou", 0.3), det, image, gt, np.zeros(2, int))
-    assert assign_greedy(pairs, np.array([0.9, 0.8, 0.7]), image, det).tolist() == [0, -1, 1]
-    assert assign_greedy(pairs, np.array([0.7, 0.8, 0.9]), image, det).tolist() == [-1, 0, 1]
+    assert assign_greedy(pairs, np.array([0.9, 0.8, 0.7]), image, det, gt).tolist() == [0, -1, 1]
+    assert assign_greedy(pairs, np.array([0.7, 0.8, 0.9]), image, det, gt).tolist() == [-1, 0, 1]
 
 
 def test_greedy_equals_a_plain_loop_over_images():
@@ -136,4 +136,4 @@ def test_greedy_equals_a_plain_loop_over_images():
         if best[0] >= 0.3:
             expected[d] = best[1]
             taken.add(best[1])
-    np.testing.assert_array_equal(assign_greedy(pairs, scores, det_image, boxes[:300]), expected)
+    np.testing.assert_array_equal(assign_greedy(pairs, scores, det_image, boxes[:300], boxes[300:]), expected)
