@@ -12,7 +12,6 @@ from fvcore.common.param_scheduler import (
     LinearParamScheduler,
     MultiStepParamScheduler,
     ParamScheduler,
-    StepWithFixedGammaParamScheduler,
 )
 from torch import nn
 from torch.optim import Optimizer
@@ -155,6 +154,21 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     return maybe_add_gradient_clipping(cfg, optimizer)
 
 
+class _EqualSteps(ParamScheduler):
+    """gamma^k in the k-th of `num_decays` + 1 equal parts, also at the very end.
+
+    fvcore's own has no value at the end, where the schedule arrives after the last iteration.
+    """
+
+    def __init__(self, gamma: float, num_decays: int):
+        self._gamma = gamma
+        self._num_decays = num_decays
+
+    def __call__(self, where: float) -> float:
+        part = int((where + self.WHERE_EPSILON) * (self._num_decays + 1))
+        return self._gamma ** min(part, self._num_decays)
+
+
 class WarmupParamScheduler(CompositeParamScheduler):
     """Another schedule with a warm-up in place of its beginning.
 
@@ -237,7 +251,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRMultiplier:
             raise ValueError(f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}; it must be in 0..BASE_LR ({solver.BASE_LR})")
         schedule = CosineParamScheduler(1, end)
     elif solver.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
-        schedule = StepWithFixedGammaParamScheduler(1.0, solver.NUM_DECAYS, solver.GAMMA, solver.MAX_ITER)
+        schedule = _EqualSteps(solver.GAMMA, solver.NUM_DECAYS)
     else:
         raise ValueError(
             f"SOLVER.LR_SCHEDULER_NAME is {solver.LR_SCHEDULER_NAME!r}; "

@@ -1,0 +1,307 @@
+"""Small jobs run on an engine, which is given as a module with the contract's names, and the numbers they give.
+
+The numbers of the real detectron2 are in golden/job.json; `python -m tests.framework.job_cases` writes them anew where
+detectron2 is installed.
+"""
+
+import importlib
+import json
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+GOLDEN = Path(__file__).parent / "golden" / "job.json"
+EMBEDDED = "mammo_d2.framework.embedded"
+DETECTRON2 = "mammo_d2.framework._detectron2"
+
+
+def load(name: str) -> ModuleType:
+    """An engine's module."""
+    return importlib.import_module(name)
+
+
+# --- schedules: SOLVER keys and values ------------------------------------------------------------------------------
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "multistep": {"BASE_LR": 0.02, "MAX_ITER": 20, "STEPS": (12, 16), "WARMUP_ITERS": 5},
+    "warmup_past_a_step": {"BASE_LR": 0.02, "MAX_ITER": 20, "STEPS": (5,), "WARMUP_ITERS": 10},
+    "constant_warmup": {
+        "BASE_LR": 0.02, "MAX_ITER": 12, "STEPS": (8,), "WARMUP_ITERS": 3, "WARMUP_FACTOR": 0.1, "WARMUP_METHOD": "constant",
+    },
+    "no_warmup": {"BASE_LR": 0.1, "MAX_ITER": 6, "STEPS": (2, 4), "WARMUP_ITERS": 0, "GAMMA": 0.5},
+    "steps_beyond_the_end": {"BASE_LR": 0.1, "MAX_ITER": 6, "STEPS": (4, 100), "WARMUP_ITERS": 2},
+    "cosine": {
+        "LR_SCHEDULER_NAME": "WarmupCosineLR", "BASE_LR": 0.02, "BASE_LR_END": 0.002, "MAX_ITER": 20, "WARMUP_ITERS": 4,
+    },
+    "cosine_rescaled": {
+        "LR_SCHEDULER_NAME": "WarmupCosineLR", "BASE_LR": 0.02, "MAX_ITER": 20, "WARMUP_ITERS": 4,
+        "RESCALE_INTERVAL": True,
+    },
+    "fixed_gamma": {
+        "LR_SCHEDULER_NAME": "WarmupStepWithFixedGammaLR", "BASE_LR": 0.02, "MAX_ITER": 20, "NUM_DECAYS": 3,
+        "WARMUP_ITERS": 2,
+    },
+}  # fmt: skip
+
+
+def solver_config(engine: ModuleType, keys: dict[str, Any]) -> Any:
+    """The default config with some SOLVER keys changed."""
+    cfg = engine.get_cfg()
+    for key, value in keys.items():
+        node, _, last = key.rpartition(".")
+        target = cfg.SOLVER
+        for part in node.split("."):
+            target = target[part] if part else target
+        target[last] = value
+    return cfg
+
+
+def learning_rates(engine: ModuleType, case: str) -> list[float]:
+    """Learning rate of each iteration."""
+    cfg = solver_config(engine, SCHEDULES[case])
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=cfg.SOLVER.BASE_LR)
+    scheduler = engine.build_lr_scheduler(cfg, optimizer)
+    rates = []
+    for iteration in range(cfg.SOLVER.MAX_ITER):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if iteration + 1 < cfg.SOLVER.MAX_ITER:  # one more makes detectron2 fail with WarmupStepWithFixedGammaLR
+            scheduler.step()
+    return rates
+
+
+# --- parameter groups -----------------------------------------------------------------------------------------------
+GROUPS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "norm": {"base_lr": 0.1, "weight_decay": 1e-4, "weight_decay_norm": 0.0},
+    "bias": {"base_lr": 0.1, "weight_decay": 1e-4, "bias_lr_factor": 2.0, "weight_decay_bias": 0.0},
+    "norm_and_bias": {"base_lr": 0.1, "weight_decay_norm": 0.5, "weight_decay_bias": 0.25},
+    "overrides": {"base_lr": 0.1, "overrides": {"scale": {"lr": 0.01, "weight_decay": 0.0}}},
+}
+
+
+class ModelOfAllKinds(nn.Module):
+    """Convolution, two normalisations, a parameter used twice, a frozen one and one with its own name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+        self.bn = nn.BatchNorm2d(2)
+        self.gn = nn.GroupNorm(1, 2)
+        self.fc = nn.Linear(2, 2)
+        self.tied = nn.Linear(2, 2)
+        self.tied.weight = self.fc.weight
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+        self.scale = nn.Parameter(torch.ones(1))
+
+
+def parameter_groups(engine: ModuleType, case: str) -> list[dict[str, Any]]:
+    """Each group with the names of its parameters in place of the parameters."""
+    model = ModelOfAllKinds()
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = engine.get_default_optimizer_params(model, **GROUPS[case])
+    return [{**group, "params": [names[parameter] for parameter in group["params"]]} for group in groups]
+
+
+# --- gradient clipping ----------------------------------------------------------------------------------------------
+CLIPPING: dict[str, dict[str, Any]] = {
+    "off": {},
+    "value": {"CLIP_GRADIENTS.ENABLED": True, "CLIP_GRADIENTS.CLIP_TYPE": "value", "CLIP_GRADIENTS.CLIP_VALUE": 1.0},
+    "norm": {"CLIP_GRADIENTS.ENABLED": True, "CLIP_GRADIENTS.CLIP_TYPE": "norm", "CLIP_GRADIENTS.CLIP_VALUE": 1.0},
+    "norm_1": {
+        "CLIP_GRADIENTS.ENABLED": True, "CLIP_GRADIENTS.CLIP_TYPE": "norm", "CLIP_GRADIENTS.CLIP_VALUE": 1.0,
+        "CLIP_GRADIENTS.NORM_TYPE": 1.0,
+    },
+}  # fmt: skip
+
+
+def clipped_step(engine: ModuleType, case: str) -> list[list[float]]:
+    """Two parameters after one step with learning rate 1 and gradients (3, -4) and (0.3, 0.4)."""
+    cfg = solver_config(engine, CLIPPING[case])
+    first, second = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    first.grad, second.grad = torch.tensor([3.0, -4.0]), torch.tensor([0.3, 0.4])
+    optimizer = engine.maybe_add_gradient_clipping(cfg, torch.optim.SGD)([first, second], lr=1.0)
+    optimizer.step()
+    return [first.tolist(), second.tolist()]
+
+
+# --- samplers and loaders -------------------------------------------------------------------------------------------
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "seed_7": {"size": 5, "seed": 7},
+    "seed_minus_1": {"size": 5, "seed": -1},
+    "in_order": {"size": 3, "shuffle": False, "seed": 0},
+}
+
+
+def training_indices(engine: ModuleType, case: str) -> list[int]:
+    """First 13 indices."""
+    stream = iter(engine.TrainingSampler(**SAMPLERS[case]))
+    return [next(stream) for _ in range(13)]
+
+
+LOADERS: dict[str, dict[str, Any]] = {
+    "plain": {"aspect_ratio_grouping": False},
+    "grouped": {"aspect_ratio_grouping": True},
+}
+
+
+def loader_batches(engine: ModuleType, case: str) -> list[list[int]]:
+    """First 6 batches of two of 7 records, of which those with odd ids are wide."""
+    records = [{"id": i, "width": 20 if i % 2 else 10, "height": 15} for i in range(7)]
+    sampler = engine.TrainingSampler(len(records), seed=3)
+    loader = engine.build_detection_train_loader(
+        records, mapper=lambda record: record, sampler=sampler, total_batch_size=2, **LOADERS[case]
+    )
+    batches = iter(loader)
+    return [[record["id"] for record in next(batches)] for _ in range(6)]
+
+
+# --- event storage --------------------------------------------------------------------------------------------------
+def storage_values(engine: ModuleType, case: str) -> dict[str, Any]:
+    """What a storage shows after 30 iterations with one noisy, one exact and one sparse scalar."""
+    with engine.EventStorage(5) as storage:
+        for i in range(30):
+            storage.iter = 5 + i
+            storage.put_scalar("noisy", (i * 7) % 11)
+            storage.put_scalar("exact", i * 0.5, smoothing_hint=False)
+            if i % 6 == 0:
+                storage.put_scalars(sparse=i, cur_iter=100 + i)
+        with storage.name_scope("val/"):
+            storage.put_scalar("loss", 2)
+    return {
+        "latest": storage.latest(),
+        "shown": storage.latest_with_smoothing_hint(20),
+        "shown_7": storage.latest_with_smoothing_hint(7),
+        "samples": {name: storage.count_samples(name, 20) for name in storage.histories()},
+        "hints": storage.smoothing_hints(),
+    }
+
+
+# --- a whole training -----------------------------------------------------------------------------------------------
+class Line(nn.Module):
+    """y = w·x + b with the losses (y - 1)² and |w|²."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(2, 1)
+        with torch.no_grad():
+            self.line.weight.copy_(torch.tensor([[0.5, -0.25]]))
+            self.line.bias.fill_(0.1)
+
+    def forward(self, batch: list[dict[str, torch.Tensor]]) -> Any:
+        y = self.line(torch.stack([item["x"] for item in batch]))
+        if not self.training:
+            return list(y[:, 0])
+        return {"loss_fit": (y - 1).square().mean(), "loss_size": self.line.weight.square().sum()}
+
+
+def toy_trainer_class(engine: ModuleType) -> type:
+    """A DefaultTrainer on `Line` and 7 points, evaluated by the mean prediction."""
+    points = [{"x": [i / 7, 1.0 - i / 3]} for i in range(7)]
+
+    def to_tensor(record: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return {"x": torch.tensor(record["x"])}
+
+    class MeanPrediction(engine.DatasetEvaluator):  # type: ignore[name-defined]
+        def reset(self) -> None:
+            self.values: list[float] = []
+
+        def process(self, inputs: Any, outputs: Any) -> None:
+            self.values += [float(value) for value in outputs]
+
+        def evaluate(self) -> dict[str, Any] | None:
+            values = [value for part in engine.comm.gather(self.values) for value in part]
+            if not engine.comm.is_main_process():
+                return None
+            return {"toy": {"mean": sum(values) / len(values), "count": len(values)}}
+
+    class ToyTrainer(engine.DefaultTrainer):  # type: ignore[name-defined]
+        @classmethod
+        def build_model(cls, cfg: Any) -> nn.Module:
+            return Line()
+
+        @classmethod
+        def build_train_loader(cls, cfg: Any) -> Any:
+            sampler = engine.TrainingSampler(len(points), seed=cfg.SEED)
+            return engine.build_detection_train_loader(
+                points,
+                mapper=to_tensor,
+                sampler=sampler,
+                total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+                aspect_ratio_grouping=False,
+            )
+
+        @classmethod
+        def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
+            return engine.build_detection_test_loader(points, mapper=to_tensor)
+
+        @classmethod
+        def build_evaluator(cls, cfg: Any, dataset_name: str) -> Any:
+            return MeanPrediction()
+
+    return ToyTrainer
+
+
+def toy_config(engine: ModuleType, output_dir: str | Path, **solver: Any) -> Any:
+    """12 iterations with warm-up, a step, momentum, two evaluations and two checkpoints."""
+    keys = {"MAX_ITER": 12, "STEPS": (9,), "WARMUP_ITERS": 4, "BASE_LR": 0.05, "CHECKPOINT_PERIOD": 5, "IMS_PER_BATCH": 2}
+    cfg = solver_config(engine, {**keys, **solver})
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.DATASETS.TEST = ("toy",)
+    cfg.TEST.EVAL_PERIOD = 5
+    cfg.SEED = 3
+    cfg.OUTPUT_DIR = str(output_dir)
+    return cfg
+
+
+def toy_training(engine: ModuleType, case: str) -> dict[str, Any]:
+    """Weights after a training, its last evaluation, and the scalars in metrics.json by iteration."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = toy_trainer_class(engine)(toy_config(engine, folder))
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+        lines = [json.loads(line) for line in (Path(folder) / "metrics.json").read_text().splitlines()]
+        files = sorted(path.name for path in Path(folder).glob("*.pth"))
+    timings = ("time", "data_time", "rank_data_time", "eta_seconds")
+    return {
+        "weight": trainer.model.line.weight.flatten().tolist(),
+        "bias": trainer.model.line.bias.tolist(),
+        "results": trainer._last_eval_results,
+        "metrics": {
+            str(line["iteration"]): {k: v for k, v in line.items() if k not in (*timings, "iteration")} for line in lines
+        },
+        "names": sorted({name for line in lines for name in line}),
+        "files": files,
+        "state": sorted(trainer.state_dict()),
+        "hook_states": trainer.state_dict()["hooks"],
+    }
+
+
+CASES: dict[str, tuple[Any, list[str]]] = {
+    "learning_rates": (learning_rates, list(SCHEDULES)),
+    "parameter_groups": (parameter_groups, list(GROUPS)),
+    "clipped_step": (clipped_step, list(CLIPPING)),
+    "training_indices": (training_indices, list(SAMPLERS)),
+    "loader_batches": (loader_batches, list(LOADERS)),
+    "storage_values": (storage_values, ["storage"]),
+    "toy_training": (toy_training, ["training"]),
+}
+
+
+def compute(engine: ModuleType, group: str, case: str) -> Any:
+    """The numbers of one case, as JSON gives them back."""
+    return json.loads(json.dumps(CASES[group][0](engine, case)))
+
+
+def golden() -> dict[str, dict[str, Any]]:
+    """The committed numbers of the real detectron2: group -> case -> numbers."""
+    return json.loads(GOLDEN.read_text())
+
+
+if __name__ == "__main__":
+    engine = load(DETECTRON2)
+    numbers = {group: {case: compute(engine, group, case) for case in names} for group, (_, names) in CASES.items()}
+    GOLDEN.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
