@@ -61,10 +61,11 @@ class StepTrainer(SimpleTrainer):
         self.scaler.update()
 
     def _forward(self, data: list[dict]) -> dict[str, Tensor]:
-        if self.amp_dtype is None:
-            return self.model(data)
-        with torch.autocast(self.device_type, dtype=self.amp_dtype):
-            return self.model(data)
+        try:
+            with torch.autocast(self.device_type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+                return self.model(data)
+        except FloatingPointError as error:  # proposals that are not finite, before any loss
+            raise self._explained(data, {}, str(error)) from error
 
     def _no_sync(self, more_to_come: bool):
         """Gradients are reduced over ranks once a step, with the last mini-batch."""
@@ -82,19 +83,24 @@ class StepTrainer(SimpleTrainer):
             return
         if bool(finite):
             raise NonFiniteLossError(f"a loss became non-finite on another rank at iteration {self.iter}")
+        numbers = {name: float(value.detach()) for name, value in losses.items()}
+        raise self._explained(data, numbers, f"losses {numbers}")
+
+    def _explained(self, data: list[dict], losses: dict[str, float], what: str) -> NonFiniteLossError:
+        """Write inputs and weights to a file; the error that names it and the images."""
         dump = Path(self.cfg.OUTPUT_DIR) / f"nonfinite_iter{self.iter:07d}_rank{comm.get_rank()}.pth"
         names = [f"{record.get('image_id')}: {record.get('file_name')}" for record in data]
         model = self.model.module if isinstance(self.model, nn.parallel.DistributedDataParallel) else self.model
         state = {
             "iteration": self.iter,
-            "losses": {name: float(value) for name, value in losses.items()},
+            "losses": losses,
             "images": names,
             "inputs": [record["image"] for record in data],
             "model": model.state_dict(),
         }
         torch.save(state, dump)
-        raise NonFiniteLossError(
-            f"loss is not finite at iteration {self.iter}: {state['losses']}; images in the batch: {'; '.join(names)}. "
+        return NonFiniteLossError(
+            f"loss is not finite at iteration {self.iter} ({what}); images in the batch: {'; '.join(names)}. "
             f"Inputs and weights are in {dump}. Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or set "
             "SOLVER.CLIP_GRADIENTS.ENABLED True."
         )

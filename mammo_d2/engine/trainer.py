@@ -147,9 +147,11 @@ class MammoTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None):
-        """Evaluate on every data set of ``DATASETS.TEST``; metrics and predictions go to ``OUTPUT_DIR/inference``."""
-        with torch.autocast(torch.device(cfg.MODEL.DEVICE).type, dtype=amp_dtype(cfg), enabled=cfg.SOLVER.AMP.ENABLED):
-            results = super().test(cfg, model, evaluators)
+        """Evaluate on every data set of ``DATASETS.TEST``; metrics and predictions go to ``OUTPUT_DIR/inference``.
+
+        In float32 also after a mixed-precision training.
+        """
+        results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             per_dataset = results if len(cfg.DATASETS.TEST) > 1 else {cfg.DATASETS.TEST[0]: results}
             for name in cfg.DATASETS.TEST:

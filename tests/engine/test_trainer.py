@@ -1,0 +1,118 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mammo_d2.engine.step import NonFiniteLossError
+from mammo_d2.engine.trainer import MammoTrainer
+from tests.conftest import ROOT
+from tests.data.toy_dataset import write_dataset
+from tests.engine.toy_training import final_weights, run
+
+EMA = ("SOLVER.EMA.ENABLED", "True", "SOLVER.EMA.DECAY", "0.5")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_dataset(tmp_path, positives=3, negatives=4)
+    return tmp_path
+
+
+def assert_same_weights(a: dict, b: dict):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.mark.parametrize("kill_at", [3, 5])
+def test_killed_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(folder, kill_at):
+    """Checkpoints are written after iterations 1, 3 and 5: one kill loses a step, the other two."""
+    run(folder, *EMA, "OUTPUT_DIR", str(folder / "whole"))
+    command = [sys.executable, "-m", "tests.engine.toy_training", str(folder), str(kill_at), *EMA]
+    killed = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    assert not (folder / "out" / "model_final.pth").exists()
+    run(folder, *EMA, resume=True)
+
+    assert_same_weights(final_weights(folder / "out"), final_weights(folder / "whole"))
+    averages = [torch.load(folder / name / "model_ema.pth", weights_only=True)["model"] for name in ("out", "whole")]
+    assert_same_weights(*averages)
+    optimizers = [
+        torch.load(folder / name / "model_final.pth", weights_only=True)["trainer"]["_trainer"]["optimizer"]
+        for name in ("out", "whole")
+    ]
+    for a, b in zip(optimizers[0]["state"].values(), optimizers[1]["state"].values(), strict=True):
+        assert torch.equal(a["exp_avg_sq"], b["exp_avg_sq"])
+
+
+def test_another_seed_gives_other_weights(folder):
+    """The resume test above could pass vacuously if training did nothing."""
+    run(folder, "OUTPUT_DIR", str(folder / "a"), "SOLVER.MAX_ITER", "2")
+    run(folder, "OUTPUT_DIR", str(folder / "b"), "SOLVER.MAX_ITER", "2", "SEED", "4")
+    a, b = final_weights(folder / "a"), final_weights(folder / "b")
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+
+
+def test_evaluation_writes_metrics_predictions_and_curves(folder):
+    results = run(folder, "SOLVER.MAX_ITER", "2", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0")
+    inference = folder / "out" / "inference" / "toy_train"
+    metrics = json.loads((inference / "metrics.json").read_text())
+    assert set(metrics) == {"coco", "froc", "patient"}
+    assert metrics["froc"]["malignant/num_lesions"] == 3
+    assert metrics["patient"]["num_positive"] == 3
+    assert metrics["patient"]["auc"] == pytest.approx(results["patient"]["auc"])
+    detections = json.loads((inference / "coco_instances_results.json").read_text())
+    assert len(detections) > 0
+    assert {"image_id", "category_id", "bbox", "score"} <= set(detections[0])
+    assert (inference / "coco_instances_results_source.json").is_file()
+    assert (inference / "froc.png").is_file()
+    assert (inference / "roc.png").is_file()
+
+
+def test_eval_only_repeats_the_trainings_last_evaluation(folder):
+    trained = run(folder, "SOLVER.MAX_ITER", "2", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0")
+    again = run(
+        folder, "MODEL.WEIGHTS", str(folder / "out" / "model_final.pth"), "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0",
+        "OUTPUT_DIR", str(folder / "again"), eval_only=True,
+    )  # fmt: skip
+    assert again["patient"]["auc"] == trained["patient"]["auc"]
+    assert again["coco"]["AP50"] == trained["coco"]["AP50"]
+
+
+def test_best_checkpoint_and_early_stop(folder):
+    run(
+        folder, "TEST.EVAL_PERIOD", "1", "TEST.BEST_METRIC", "patient/num_positive", "TEST.EARLY_STOP_PATIENCE", "2",
+    )  # fmt: skip
+    # The metric is the same at every evaluation: best at iteration 0, stopped after two more.
+    last = torch.load(folder / "out" / "model_final.pth", weights_only=True)
+    assert last["iteration"] == 2
+    assert (folder / "out" / "model_best.pth").is_file()
+
+
+def test_non_finite_loss_keeps_the_last_good_checkpoint(folder, monkeypatch):
+    original = MammoTrainer.run_step
+
+    def poisoned(self):
+        if self.iter == 3:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(math.nan)
+        original(self)
+
+    monkeypatch.setattr(MammoTrainer, "run_step", poisoned)
+    with pytest.raises(NonFiniteLossError, match=r"iteration 3.*toy/images/train_"):
+        run(folder)
+    assert (folder / "out" / "last_checkpoint").read_text() == "model_last_good.pth"
+    assert torch.load(folder / "out" / "model_last_good.pth", weights_only=True)["iteration"] == 2
+    assert len(list((folder / "out").glob("nonfinite_iter0000003_rank0.pth"))) == 1
+
+
+def test_finished_run_is_not_trained_again(folder):
+    run(folder, "SOLVER.MAX_ITER", "2")
+    before = (folder / "out" / "model_final.pth").stat().st_mtime_ns
+    assert run(folder, "SOLVER.MAX_ITER", "2", resume=True) is None
+    assert (folder / "out" / "model_final.pth").stat().st_mtime_ns == before
