@@ -162,11 +162,12 @@ def load_mammo_coco(
         The records.
 
     Raises:
-        FileNotFoundError: the JSON or an image file is missing.
-        ValueError: the JSON breaks the schema, or lacks one of ``categories``.
+        FileNotFoundError: there is no such JSON.
+        ValueError: the JSON breaks the schema or lacks one of ``categories``, or an image file is missing.
     """
     json_file, image_root = str(json_file), str(image_root)
-    coco = load_coco(json_file)
+    # Missing files are found now rather than hours into a training.
+    coco = load_coco(json_file, image_root, check_images="exists")
     class_of = _class_ids(coco["categories"], categories, merge, json_file)
     if name is not None:
         inverse: dict[int, int] = {}
@@ -180,11 +181,10 @@ def load_mammo_coco(
 
     annotations: dict[int, list[dict]] = {image["id"]: [] for image in coco["images"]}
     for annotation in sorted(coco["annotations"], key=lambda entry: entry["id"]):
-        class_id = class_of.get(annotation["category_id"])
-        if class_id is None:
+        if annotation["category_id"] not in class_of:
             continue
         converted = {key: value for key, value in annotation.items() if key != "image_id"}
-        converted.update(bbox_mode=BoxMode.XYWH_ABS, category_id=class_id, iscrowd=annotation.get("iscrowd", 0))
+        converted.update(bbox_mode=BoxMode.XYWH_ABS, category_id=class_of[annotation["category_id"]])
         annotations[annotation["image_id"]].append(converted)
 
     records = []
@@ -196,7 +196,6 @@ def load_mammo_coco(
             annotations=annotations[image["id"]],
         )
         records.append(record)
-    _check_images_exist(records, json_file)
     return records
 
 
@@ -211,17 +210,6 @@ def _class_ids(json_categories: list[dict], categories: Sequence[str], merge: st
             "has no annotation there"
         )
     return {json_ids[category]: 0 if merge else index for index, category in enumerate(categories)}
-
-
-def _check_images_exist(records: list[dict], json_file: str) -> None:
-    """Find missing files now rather than hours into a training."""
-    missing = [record for record in records if not os.path.isfile(record["file_name"])]
-    if missing:
-        first = missing[0]
-        raise FileNotFoundError(
-            f"{json_file}: {len(missing)} of {len(records)} image files are missing, first image {first['image_id']}: "
-            f"{first['file_name']}; check the image folder, or prepare the data set again"
-        )
 
 
 def load_records(cfg: CfgNode, names: str | Sequence[str]) -> list[dict]:

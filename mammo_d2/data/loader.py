@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mammo_d2.data.catalog import load_records
 from mammo_d2.data.mapper import MammoMapper
-from mammo_d2.data.samplers import SAMPLER_REGISTRY, StreamSampler, split_pools
+from mammo_d2.data.samplers import SAMPLER_REGISTRY, ImagePools, StreamSampler, split_pools
 from mammo_d2.framework import CfgNode, InferenceSampler, MetadataCatalog, comm
 
 # Tells the generators of the augmentation apart from those of the samplers' pools (0, 1, ...).
@@ -50,6 +50,7 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
     """
     names = list(cfg.DATASETS.TRAIN)
     records = load_records(cfg, names)
+    classes = _check_classes(cfg, names)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         records = [record for record in records if record["annotations"]]
     seed = resolve_seed(cfg.SEED)
@@ -61,7 +62,7 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
     sampler = sampler_class.from_pools(
         pools, seed=seed, start=start_iter * batch_size, rank=rank, world_size=world_size
     )
-    _log_training_set(cfg, names, records, pools, seed)
+    _log_training_set(records, pools, classes, seed)
 
     loader = TrainLoader(
         TrainingImages(records, mapper or MammoMapper(cfg, is_train=True), seed),
@@ -200,7 +201,8 @@ def _worker_options(num_workers: int) -> dict:
 
 def _use_one_thread(worker_id: int) -> None:
     """Worker processes are the parallelism; threads inside them would only compete."""
-    cv2.setNumThreads(1)
+    # 0, not 1: OpenCV would wait for the threads of its pool, which a forked process has not inherited, forever.
+    cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
 
@@ -216,7 +218,8 @@ def _sampler_class(name: str) -> type[StreamSampler]:
     return SAMPLER_REGISTRY.get(name)
 
 
-def _log_training_set(cfg: CfgNode, names: list[str], records: list[dict], pools, seed: int) -> None:
+def _check_classes(cfg: CfgNode, names: list[str]) -> list[str]:
+    """The classes of the data sets; ValueError if they differ or are more than the model has."""
     classes = MetadataCatalog.get(names[0]).thing_classes
     for name in names[1:]:
         others = MetadataCatalog.get(name).thing_classes
@@ -227,10 +230,14 @@ def _log_training_set(cfg: CfgNode, names: list[str], records: list[dict], pools
             f"the data have {len(classes)} classes ({', '.join(classes)}), but MODEL.ROI_HEADS.NUM_CLASSES is "
             f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}; boxes of the others would be trained as background"
         )
+    return classes
+
+
+def _log_training_set(records: list[dict], pools: ImagePools, classes: list[str], seed: int) -> None:
     boxes = Counter(classes[entry["category_id"]] for record in records for entry in record["annotations"])
     logger.info(
         "training on %s: %d images, %d positive, %d negative; boxes: %s; seed %d",
-        ", ".join(names),
+        pools.source,
         len(records),
         len(pools.positives),
         len(pools.negatives),

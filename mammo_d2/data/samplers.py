@@ -131,6 +131,20 @@ class StreamSampler(Sampler[int]):
             raise ValueError(f"{type(self).__name__}: start {start} must be a multiple of {self.UNIT}, not negative")
         self._start, self._rank, self._world_size = start, rank, world_size
 
+    @classmethod
+    def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "StreamSampler":
+        """Make it for a training set.
+
+        Args:
+            pools: the images it may draw from.
+            seed: seed of the shuffles, ≥ 0.
+            share: ``start``, ``rank``, ``world_size``.
+
+        Raises:
+            ValueError: a pool that it needs is empty; the message names the data sets and the remedy.
+        """
+        raise NotImplementedError
+
     def index_at(self, position: int) -> int:
         """Image index at a global position."""
         raise NotImplementedError
@@ -172,7 +186,6 @@ class PairSampler(StreamSampler):
 
     @classmethod
     def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "PairSampler":
-        """Make it for a training set; ValueError if either pool is empty."""
         _require(pools.positives, "PairSampler", "positive", pools)
         _require(pools.negatives, "PairSampler", "negative", pools)
         return cls(pools.positives, pools.negatives, seed=seed, **share)
@@ -182,9 +195,8 @@ class PairSampler(StreamSampler):
         return self._pools[side][pair]
 
 
-@SAMPLER_REGISTRY.register()
 class ShuffleSampler(StreamSampler):
-    """All images, in a new order each pass."""
+    """One pool of images, in a new order each pass."""
 
     def __init__(self, indices: Sequence[int], *, seed: int, **share: int):
         """
@@ -200,15 +212,15 @@ class ShuffleSampler(StreamSampler):
 
     @classmethod
     def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "ShuffleSampler":
-        """Make it for all images of a training set."""
         return cls(pools.all, seed=seed, **share)
 
     def index_at(self, position: int) -> int:
         return self._pool[position]
 
 
-# detectron2's name for a shuffle over all images, and the default of its configs.
-SAMPLER_REGISTRY._do_register("TrainingSampler", ShuffleSampler)
+@SAMPLER_REGISTRY.register()
+class TrainingSampler(ShuffleSampler):
+    """All images, under the name that detectron2's configs use."""
 
 
 @SAMPLER_REGISTRY.register()
@@ -217,7 +229,6 @@ class PositiveSampler(ShuffleSampler):
 
     @classmethod
     def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "PositiveSampler":
-        """Make it for the images with boxes; ValueError if there is none."""
         _require(pools.positives, "PositiveSampler", "positive", pools)
         return cls(pools.positives, seed=seed, **share)
 

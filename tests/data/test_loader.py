@@ -1,0 +1,226 @@
+"""Loaders: the same data for any number of workers and ranks and after a resume; every test image once."""
+
+import multiprocessing
+from itertools import chain, islice
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mammo_d2.data.catalog import register_datasets
+from mammo_d2.data.loader import PackedRecords, _use_one_thread, build_test_loader, build_train_loader, images_per_rank
+from mammo_d2.framework import DatasetCatalog, MetadataCatalog, comm
+from tests.data.toy_dataset import toy_config, write_dataset
+
+
+@pytest.fixture
+def cfg(tmp_path, monkeypatch):
+    """Config of a registered data set of 3 positives and 4 negatives, with augmentation."""
+    monkeypatch.delenv("MAMMO_D2_DATASETS", raising=False)
+    before = set(DatasetCatalog.list())
+    write_dataset(tmp_path, positives=3, negatives=4)
+    cfg = toy_config(tmp_path)
+    cfg.SOLVER.IMS_PER_BATCH = 4
+    cfg.INPUT.AUG.FLIP_HORIZONTAL, cfg.INPUT.AUG.SHIFT, cfg.INPUT.AUG.ROTATION = 0.5, 0.1, 20.0
+    cfg.INPUT.AUG.BRIGHTNESS = 0.2
+    register_datasets(cfg)
+    yield cfg
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def batches(cfg, count, **arguments):
+    return list(islice(iter(build_train_loader(cfg, **arguments)), count))
+
+
+def as_rank(monkeypatch, rank, world_size):
+    monkeypatch.setattr(comm, "get_rank", lambda: rank)
+    monkeypatch.setattr(comm, "get_world_size", lambda: world_size)
+
+
+def same(first, second):
+    assert [len(batch) for batch in first] == [len(batch) for batch in second]
+    for one, other in zip(chain(*first), chain(*second), strict=True):
+        assert one["image_id"] == other["image_id"]
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["instances"].gt_boxes.tensor, other["instances"].gt_boxes.tensor)
+        assert torch.equal(one["instances"].gt_classes, other["instances"].gt_classes)
+
+
+def test_batches_are_lists_of_pairs(cfg):
+    for batch in batches(cfg, 5):
+        assert isinstance(batch, list)
+        assert [len(sample["instances"]) for sample in batch] == [1, 0, 1, 0]
+        assert all(sample["image"].shape == (1, 24, 20) for sample in batch)
+
+
+def test_augmentation_differs_between_visits_of_an_image(cfg):
+    cfg.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"
+    samples = [sample for batch in batches(cfg, 7) for sample in batch if sample["image_id"] == 1]
+    assert len(samples) == 4
+    assert not torch.equal(samples[0]["image"], samples[1]["image"])
+
+
+def test_the_number_of_workers_changes_nothing(cfg):
+    expected = batches(cfg, 6)
+    for workers in (1, 3):
+        cfg.DATALOADER.NUM_WORKERS = workers
+        same(batches(cfg, 6), expected)
+
+
+def test_a_resumed_loader_goes_on_with_the_next_batch(cfg):
+    expected = batches(cfg, 8)
+    for start in (1, 5):
+        same(batches(cfg, 8 - start, start_iter=start), expected[start:])
+    cfg.DATALOADER.NUM_WORKERS = 2
+    same(batches(cfg, 3, start_iter=5), expected[5:])
+
+
+def test_the_cache_changes_nothing(cfg):
+    expected = batches(cfg, 6)
+    cfg.DATALOADER.CACHE_MB = 1
+    same(batches(cfg, 6), expected)
+
+
+def test_the_global_random_state_is_left_alone(cfg):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    batches(cfg, 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_batches_of_the_ranks_make_up_the_one_process_batch(cfg, monkeypatch):
+    expected = batches(cfg, 4)
+    shares = []
+    for rank in (0, 1):
+        as_rank(monkeypatch, rank, 2)
+        shares.append(batches(cfg, 4))
+    assert all([len(s["instances"]) for s in batch] == [1, 0] for share in shares for batch in share)
+    same([first + second for first, second in zip(*shares, strict=True)], expected)
+
+
+def test_seed_decides_and_minus_one_is_fresh(cfg):
+    expected = batches(cfg, 4)
+    cfg.SEED = 6
+    different = batches(cfg, 4)
+    assert any(not torch.equal(a["image"], b["image"]) for a, b in zip(expected[0], different[0], strict=True))
+    cfg.SEED = -1
+    first, second = build_train_loader(cfg), build_train_loader(cfg)
+    assert first.seed >= 0
+    assert first.seed != second.seed
+    drawn = list(islice(iter(first), 4))
+    cfg.SEED = first.seed
+    same(batches(cfg, 4), drawn)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
+def test_every_test_image_once(cfg, monkeypatch, world_size):
+    ids = []
+    for rank in range(world_size):
+        as_rank(monkeypatch, rank, world_size)
+        loader = build_test_loader(cfg, "toy_train")
+        got = list(loader)
+        assert len(loader) == len(got)
+        ids += [sample["image_id"] for batch in got for sample in batch]
+    assert ids == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_test_images_are_not_augmented_and_without_truth(cfg):
+    cfg.DATALOADER.NUM_WORKERS = 2
+    first, second = list(build_test_loader(cfg, "toy_train")), list(build_test_loader(cfg, "toy_train"))
+    for (one,), (other,) in zip(first, second, strict=True):
+        assert torch.equal(one["image"], other["image"])
+        assert "instances" not in one
+        assert (one["height"], one["width"]) == (48, 40)
+    truth = [len(batch[0]["instances"]) for batch in build_test_loader(cfg, "toy_train", with_instances=True)]
+    assert truth == [1, 1, 1, 0, 0, 0, 0]
+
+
+def test_own_mapper(cfg):
+    loader = build_train_loader(cfg, mapper=lambda record, rng: (record["image_id"], rng.random()))
+    first, again = (next(iter(loader)) for _ in range(2))
+    assert first == again
+    assert len({number for _, number in first}) == 4
+
+
+@pytest.mark.parametrize(
+    ("images", "world_size", "unit", "expected"), [(4, 2, 2, 2), (8, 2, 2, 4), (6, 1, 2, 6), (3, 3, 1, 1)]
+)
+def test_images_per_rank(images, world_size, unit, expected):
+    assert images_per_rank(images, world_size, unit) == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "world_size", "unit", "message"),
+    [
+        (3, 1, 2, "IMS_PER_BATCH is 3; it must be a multiple of 2 to share whole pairs .* among 1 process, .*4"),
+        (2, 2, 2, "IMS_PER_BATCH is 2; it must be a multiple of 4 .* among 2 processes, for example 4"),
+        (5, 2, 1, "IMS_PER_BATCH is 5; it must be a multiple of 2 to share whole images"),
+        (0, 1, 1, "IMS_PER_BATCH is 0; .* for example 1"),
+    ],
+)
+def test_batches_that_cannot_be_shared(images, world_size, unit, message):
+    with pytest.raises(ValueError, match=message):
+        images_per_rank(images, world_size, unit)
+
+
+def test_bad_settings_are_named(cfg, tmp_path):
+    cfg.DATALOADER.SAMPLER_TRAIN = "PairsSampler"
+    with pytest.raises(ValueError, match="SAMPLER_TRAIN 'PairsSampler' is unknown; choose one of PairSampler, Posi"):
+        build_train_loader(cfg)
+    cfg.DATALOADER.SAMPLER_TRAIN = "PairSampler"
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
+    with pytest.raises(ValueError, match="toy_train has no negative image"):
+        build_train_loader(cfg)
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
+    cfg.DATASETS.TRAIN = ()
+    with pytest.raises(ValueError, match=r"set DATASETS\.TRAIN"):
+        build_train_loader(cfg)
+    cfg.DATASETS.TRAIN = ("toy_trian",)
+    with pytest.raises(ValueError, match="unknown data set 'toy_trian'; known are toy_train"):
+        build_train_loader(cfg)
+
+
+def test_more_classes_than_the_model_has(cfg):
+    cfg.DATASETS.CATEGORIES = ["benign", "malignant"]
+    register_datasets(cfg)
+    with pytest.raises(ValueError, match=r"2 classes \(benign, malignant\), but MODEL.ROI_HEADS.NUM_CLASSES is 1"):
+        build_train_loader(cfg)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_vanishes_is_named(cfg, tmp_path, workers):
+    cfg.DATALOADER.NUM_WORKERS = workers
+    loader = build_train_loader(cfg)
+    for path in (tmp_path / "toy" / "images").glob("*.png"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"image \d, .*train_\d\.png"):
+        next(iter(loader))
+
+
+def _resize_in_worker():
+    _use_one_thread(0)
+    cv2.resize(np.zeros((2000, 2000), dtype=np.float32), (300, 300), interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this platform")
+def test_workers_run_after_the_parent_has_used_opencv_threads():
+    cv2.warpAffine(np.zeros((2000, 2000), dtype=np.float32), np.eye(2, 3), (2000, 2000))
+    worker = multiprocessing.get_context("fork").Process(target=_resize_in_worker)
+    worker.start()
+    worker.join(timeout=20)
+    if worker.is_alive():
+        worker.kill()
+    assert worker.exitcode == 0
+
+
+def test_packed_records():
+    records = [{"a": 1}, {"b": [2, {"c": None}]}, {}]
+    packed = PackedRecords(records)
+    assert list(packed) == records
+    packed[1]["b"].append(3)
+    assert packed[1] == records[1]
+    with pytest.raises(IndexError, match="record 3 of 3"):
+        packed[3]
