@@ -64,7 +64,8 @@ def collect_truth(config: PhantomConfig, records: list[dict[str, Any]]) -> dict[
     for image_id, record in enumerate(records, start=1):
         images.append({"id": image_id, **record["image"]})
         for found, into in ((record["annotations"], annotations), (record["distractors"], distractors)):
-            into.extend({"id": len(into) + k, "image_id": image_id, **item} for k, item in enumerate(found, start=1))
+            for item in found:
+                into.append({"id": len(into) + 1, "image_id": image_id, **item})
     return {
         "info": {
             "description": "mammo_d2 phantom: synthetic mammograms, no person's data",
