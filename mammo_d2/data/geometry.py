@@ -96,7 +96,9 @@ class ImageTransform:
             raise ValueError(f"transform: {value!r} must be an object with source_size, crop, flip, scale")
         unknown = set(value) - {"source_size", "crop", "flip", "scale"}
         if unknown:
-            raise ValueError(f"transform: unknown field {sorted(unknown)[0]!r}; allowed: source_size, crop, flip, scale")
+            raise ValueError(
+                f"transform: unknown field {sorted(unknown)[0]!r}; allowed: source_size, crop, flip, scale"
+            )
         height, width = _numbers(value, "source_size", 2, whole=True)
         crop = _numbers(value, "crop", 4, whole=True, default=[0, 0, width, height])
         scale = _numbers(value, "scale", 2, default=[1.0, 1.0])

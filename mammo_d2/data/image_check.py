@@ -46,6 +46,6 @@ def check_image_files(
         if size != (image.get("height"), image.get("width")):
             report.add(
                 "error", "wrong-size", file, name, "height, width", [image.get("height"), image.get("width")],
-                f"the file has height {size[0]} and width {size[1]}", "correct the record: boxes are in the file's pixels",
+                f"the file has height {size[0]} and width {size[1]}", "correct the record; boxes use the file's pixels",
             )  # fmt: skip
     return report

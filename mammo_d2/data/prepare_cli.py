@@ -1,0 +1,271 @@
+"""The sub-commands of ``tools/prepare_data.py``: their arguments, and the call each makes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mammo_d2.data.contact_sheet import write_contact_sheet
+from mammo_d2.data.converters.base import Converter
+from mammo_d2.data.converters.dicom_folder import DicomFolder
+from mammo_d2.data.converters.mini_mias import MiniMias
+from mammo_d2.data.converters.phantom import Phantom
+from mammo_d2.data.image_meta import ReadOptions
+from mammo_d2.data.phantom import PhantomConfig
+from mammo_d2.data.prepare import PrepareOptions, PrepareResult, prepare
+from mammo_d2.data.prepare_image import ImageOptions
+from mammo_d2.data.report import Report
+from mammo_d2.data.schema import check_splits, validate_coco
+
+CHECK_FILE = "check.png"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One sub-command: a line of help, its description, its arguments, and what it does (returns the exit code)."""
+
+    help: str
+    description: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+# --- arguments that commands share ------------------------------------------------------------------------------------
+def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of every command that prepares a data set."""
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the prepared data set; its name is the data set's"
+    )
+    image = parser.add_argument_group("images")
+    image.add_argument("--crop", action="store_true", help="cut out the breast")
+    image.add_argument("--margin", type=float, default=0.02, help="around the breast, as a part of its longer side")
+    image.add_argument(
+        "--mask-method", choices=("auto", "otsu", "triangle"), default="auto", help="how the breast is found"
+    )
+    image.add_argument(
+        "--flip-to", choices=("left", "right"), default="", help="mirror so that the chest wall is there"
+    )
+    image.add_argument("--max-side", type=int, default=0, help="reduce to this longer side in pixels (0: no)")
+    image.add_argument("--spacing", type=float, default=0.0, help="scale to this many mm per pixel (0: no)")
+    image.add_argument("--keep-files", action="store_true", help="link to the source files instead of writing PNGs")
+    image.add_argument("--png-level", type=int, default=1, help="compression of the PNGs, 0 (none) to 9")
+    split = parser.add_argument_group("splits (patient-wise, stratified by pathology)")
+    split.add_argument("--split", type=float, nargs=3, metavar=("TRAIN", "VAL", "TEST"), default=(0.7, 0.1, 0.2),
+                       help="parts of the patients, where the data set has no split of its own")  # fmt: skip
+    split.add_argument("--val-from-train", type=float, default=0.0,
+                       help="part of the data set's own training patients that become val")  # fmt: skip
+    split.add_argument("--split-seed", type=int, default=0, help="of the split")
+    run = parser.add_argument_group("run")
+    run.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    run.add_argument("--strict", action="store_true", help="stop at the first image that cannot be prepared")
+    run.add_argument("--force", action="store_true", help="prepare everything anew, reuse nothing")
+    run.add_argument("--dry-run", action="store_true", help="only look at the source, write nothing")
+    run.add_argument("--limit", type=int, default=0, help="take only the first images, for a try (0: all)")
+    run.add_argument("--check", type=int, default=16, metavar="N",
+                     help=f"draw N prepared images with their boxes into OUT/{CHECK_FILE} (0: no)")  # fmt: skip
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_source_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """The argument --source."""
+    parser.add_argument("--source", type=Path, required=True, help=what)
+
+
+def add_read_arguments(parser: argparse.ArgumentParser) -> None:
+    """How DICOM files become pixels."""
+    read = parser.add_argument_group("DICOM pixels")
+    read.add_argument("--voi", choices=("auto", "none", "window", "lut"), default="auto",
+                      help="VOI transformation; auto: the file's LUT, else its window, else none")  # fmt: skip
+    read.add_argument("--voi-by-vendor", nargs="*", default=[], metavar="VENDOR=VOI",
+                      help="other choices for manufacturers whose name contains VENDOR, e.g. fuji=none")  # fmt: skip
+    read.add_argument(
+        "--frame", type=int, default=None, help="frame of multi-frame files, from 0 (none: such files fail)"
+    )
+    read.add_argument("--for-processing", action="store_true", help="read FOR PROCESSING (raw) images too")
+
+
+def prepare_options(args: argparse.Namespace) -> PrepareOptions:
+    """The options that ``add_prepare_arguments`` describes."""
+    image = ImageOptions(
+        crop=args.crop,
+        margin=args.margin,
+        mask_method=args.mask_method,
+        flip_to=args.flip_to,
+        max_side=args.max_side,
+        spacing=args.spacing,
+        keep_files=args.keep_files,
+        png_level=args.png_level,
+    )
+    return PrepareOptions(
+        image=image,
+        fractions=tuple(zip(("train", "val", "test"), args.split, strict=True)),
+        val_from_train=args.val_from_train,
+        seed=args.split_seed,
+        workers=args.workers,
+        strict=args.strict,
+        force=args.force,
+        dry_run=args.dry_run,
+        limit=args.limit,
+        progress=not args.quiet,
+    )
+
+
+def read_options(args: argparse.Namespace) -> ReadOptions:
+    """The options that ``add_read_arguments`` describes."""
+    pairs = []
+    for text in args.voi_by_vendor:
+        vendor, _, voi = text.partition("=")
+        if not vendor or not voi:
+            raise ValueError(f"--voi-by-vendor {text!r} must be VENDOR=VOI, e.g. fuji=none")
+        pairs.append((vendor, voi))
+    return ReadOptions(args.voi, tuple(pairs), frame=args.frame, for_processing=args.for_processing)
+
+
+def run_prepare(converter: Converter, args: argparse.Namespace) -> int:
+    """Prepare, draw the contact sheet, print the summary; returns the exit code."""
+    options = prepare_options(args)
+    result = prepare(converter, args.out, options)
+    if args.check and not options.dry_run:
+        write_contact_sheet(result.files, args.out / "images", args.out / CHECK_FILE, args.check)
+    print(summary(result, options.dry_run))
+    return 0
+
+
+def summary(result: PrepareResult, dry_run: bool) -> str:
+    """What a run did, as text for the console."""
+    lines = [f"{result.out}: dry run, nothing written" if dry_run else f"{result.out}: prepared"]
+    for split, n in result.counts.items():
+        lines.append(
+            f"  {split:<6} {n['images']:>6} images  {n['patients']:>6} patients  {n['positive']:>6} with lesions  "
+            f"{n['annotations']:>6} lesions"
+        )
+    warnings = len(result.issues) - len(result.errors)
+    lines.append(
+        f"  {result.reused} reused, {len(result.errors)} left out with an error, {len(result.skipped)} skipped, "
+        f"{warnings} warnings" + ("" if dry_run else "; see errors.csv and manifest.json")
+    )
+    lines += [f"  error: {issue.problem}" for issue in result.errors[:5]]
+    return "\n".join(lines)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+def _mini_mias_arguments(parser: argparse.ArgumentParser) -> None:
+    add_source_argument(parser, "folder with Info.txt and the images mdb001.pgm (or .png) ...")
+    parser.add_argument("--unlocated", choices=("drop", "keep"), default="drop",
+                        help="images with a lesion whose place is not given")  # fmt: skip
+    add_prepare_arguments(parser)
+
+
+def _dicom_arguments(parser: argparse.ArgumentParser) -> None:
+    add_source_argument(parser, "folder of DICOM files, with sub-folders")
+    parser.add_argument("--truth", type=Path, default=None, help="COCO JSON or CSV in pixels of the DICOM files")
+    parser.add_argument("--keep-ids", action="store_true",
+                        help="keep patient and exam identifiers and file names, rather than hash them")  # fmt: skip
+    parser.add_argument("--id-salt", default="", help="secret text in the hashes, where identifiers can be guessed")
+    parser.add_argument("--all-views", action="store_true", help="also spot, magnification and specimen images")
+    add_read_arguments(parser)
+    add_prepare_arguments(parser)
+
+
+def _phantom_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--patients", type=int, default=40, help="number of patients, four views each")
+    parser.add_argument("--seed", type=int, default=0, help="of the generator")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE",
+                        help="other fields of PhantomConfig, e.g. rows=416 cols=320 contrast_scale=0.8")  # fmt: skip
+    parser.add_argument("--raw", type=Path, default=None, help="folder for the DICOM files and truth.json [OUT/raw]")
+    add_prepare_arguments(parser)
+
+
+def _run_phantom(args: argparse.Namespace) -> int:
+    import yaml
+
+    settings = {"n_patients": args.patients, "seed": args.seed}
+    for text in args.set:
+        name, _, value = text.partition("=")
+        if not value:
+            raise ValueError(f"--set {text!r} must be FIELD=VALUE, e.g. rows=416")
+        settings[name] = yaml.safe_load(value)
+    config = PhantomConfig.from_dict(settings)
+    if args.dry_run:
+        print(f"{args.out}: dry run, would make {config.n_patients} patients: {config.to_dict()}")
+        return 0
+    raw = args.raw or args.out / "raw"
+    return run_prepare(Phantom(config, raw, args.workers, not args.quiet, name=args.out.name), args)
+
+
+def _run_dicom(args: argparse.Namespace) -> int:
+    converter = DicomFolder(
+        args.source,
+        args.truth,
+        read_options(args),
+        keep_ids=args.keep_ids,
+        id_salt=args.id_salt,
+        all_views=args.all_views,
+        name=args.out.name,
+    )
+    return run_prepare(converter, args)
+
+
+def _validate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, nargs="+", help="prepared data set folder, or COCO JSON files")
+    parser.add_argument("--image-root", type=Path, default=None,
+                        help="folder that file_name is relative to [images/ beside annotations/]")  # fmt: skip
+    parser.add_argument("--images", choices=("none", "exists", "size", "full"), default="size",
+                        help="check of the image files: none, their presence, their size, decode all")  # fmt: skip
+    parser.add_argument("--warnings-fail", action="store_true", help="exit code 1 for warnings too")
+    parser.add_argument("--limit", type=int, default=20, help="lines per kind of problem")
+
+
+def _run_validate(args: argparse.Namespace) -> int:
+    report = Report()
+    files: list[Path] = []
+    for path in args.path:
+        found = sorted((path / "annotations").glob("*.json")) if path.is_dir() else [path]
+        if not found:
+            raise FileNotFoundError(f"{path}: no annotations/*.json in it; give a prepared data set or a JSON file")
+        files += found
+    for file in files:
+        root = args.image_root or file.parent.parent / "images"
+        how = args.images
+        if how != "none" and not root.is_dir():
+            raise FileNotFoundError(f"{root}: no such image folder; give --image-root, or --images none")
+        report.extend(validate_coco(file, root, check_images=how))
+    if len(files) > 1:
+        report.extend(check_splits(files))
+    print(report.format(args.limit))
+    failed = bool(report.errors) or (args.warnings_fail and bool(report.warnings))
+    return 1 if failed else 0
+
+
+COMMANDS: dict[str, Command] = {
+    "phantom": Command(
+        "generate and prepare synthetic mammograms",
+        "Generate synthetic four-view screening exams as DICOM with truth, and prepare them.",
+        _phantom_arguments,
+        _run_phantom,
+    ),
+    "dicom": Command(
+        "a folder of DICOM mammograms",
+        "Prepare a folder of DICOM mammograms. Truth may come as a COCO file or as a CSV table with the column file\n"
+        "(path relative to the folder, or SOP Instance UID) and any of category, x, y, width, height, benign,\n"
+        "malignant, patient_id, laterality, view, split: one row per lesion, in pixels of the DICOM file.",
+        _dicom_arguments,
+        _run_dicom,
+    ),
+    "mini-mias": Command(
+        "the mini-MIAS films",
+        "Prepare mini-MIAS (http://peipa.essex.ac.uk/info/mias.html): 8-bit films, all MLO, circles become boxes.",
+        _mini_mias_arguments,
+        lambda args: run_prepare(MiniMias(args.source, args.unlocated), args),
+    ),
+    "validate": Command(
+        "check a prepared data set",
+        "Check every record of a prepared data set (or of COCO files), the image files, and that no patient is in two\n"
+        "splits. Exit code 0: no errors, 1: errors, 2: the file cannot be read.",
+        _validate_arguments,
+        _run_validate,
+    ),
+}
