@@ -103,8 +103,8 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.EARLY_STOP_PATIENCE = 0
 
     cfg.TEST.COCO = CfgNode()
-    # "pycocotools", "faster_coco_eval" (same numbers, sooner) or "auto" (the second where it is installed).
-    cfg.TEST.COCO.BACKEND = "auto"
+    # "numpy" (this package's), "pycocotools" or "faster_coco_eval": the same numbers at different speeds.
+    cfg.TEST.COCO.BACKEND = "numpy"
 
     cfg.TEST.FROC = CfgNode()
     # When a box hits a lesion: "iou", "iom", "iobb", "iogt" (overlap at least THRESHOLD), "center_in_box",

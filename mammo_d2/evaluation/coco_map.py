@@ -1,4 +1,4 @@
-"""COCO average precision through pycocotools (or faster-coco-eval), without its cap on detections per image."""
+"""COCO average precision and recall as named numbers, without the usual cap on detections per image."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mammo_d2.evaluation.coco_numpy import AREAS, CocoArrays, coco_arrays
 from mammo_d2.evaluation.tables import EvaluationData
 
-BACKENDS = ("auto", "pycocotools", "faster_coco_eval")
-_AREAS = {"": 0, "s": 1, "m": 2, "l": 3}
+BACKENDS = ("numpy", "pycocotools", "faster_coco_eval")
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,15 @@ class CocoSummary:
 
 
 def _tools(backend: str):
-    """(COCO class, COCOeval class, name) of a backend."""
-    if backend not in BACKENDS:
-        raise ValueError(f"COCO backend {backend!r} is none of {', '.join(BACKENDS)}")
-    if backend != "pycocotools":
-        try:
-            from faster_coco_eval import COCO, COCOeval_faster
+    """(COCO class, COCOeval class) of a reference implementation."""
+    if backend == "faster_coco_eval":
+        from faster_coco_eval import COCO, COCOeval_faster
 
-            return COCO, COCOeval_faster, "faster-coco-eval"
-        except ImportError:
-            if backend == "faster_coco_eval":
-                raise
+        return COCO, COCOeval_faster
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    return COCO, COCOeval, "pycocotools"
+    return COCO, COCOeval
 
 
 def _dataset(data: EvaluationData) -> dict:
@@ -88,27 +82,9 @@ def _detections(data: EvaluationData) -> list[dict]:
     ]
 
 
-def coco_average_precision(data: EvaluationData, backend: str = "pycocotools") -> CocoSummary:
-    """COCO's average precision and recall.
-
-    Formula: per class and IoU threshold, detections are matched greedily by falling score (IoU >= threshold), precision
-    is made monotone and sampled at the 101 recalls 0, 0.01, …, 1; AP is the mean of the samples, averaged over the
-    classes that have a lesion and, for "AP", over the thresholds 0.50, 0.55, …, 0.95. Source: Lin et al. 2014 and the
-    COCO evaluation page. It differs from VOC 2007 (11 recalls) and VOC 2010 (area under the exact step curve). Images
-    without lesions count: their detections are false positives.
-
-    The usual summary keeps the 100 best detections per image and prints "maxDets=100"; here the limit is the largest
-    number that any image has, so nothing is dropped. Areas for APs, APm, APl are COCO's 32² and 96² pixels.
-
-    Args:
-        data: images, lesions and detections.
-        backend: "pycocotools", "faster_coco_eval" (same numbers, faster), or "auto" (the faster one if installed).
-
-    Returns:
-        AP, AP50, AP75, APs, APm, APl, AR and the same per class as ``<class>/AP`` … with NaN where no lesion exists.
-    """
-    coco_class, eval_class, name = _tools(backend)
-    limit = int(np.bincount(data.detections.image, minlength=1).max()) if len(data.detections) else 1
+def _reference_arrays(data: EvaluationData, backend: str, limit: int) -> CocoArrays:
+    """The arrays of :func:`coco_arrays` by a reference implementation, with a cap that drops nothing."""
+    coco_class, eval_class = _tools(backend)
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = coco_class(), coco_class()
         truth.dataset = _dataset(data)
@@ -119,7 +95,37 @@ def coco_average_precision(data: EvaluationData, backend: str = "pycocotools") -
         run.params.maxDets = [limit]
         run.evaluate()
         run.accumulate()
-    precision, recall = run.eval["precision"], run.eval["recall"]  # (T, R, C, area, 1), (T, C, area, 1)
+    return CocoArrays(run.eval["precision"][..., 0], run.eval["recall"][..., 0])
+
+
+def coco_average_precision(data: EvaluationData, backend: str = "numpy") -> CocoSummary:
+    """COCO's average precision and recall.
+
+    Formula: per class and IoU threshold, detections are matched greedily by falling score (IoU >= threshold), precision
+    is made monotone and sampled at the 101 recalls 0, 0.01, …, 1; AP is the mean of the samples, averaged over the
+    classes that have a lesion and, for "AP", over the thresholds 0.50, 0.55, …, 0.95. Source: Lin et al. 2014 and the
+    COCO evaluation page. It differs from VOC 2007 (11 recalls) and VOC 2010 (area under the exact step curve). Images
+    without lesions count: their detections are false positives.
+
+    The usual summary keeps the 100 best detections per image and prints "maxDets=100"; here nothing is dropped. Areas
+    for APs, APm, APl are COCO's 32² and 96² pixels. A finding marked ``ignore`` is treated as a crowd region.
+
+    Args:
+        data: images, lesions and detections.
+        backend: "numpy" (this package's, fastest), or the reference "pycocotools" or "faster_coco_eval" (installed
+            separately). They give the same numbers.
+
+    Returns:
+        AP, AP50, AP75, APs, APm, APl, AR and the same per class as ``<class>/AP`` … with NaN where no lesion exists.
+
+    Raises:
+        ValueError: an unknown backend.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"COCO backend {backend!r} is none of {', '.join(BACKENDS)}")
+    limit = int(np.bincount(data.detections.image, minlength=1).max()) if len(data.detections) else 1
+    arrays = coco_arrays(data) if backend == "numpy" else _reference_arrays(data, backend, limit)
+    precision, recall = arrays.precision, arrays.recall
 
     def mean(values: np.ndarray) -> float:
         values = values[values > -1]
@@ -128,12 +134,13 @@ def coco_average_precision(data: EvaluationData, backend: str = "pycocotools") -
     numbers: dict[str, float] = {}
     selections = [("", slice(None))] + [(f"{c}/", slice(k, k + 1)) for k, c in enumerate(data.images.classes)]
     for prefix, k in selections:
-        numbers[f"{prefix}AP"] = mean(precision[:, :, k, 0, 0])
-        numbers[f"{prefix}AP50"] = mean(precision[0, :, k, 0, 0])
-        numbers[f"{prefix}AP75"] = mean(precision[5, :, k, 0, 0])
-        for suffix, area in list(_AREAS.items())[1:]:
-            numbers[f"{prefix}AP{suffix}"] = mean(precision[:, :, k, area, 0])
-        numbers[f"{prefix}AR"] = mean(recall[:, k, 0, 0])
+        numbers[f"{prefix}AP"] = mean(precision[:, :, k, 0])
+        numbers[f"{prefix}AP50"] = mean(precision[0, :, k, 0])
+        numbers[f"{prefix}AP75"] = mean(precision[5, :, k, 0])
+        for area, suffix in enumerate(AREAS):
+            if suffix:
+                numbers[f"{prefix}AP{suffix}"] = mean(precision[:, :, k, area])
+        numbers[f"{prefix}AR"] = mean(recall[:, k, 0])
     reasons = {key: "no lesion of this class and size in the ground truth" for key, v in numbers.items() if np.isnan(v)}
-    options = f"COCO AP by {name}: IoU 0.50:0.05:0.95, 101 recalls, all detections per image (most: {limit})"
+    options = f"COCO AP by {backend}: IoU 0.50:0.05:0.95, 101 recalls, all detections per image (most: {limit})"
     return CocoSummary(numbers, reasons, options)

@@ -200,7 +200,7 @@ class CocoEvaluator(PredictionEvaluator):
 
     task = "coco"
 
-    def __init__(self, dataset_name: str, output_dir: str | os.PathLike | None = None, backend: str = "auto") -> None:
+    def __init__(self, dataset_name: str, output_dir: str | os.PathLike | None = None, backend: str = "numpy") -> None:
         super().__init__(dataset_name, output_dir)
         self.backend = backend
 

@@ -20,6 +20,8 @@ from mammo_d2.evaluation.matching import (
     best_lesion,
     find_hits,
     holders,
+    order_of_boxes,
+    order_of_detections,
     rank_within,
 )
 from mammo_d2.evaluation.tables import DetectionTable, EvaluationData, LesionTable
@@ -164,7 +166,8 @@ def _match(
         right[pairs.detection[lesions.ignore[rows[pairs.lesion]]]] = True
     else:
         if rule.matching == "greedy":
-            got = assign_greedy(pairs, scores, group, boxes, gt_boxes)
+            turns = order_of_detections(pairs, scores, boxes)
+            got = assign_greedy(pairs, turns, group, order_of_boxes(gt_boxes))
         else:
             got = assign_hungarian(pairs, len(scores), group)
         right = got >= 0

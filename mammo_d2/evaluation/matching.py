@@ -239,44 +239,58 @@ def holders(pairs: HitPairs, scores: np.ndarray, det_boxes: np.ndarray, num_lesi
     return got
 
 
+def order_of_detections(pairs: HitPairs, scores: np.ndarray, det_boxes: np.ndarray) -> np.ndarray:
+    """(D,) the turn of each hitting detection: by falling score, equal scores by best quality, then by box, so that the
+    order of the file decides nothing. Detections that hit nothing get 0 and no turn."""
+    best = np.full(len(scores), -np.inf)
+    np.maximum.at(best, pairs.detection, pairs.quality)
+    hitting = np.unique(pairs.detection)
+    order = np.zeros(len(scores), np.int64)
+    by_turn = np.lexsort((*det_boxes[hitting].T[::-1], -best[hitting], -scores[hitting]))
+    order[hitting[by_turn]] = np.arange(len(hitting))
+    return order
+
+
 def assign_greedy(
-    pairs: HitPairs, scores: np.ndarray, det_image: np.ndarray, det_boxes: np.ndarray, gt_boxes: np.ndarray
+    pairs: HitPairs,
+    det_order: np.ndarray,
+    det_image: np.ndarray,
+    gt_order: np.ndarray,
+    shared: np.ndarray | None = None,
 ) -> np.ndarray:
     """Give each lesion to at most one detection and each detection at most one lesion, the best score first.
 
-    In every image the detections take turns by falling score; each takes the free lesion it hits with the highest
-    quality (COCO's rule). Equal scores take turns by best quality, then by box, so the order of the file decides
-    nothing. All images take their k-th turn together, so the number of steps is the largest number of hitting
+    In every image the detections take turns; each takes the free lesion it hits with the highest quality (COCO's
+    rule). All images take their k-th turn together, so the number of steps is the largest number of hitting
     detections in one image.
 
     Args:
         pairs: the hits.
-        scores: (D,) detection scores.
-        det_image, det_boxes: (D,) and (D, 4) of the detections.
-        gt_boxes: (G, 4) of the lesions.
+        det_order: (D,) distinct numbers for the hitting detections, lower ones choose first.
+        det_image: (D,) image rows.
+        gt_order: (G,) among lesions hit with equal quality the lowest number is taken.
+        shared: (G,) bool, lesions that may be given to any number of detections (crowd regions).
 
     Returns:
         (D,) int64, the lesion each detection got, -1 for none.
     """
-    got = np.full(len(scores), -1, np.int64)
+    got = np.full(len(det_image), -1, np.int64)
     if not len(pairs):
         return got
-    best = np.full(len(scores), -np.inf)
-    np.maximum.at(best, pairs.detection, pairs.quality)
     hitting = np.unique(pairs.detection)
-    corner = det_boxes[hitting]
-    order = np.lexsort((*corner.T[::-1], -best[hitting], -scores[hitting], det_image[hitting]))
-    turn = np.zeros(len(scores), np.int64)
+    order = np.lexsort((det_order[hitting], det_image[hitting]))
+    turn = np.zeros(len(det_image), np.int64)
     turn[hitting[order]] = rank_within(det_image[hitting[order]])
     # Within a turn the first pair of a detection is its best one, so that np.unique picks it.
-    rank = order_of_boxes(gt_boxes)
-    sequence = np.lexsort((rank[pairs.lesion], -pairs.quality, pairs.detection, turn[pairs.detection]))
+    sequence = np.lexsort((gt_order[pairs.lesion], -pairs.quality, pairs.detection, turn[pairs.detection]))
     detection, lesion = pairs.detection[sequence], pairs.lesion[sequence]
     bounds = np.searchsorted(turn[detection], np.arange(turn.max() + 2))
-    taken = np.zeros(len(gt_boxes), bool)
+    taken = np.zeros(len(gt_order), bool)
     for begin, end in pairwise(bounds):
         free = ~taken[lesion[begin:end]]
         winners, first = np.unique(detection[begin:end][free], return_index=True)
         got[winners] = lesion[begin:end][free][first]
         taken[got[winners]] = True
+        if shared is not None:
+            taken &= ~shared
     return got

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from mammo_d2.evaluation.matching import HitRule, assign_greedy, find_hits, pair_overlap, rank_within
+from mammo_d2.evaluation.matching import (
+    HitRule,
+    assign_greedy,
+    find_hits,
+    order_of_boxes,
+    order_of_detections,
+    pair_overlap,
+    rank_within,
+)
 
 A = np.array([[0.0, 0.0, 10.0, 10.0]])
 
@@ -107,14 +115,18 @@ def test_rank_within_adjacent_groups():
     assert rank_within(np.array([])).tolist() == []
 
 
+def greedy(pairs, scores, image, det, gt):
+    return assign_greedy(pairs, order_of_detections(pairs, scores, det), image, order_of_boxes(gt))
+
+
 def test_greedy_gives_the_best_free_lesion_to_the_best_score():
     # Detection 0 overlaps both lesions, better lesion 0; detection 1 hits lesion 0 only; detection 2 hits lesion 1.
     gt = np.array([[0, 0, 10, 10], [6, 0, 16, 10]], float)
     det = np.array([[1, 0, 11, 10], [0, 0, 10, 10], [6, 0, 16, 10]], float)
     image = np.zeros(3, int)
     pairs = find_hits(HitRule("iou", 0.3), det, image, gt, np.zeros(2, int))
-    assert assign_greedy(pairs, np.array([0.9, 0.8, 0.7]), image, det, gt).tolist() == [0, -1, 1]
-    assert assign_greedy(pairs, np.array([0.7, 0.8, 0.9]), image, det, gt).tolist() == [-1, 0, 1]
+    assert greedy(pairs, np.array([0.9, 0.8, 0.7]), image, det, gt).tolist() == [0, -1, 1]
+    assert greedy(pairs, np.array([0.7, 0.8, 0.9]), image, det, gt).tolist() == [-1, 0, 1]
 
 
 def test_greedy_equals_a_plain_loop_over_images():
@@ -136,4 +148,4 @@ def test_greedy_equals_a_plain_loop_over_images():
         if best[0] >= 0.3:
             expected[d] = best[1]
             taken.add(best[1])
-    np.testing.assert_array_equal(assign_greedy(pairs, scores, det_image, boxes[:300], boxes[300:]), expected)
+    np.testing.assert_array_equal(greedy(pairs, scores, det_image, boxes[:300], boxes[300:]), expected)
