@@ -1,0 +1,158 @@
+"""Reading back what a training or evaluation run wrote into its output folder.
+
+config.yaml                                  the complete configuration
+metrics.json                                 one JSON object per line: iteration, losses, learning rate, ...
+inference/<data set>/metrics.json            {task: {metric: value}}
+inference/<data set>/<task>.json             options in force, reasons for undefined values
+inference/<data set>/coco_instances_results.json
+inference/<data set>/*.png                   curves
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mammo_d2.evaluation.evaluators import RESULTS_FILE
+
+CONFIG_FILE, SCALARS_FILE, INFERENCE_FOLDER = "config.yaml", "metrics.json", "inference"
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """Numbers of one evaluator: ``numbers`` by key, NaN where undefined; ``reasons`` why; ``options`` in words."""
+
+    numbers: Mapping[str, float]
+    reasons: Mapping[str, str]
+    options: str
+
+
+@dataclass(frozen=True)
+class DatasetResult:
+    """The evaluation on one data set.
+
+    Attributes:
+        name: registered name of the data set.
+        tasks: by evaluator.
+        predictions: COCO results in prepared pixels; None where they were not written.
+        pictures: PNG files by name without ending, e.g. "froc".
+    """
+
+    name: str
+    tasks: Mapping[str, TaskResult]
+    predictions: list[dict[str, Any]] | None
+    pictures: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, the text of its configuration, the logged scalars and the evaluations."""
+
+    folder: Path
+    config_text: str
+    scalars: list[dict[str, float]]
+    datasets: list[DatasetResult]
+
+
+def config_file(folder: str | os.PathLike) -> str:
+    """Path of a run's configuration.
+
+    Raises:
+        FileNotFoundError: there is none, so that the folder is not a run's.
+    """
+    path = Path(folder) / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; name the OUTPUT_DIR of a run, the folder with {CONFIG_FILE}")
+    return str(path)
+
+
+def read_run(folder: str | os.PathLike) -> Run:
+    """Read a run's folder. Parts that a run need not have (training log, an evaluation) may be absent.
+
+    Raises:
+        FileNotFoundError: there is no config.yaml.
+        ValueError: a file that is damaged.
+    """
+    folder = Path(folder)
+    config = Path(config_file(folder))
+    inference = folder / INFERENCE_FOLDER
+    names = sorted(path.name for path in inference.iterdir() if path.is_dir()) if inference.is_dir() else []
+    return Run(
+        folder,
+        config.read_text(encoding="utf-8"),
+        read_scalars(folder / SCALARS_FILE),
+        [read_dataset_result(inference / name) for name in names],
+    )
+
+
+def read_scalars(path: str | os.PathLike) -> list[dict[str, float]]:
+    """The training log, one entry per logged iteration, rising; empty where there is none.
+
+    The writer puts scalars of different iterations on lines of their own, in any order. A run that was resumed or
+    started again appends: from its first iteration on it replaces the older lines. A last line that was cut off by a
+    kill is left out.
+
+    Raises:
+        ValueError: a line that is not a JSON object with an iteration.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    entries: dict[int, dict[str, float]] = {}
+    newest = -1
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            iteration = entry["iteration"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}: line {number} is not a JSON object with an iteration: {line[:80]!r}") from error
+        if "total_loss" in entry:
+            if iteration <= newest:
+                entries = {known: value for known, value in entries.items() if known < iteration}
+            newest = iteration
+        entries.setdefault(iteration, {}).update(entry)
+    return [entries[iteration] for iteration in sorted(entries)]
+
+
+def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
+    """Read the evaluation of one data set from ``inference/<data set>``.
+
+    Raises:
+        ValueError: a file that is not JSON of the expected form.
+    """
+    folder = Path(folder)
+    results = _load(folder / "metrics.json", {})
+    tasks = {}
+    for task, numbers in results.items():
+        if not isinstance(numbers, Mapping):
+            raise ValueError(f"{folder / 'metrics.json'}: {task!r} must be an object of numbers, not {numbers!r:.80}")
+        details = _load(folder / f"{task}.json", {})
+        tasks[task] = TaskResult(
+            {key: math.nan if value is None else float(value) for key, value in numbers.items()},
+            details.get("reasons", {}),
+            details.get("options", ""),
+        )
+    pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
+    return DatasetResult(folder.name, tasks, _load(folder / RESULTS_FILE, None), pictures)
+
+
+def _load(path: Path, default: Any) -> Any:
+    """Content of a JSON file of ``default``'s type (a list for None), or ``default`` where there is no file."""
+    if not path.is_file():
+        return default
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON at line {error.lineno}; evaluate the run again") from error
+    wanted = list if default is None else dict
+    if not isinstance(content, wanted):
+        raise ValueError(f"{path}: must hold a JSON {'array' if wanted is list else 'object'}; evaluate the run again")
+    return content

@@ -1,0 +1,88 @@
+"""The report of a run made by hand: its numbers, its pictures, and what is missing being said."""
+
+import re
+
+import pytest
+
+from mammo_d2.export.report import DASH
+from mammo_d2.export.run_report import write_run_report
+from tests.export.toy_run import make_dataset, make_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    make_dataset(tmp_path / "data")
+    return tmp_path / "run", make_run(tmp_path / "run", tmp_path / "data")
+
+
+def cells(html, first):
+    """The texts of the table row whose first cell is ``first``."""
+    row = re.search(rf"<tr><th[^>]*>{re.escape(first)}</th>(.*?)</tr>", html)
+    assert row, f"no row {first!r}"
+    return re.findall(r"<td[^>]*>(.*?)</td>", row.group(1))
+
+
+def test_report_has_the_numbers_of_the_run(run):
+    folder, cfg = run
+    path = write_run_report(cfg, folder)
+    assert path == folder / "report.html"
+    html = path.read_text(encoding="utf-8")
+    assert cells(html, "toy_train") == ["train", "2", "1", "1", "2", "1"]
+    assert cells(html, "toy_test") == ["test", "2", "1", "1", "2", "1"]
+    assert cells(html, "all classes")[:3] == ["0.568", "0.123", "0.05"]
+    assert cells(html, "malignant (1 lesions): sensitivity") == [DASH, "0.432", "0.876"]
+    assert cells(html, "patients")[:3] == ["0.753", "1.000", "0.000"]
+    assert cells(html, "loss") == ["0.075", "0.025"]  # of iteration 39
+    assert "40 iterations are logged. A step took 0.25 s" in html
+    assert "<b>0.568</b><span>AP50, boxes</span>" in html
+    assert "no medical device" in html
+
+
+def test_examples_use_the_threshold_at_one_false_positive(run):
+    folder, cfg = run
+    html = write_run_report(cfg, folder).read_text(encoding="utf-8")
+    assert "lowest score: malignant 0.6" in html
+    assert "image 3, patient P3, score 0.70" in html
+    assert "image 4, patient P4, score 0.65" in html
+    titles = re.findall(r"<h3>((?:Lesions|False)[^<]*: \d+)</h3>", html)
+    assert titles == ["Lesions found: 1", "Lesions missed: 0", "False positives of any score: 1"]
+    # Losses, FROC, two examples.
+    assert html.count("data:image/png;base64,") == 4
+
+
+def test_texts_from_files_are_escaped(tmp_path):
+    make_dataset(tmp_path / "data", patients="<i>P")
+    cfg = make_run(tmp_path / "run", tmp_path / "data")
+    html = write_run_report(cfg, tmp_path / "run").read_text(encoding="utf-8")
+    assert "patient &lt;i&gt;P3" in html
+    assert "&lt;b&gt;weights&lt;/b&gt;.pth" in html
+    assert "IoU &gt;= 0.5 &lt;tag&gt;" in html
+    assert not re.search(r"<i>|<b>weights|<tag>", html)
+
+
+def test_lost_data_set_costs_its_parts_only(tmp_path):
+    cfg = make_run(tmp_path / "run", tmp_path / "gone")
+    html = write_run_report(cfg, tmp_path / "run", tmp_path / "elsewhere.html").read_text(encoding="utf-8")
+    assert "toy_train could not be loaded: unknown data set" in html
+    assert "No examples: unknown data set" in html
+    assert cells(html, "all classes")[0] == "0.568"
+
+
+def test_predictions_of_other_images_are_not_shown(run):
+    folder, cfg = run
+    results = folder / "inference" / "toy_test" / "coco_instances_results.json"
+    results.write_text(results.read_text().replace('"image_id": 3', '"image_id": 99'))
+    html = write_run_report(cfg, folder).read_text(encoding="utf-8")
+    assert "No examples: results entry 0: image_id 99" in html
+
+
+def test_run_that_was_never_evaluated_or_logged(tmp_path):
+    make_dataset(tmp_path / "data")
+    cfg = make_run(tmp_path / "run", tmp_path / "data")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.yaml").write_text(cfg.dump())
+    html = write_run_report(cfg, bare).read_text(encoding="utf-8")
+    assert "The run has no evaluation" in html
+    assert "There is no training log" in html
+    assert cells(html, "toy_train")[1] == "2"

@@ -1,0 +1,29 @@
+#!/usr/bin/env python3
+"""Write the HTML report of a finished training or evaluation run: one file that needs nothing else.
+
+Examples:
+    python tools/report.py --run output/phantom_top_likelihood
+    python tools/report.py --run output/old_run --output old.html DATASETS.ROOT /new/place/of/the/datasets
+"""
+
+from pathlib import Path
+
+from mammo_d2.cli import make_parser, run_tool
+from mammo_d2.engine import load_config
+from mammo_d2.export.run_files import config_file
+from mammo_d2.export.run_report import write_run_report
+
+
+def run(argv: list[str]) -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="OUTPUT_DIR of the run")
+    parser.add_argument("--output", type=Path, help="the HTML file; report.html in the run's folder if not given")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
+    args = parser.parse_args(argv)
+    cfg = load_config(config_file(args.run), args.opts)
+    print(write_run_report(cfg, args.run, args.output))
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(run)
