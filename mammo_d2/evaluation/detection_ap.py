@@ -55,7 +55,7 @@ def ap_of_counts(
         padded[np.searchsorted(recall[:, c], wanted, side="left"), c] if units[c] > 0 else np.zeros(len(wanted))
         for c in range(tp.shape[1])
     ]
-    return np.stack(columns, axis=1).mean(axis=0) * defined
+    return np.cumsum(np.stack(columns, axis=1), axis=0)[-1] / len(wanted) * defined
 
 
 class ApStatistic:

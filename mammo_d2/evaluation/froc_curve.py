@@ -137,7 +137,7 @@ def summarize_froc(events: FrocEvents, rule: FrocRule) -> FrocSummary:
         rule=rule,
         curve=curve,
         points=points,
-        mean_sensitivity=float(np.mean([point.sensitivity for point in mean])),
+        mean_sensitivity=sum(point.sensitivity for point in mean) / len(mean),
         num_units=units,
         num_images=images,
         num_false_positives=len(events.fp_scores),

@@ -49,7 +49,9 @@ class FrocStatistic:
         rows = values[np.searchsorted(rates, self.rates)]
         if not len(self.mean_rates):
             return rows
-        return np.vstack([rows, values[np.searchsorted(rates, self.mean_rates)].mean(axis=0)])
+        chosen = values[np.searchsorted(rates, self.mean_rates)]
+        # Summed one by one: np.mean regroups with the number of replicates, which would change the last bit.
+        return np.vstack([rows, np.cumsum(chosen, axis=0)[-1:] / len(chosen)])
 
     def _sensitivity(self, rates: np.ndarray, images: np.ndarray, units: np.ndarray, false: WeightedSums) -> np.ndarray:
         column = np.arange(units.shape[1])

@@ -97,7 +97,7 @@ PRESETS: dict[str, Preset] = {
             "sum",
             "mean_sens",
             "Setio et al. 2017: centre distance below the lesion's radius (here half its longer side), more hits and "
-            "marks on excluded findings ignored, at most 100 marks per scan, linear interpolation; the mean sensitivity "
+            "marks on excluded findings ignored, at most 100 marks per scan, linear interpolation; mean sensitivity "
             "is the competition performance metric. Its script fails or warns on a detector without false positives.",
         ),
         _preset(

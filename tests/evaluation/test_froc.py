@@ -6,32 +6,7 @@ import pytest
 from mammo_d2.evaluation.froc import FrocRule, froc_events
 from mammo_d2.evaluation.froc_curve import froc_curve, sensitivity_at, summarize_froc
 from mammo_d2.evaluation.matching import HitRule
-from mammo_d2.evaluation.tables import DetectionTable, EvaluationData, images_from_records, lesions_from_records
-
-SIDE = 10.0
-
-
-def box(place):
-    """A 10 x 10 box; boxes of different whole places do not touch."""
-    return [place * 20.0, 0.0, place * 20.0 + SIDE, SIDE]
-
-
-def make(lesions, detections, images=4, classes=("malignant",), **keys):
-    """lesions: (image, place, class[, more]); detections: (image, place, score, class)."""
-    records = [
-        {"image_id": i, "patient_id": i // 2, "laterality": "LR"[i % 2], "annotations": []} for i in range(images)
-    ]
-    for image, place, label, *more in lesions:
-        annotation = {"bbox": box(place), "bbox_mode": 0, "category_id": label, **(more[0] if more else {})}
-        records[image]["annotations"].append(annotation)
-    table = DetectionTable(
-        np.array([box(d[1]) for d in detections], float).reshape(-1, 4),
-        np.array([d[2] for d in detections], float),
-        np.array([d[0] for d in detections], np.int64),
-        np.array([d[3] if len(d) > 3 else 0 for d in detections], np.int64),
-    )
-    return EvaluationData(images_from_records(records, classes), lesions_from_records(records), table)
-
+from tests.evaluation.scenes import make
 
 # Two lesions in image 0, one in image 1, images 2 and 3 empty.
 LESIONS = [(0, 0, 0), (0, 1, 0), (1, 0, 0)]
