@@ -17,50 +17,12 @@ from mammo_d2.data.converters.base import Converter, SourceAnnotation, SourceIma
 from mammo_d2.data.files import sha256_bytes, sha256_file, write_bytes_atomic, write_json
 from mammo_d2.data.geometry import ImageTransform, xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.data.image_meta import ImageMeta
+from mammo_d2.data.preparation import ImageOptions, choose_transform, prepared_pixels
 
 # Raised when prepared files change although source and options do not; older ones are then made anew.
 FORMAT_VERSION = 1
-FULL_SCALE = 65535.0
 IMAGE_FOLDER = "images"
 RECORD_FOLDER = "records"
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """What is done to every image.
-
-    Attributes:
-        crop: cut out the breast's box.
-        margin: around it, as a fraction of its longer side.
-        mask_method: of ``breast_mask``: "auto", "otsu", "triangle".
-        flip_to: "left" or "right": mirror images whose chest wall is on the other side; "" leaves them.
-        max_side: reduce images whose longer side is larger, in pixels; 0: no limit.
-        spacing: scale images to this many mm per pixel (0: no); needs a known pixel spacing.
-        keep_files: refer to the source file by a symbolic link instead of writing a PNG; nothing may be changed then.
-        png_level: compression of the PNG, 0..9.
-    """
-
-    crop: bool = False
-    margin: float = 0.02
-    mask_method: str = "auto"
-    flip_to: str = ""
-    max_side: int = 0
-    spacing: float = 0.0
-    keep_files: bool = False
-    png_level: int = 1
-
-    def __post_init__(self) -> None:
-        if self.flip_to not in ("", "left", "right"):
-            raise ValueError(f"flip_to {self.flip_to!r} must be left, right or empty")
-        if self.max_side < 0 or self.spacing < 0 or not 0 <= self.margin < 1 or not 0 <= self.png_level <= 9:
-            raise ValueError(
-                f"max_side {self.max_side}, spacing {self.spacing} must not be negative, margin {self.margin} lies in "
-                f"[0, 1), png_level {self.png_level} in 0..9"
-            )
-        if self.max_side and self.spacing:
-            raise ValueError(f"give max_side ({self.max_side}) or spacing ({self.spacing}), not both")
-        if self.keep_files and (self.crop or self.flip_to or self.max_side or self.spacing):
-            raise ValueError("keep_files leaves images as they are; drop crop, flip_to, max_side and spacing, or it")
 
 
 @dataclass(frozen=True)
@@ -171,7 +133,8 @@ def _convert(
     expected = laterality_of_side(side)
     if source.laterality and expected and expected != source.laterality:
         warn(f"laterality {source.laterality}, but the chest wall is on the {side}; check it, or the image is mirrored")
-    transform = _transform(source, mask, side, annotations, size, options, warn)
+    lesions = [a.bbox for a in annotations if a.bbox is not None]
+    transform = choose_transform(mask, side, options, warn, lesions, source.pixel_spacing)
     file_name, prepared_sha, prepared_bytes = _write(source, pixels, meta, transform, options, out)
     height, width = transform.prepared_size
     spacing = source.pixel_spacing
@@ -227,51 +190,6 @@ def _usable(annotation: SourceAnnotation, size: tuple[int, int], number: int, wa
     return replace(annotation, bbox=clipped)
 
 
-def _transform(
-    source: SourceImage,
-    mask: np.ndarray,
-    side: str | None,
-    annotations: list[SourceAnnotation],
-    size: tuple[int, int],
-    options: ImageOptions,
-    warn: Any,
-) -> ImageTransform:
-    height, width = size
-    crop = (0, 0, width, height)
-    if options.crop:
-        crop = breast_box(mask, options.margin)
-        crop, grown = _include(crop, annotations)
-        if grown:
-            warn("a lesion lies outside the breast found, the crop was widened; look at this image")
-    if options.flip_to and side is None:
-        warn("the chest wall's side was not found, not mirrored")
-    transform = ImageTransform(size, crop, bool(options.flip_to and side and side != options.flip_to))
-    w, h = crop[2:]
-    if options.spacing:
-        if source.pixel_spacing is None:
-            raise ValueError("no pixel spacing in the file; leave out the target spacing, or give max_side instead")
-        scale_y, scale_x = (s / options.spacing for s in source.pixel_spacing)
-        return transform.with_output_size((max(1, round(h * scale_y)), max(1, round(w * scale_x))))
-    if options.max_side and max(w, h) > options.max_side:
-        scale = options.max_side / max(w, h)
-        return transform.with_output_size((max(1, round(h * scale)), max(1, round(w * scale))))
-    return transform
-
-
-def _include(
-    crop: tuple[int, int, int, int], annotations: list[SourceAnnotation]
-) -> tuple[tuple[int, int, int, int], bool]:
-    """Widen a crop so that it holds every lesion; also whether that was needed."""
-    x1, y1, x2, y2 = crop[0], crop[1], crop[0] + crop[2], crop[1] + crop[3]
-    for annotation in annotations:
-        if annotation.bbox is not None:
-            bx, by, bw, bh = annotation.bbox
-            x1, y1 = min(x1, math.floor(bx)), min(y1, math.floor(by))
-            x2, y2 = max(x2, math.ceil(bx + bw)), max(y2, math.ceil(by + bh))
-    wide = (x1, y1, x2 - x1, y2 - y1)
-    return wide, wide != crop
-
-
 def _write(
     source: SourceImage,
     pixels: np.ndarray,
@@ -290,18 +208,7 @@ def _write(
         target.symlink_to(source.path.resolve())
         return file_name, sha256_file(source.path), source.path.stat().st_size
     file_name = source.key + ".png"
-    image = np.ascontiguousarray(transform.crop_and_flip(pixels))
-    height, width = transform.prepared_size
-    scaled = (height, width) != image.shape
-    if scaled:
-        shrink = height * width < image.shape[0] * image.shape[1]
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
-    if meta.max_value == 255 and meta.format != "dicom" and not scaled:
-        # Grey levels of an 8-bit file that were only moved.
-        stored = image.round().astype(np.uint8)
-    else:
-        # The whole 16-bit range: v -> v / max_value * 65535. Steps of 12 bits stay 16 apart, so nothing is lost.
-        stored = (image * (FULL_SCALE / meta.max_value)).round().clip(0, FULL_SCALE).astype(np.uint16)
+    stored = prepared_pixels(pixels, meta, transform)
     ok, encoded = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, options.png_level])
     if not ok:
         raise ValueError(f"PNG of shape {stored.shape} could not be encoded; report this")
