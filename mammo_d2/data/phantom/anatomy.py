@@ -78,16 +78,16 @@ def draw_patient(config: PhantomConfig, index: int, patient_class: str, film: bo
     density = str(rng.choice(list("abcd"), p=_DENSITY_PROBABILITY))
     low, high = _GLAND_SHARE[density]
     common = {
-        "depth": min(86.0 + 13.0 * size, 0.74 * config.field_width_mm),
-        "chord": min(162.0 + 17.0 * size + rng.normal(0, 6), 0.86 * config.field_height_mm),
-        "pointedness": rng.uniform(0.72, 1.05),
+        "depth": min(96.0 + 14.0 * size, 0.72 * config.field_width_mm),
+        "chord": min(188.0 + 17.0 * size + rng.normal(0, 6), 0.90 * config.field_height_mm),
+        "pointedness": rng.uniform(0.78, 1.22),
         "tilt": rng.normal(0.0, 0.03),
         "gland_share": rng.uniform(low, high),
         "gland_offset": rng.uniform(0.02, 0.12),
         "axilla": rng.uniform(0.52, 0.80),
-        "pectoral_width": rng.uniform(0.55, 0.88),
+        "pectoral_width": rng.uniform(0.60, 0.90),
         "pectoral_height": rng.uniform(0.50, 0.80),
-        "nipple_mlo": rng.uniform(0.54, 0.64),
+        "nipple_mlo": rng.uniform(0.54, 0.62),
     }
     breasts = {}
     for side in ("L", "R"):

@@ -6,12 +6,11 @@ import cv2
 import numpy as np
 
 
-def film_background(image: np.ndarray, spacing: float, rng: np.random.Generator) -> None:
+def film_background(image: np.ndarray, rng: np.random.Generator) -> None:
     """Add the fog, the uneven light and the grain of a digitised film to the whole image, in place.
 
     Args:
         image: (rows, cols) float32 0..1.
-        spacing: pixel side, mm.
         rng: random stream.
     """
     rows, cols = image.shape

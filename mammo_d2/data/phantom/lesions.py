@@ -80,15 +80,27 @@ class Rendered:
 
 
 def draw_mass(look: str, sizes: tuple[float, float], contrast_scale: float, rng: np.random.Generator) -> Mass:
-    """Draw one mass or look-alike; size and contrast do not depend on the look."""
+    """Draw one mass or look-alike; size and contrast do not depend on the look.
+
+    Args:
+        look: one of `LOOKS`.
+        sizes: smallest and largest diameter, mm.
+        contrast_scale: factor on the contrast.
+        rng: random stream.
+
+    Raises:
+        ValueError: unknown look.
+    """
+    if look not in LOOKS:
+        raise ValueError(f"draw_mass: look {look!r} is unknown; use one of {', '.join(LOOKS)}")
     radius = rng.uniform(*sizes) / 2
-    contrast = float(np.clip(rng.normal(0.105, 0.022), 0.06, 0.16)) * contrast_scale
+    contrast = float(np.clip(rng.normal(0.130, 0.024), 0.085, 0.19)) * contrast_scale
     harmonics = np.arange(2, 9)
     extra: dict[str, Any]
     if look == "malignant":
         lobes = rng.normal(0, 0.16, 7) / np.sqrt(harmonics)
-        extra = {"margin": rng.uniform(0.10, 0.22), "spicules": int(rng.integers(16, 27)), "obscured": 0.2,
-                 "reach": rng.uniform(1.9, 2.6), "spicule_strength": rng.uniform(0.45, 0.70)}  # fmt: skip
+        extra = {"margin": rng.uniform(0.10, 0.22), "spicules": int(rng.integers(13, 22)), "obscured": 0.2,
+                 "reach": rng.uniform(2.0, 2.8), "spicule_strength": rng.uniform(0.70, 1.0)}  # fmt: skip
         elongation = rng.uniform(1.0, 1.35)
     elif look == "intermediate":
         lobes = rng.normal(0, 0.09, 7) / np.sqrt(harmonics)
@@ -104,7 +116,7 @@ def draw_mass(look: str, sizes: tuple[float, float], contrast_scale: float, rng:
         lobes = rng.normal(0, 0.20, 7) / np.sqrt(harmonics)
         strands = int(rng.integers(7, 13)) if look == "crossing" else 0
         extra = {"margin": rng.uniform(0.8, 1.1), "spicules": strands, "obscured": 0.0,
-                 "reach": rng.uniform(2.2, 3.2), "spicule_strength": rng.uniform(0.35, 0.60)}  # fmt: skip
+                 "reach": rng.uniform(2.2, 3.2), "spicule_strength": rng.uniform(0.70, 1.0)}  # fmt: skip
         elongation = rng.uniform(1.0, 1.5)
     return Mass(
         look=look, radius=float(radius), contrast=contrast, elongation=float(elongation),
@@ -141,7 +153,7 @@ def render_mass(mass: Mass, centre: tuple[float, float], spacing: float, view: i
     else:
         relative = np.clip(distance / np.float32(mass.radius) / edge, 0, 1)
         dome = np.float32(0.70) + np.float32(0.30) * np.sqrt(np.float32(1) - relative * relative)
-        grain = 0.06 if mass.look == "benign" else 0.15
+        grain = 0.10 if mass.look == "benign" else 0.15
         form = cover * dome * (np.float32(1) + np.float32(grain) * rough)
         if mass.spicules:
             spicules = _spicules(mass, distance, theta, spacing, rng)
@@ -189,7 +201,7 @@ def _outline(mass: Mass, theta: np.ndarray, rng: np.random.Generator) -> np.ndar
         r += amplitude * np.cos(k * t + rng.uniform(0, 2 * np.pi))
     if mass.look in ("malignant", "intermediate"):  # jagged: small teeth all round
         teeth = rng.normal(0, 1, 60)
-        size = 0.07 if mass.look == "malignant" else 0.03
+        size = 0.055 if mass.look == "malignant" else 0.03
         r += size * np.interp(t, np.linspace(0, 2 * np.pi, 61), np.append(teeth, teeth[0]))
     r = np.clip(r, 0.55, 1.6)
     return np.interp(theta, t, r).astype(np.float32)
@@ -210,12 +222,12 @@ def _spicules(mass: Mass, distance: np.ndarray, theta: np.ndarray, spacing: floa
     ratio = distance / np.float32(mass.radius)
     starts = (np.arange(mass.spicules) + rng.uniform(-0.35, 0.35, mass.spicules)) * 2 * np.pi / mass.spicules
     for start in starts:
-        reach = 1 + (mass.reach - 1) * rng.uniform(0.55, 1.0)
+        reach = 1 + (mass.reach - 1) * rng.uniform(0.40, 1.0)
         bend = rng.normal(0, 0.10)
         turn = theta - np.float32(start) - np.float32(bend) * (ratio - np.float32(1))
         turn -= np.float32(2 * np.pi) * np.round(turn * np.float32(1 / (2 * np.pi)))
         taper = np.clip((np.float32(reach) - ratio) / np.float32(reach - 0.8), 0, 1)
-        full = rng.uniform(0.8, 1.5)  # mm, full width at the root
+        full = rng.uniform(1.1, 2.0)  # mm, full width at the root
         half = np.maximum(np.float32(full) * (np.float32(0.18) + np.float32(0.32) * taper), np.float32(0.5 * spacing))
         line = np.exp(-np.square(turn * distance / half)) * np.minimum(1, full / (2 * half))
         line[np.abs(turn) > 1.2] = 0
@@ -237,7 +249,7 @@ def _strands(mass: Mass, x: np.ndarray, y: np.ndarray, spacing: float, rng: np.r
         middle = mass.radius * rng.uniform(-0.8, 0.8)
         length = mass.radius * mass.reach * rng.uniform(0.6, 0.9)
         fade = np.clip(1 - np.square((along - np.float32(middle)) / np.float32(length)), 0, 1)
-        full = rng.uniform(0.8, 1.5)
+        full = rng.uniform(1.1, 2.0)
         half = max(full / 2, 0.5 * spacing)
         line = np.exp(-np.square(across / np.float32(half))) * np.float32(min(1, full / (2 * half)))
         np.maximum(out, line * fade * np.float32(rng.uniform(0.7, 1.0)), out=out)

@@ -39,14 +39,10 @@ def smooth(shape: tuple[int, int], spacing: float, grain_mm: float, rng: np.rand
     Drawn on a coarse grid and enlarged, so its cost hardly depends on the image size.
     """
     step = max(grain_mm / 2.5, spacing)
-    rows, cols = (int(np.ceil(n * spacing / step)) + 6 for n in shape)
+    rows, cols = (max(2, round(n * spacing / step)) for n in shape)
     coarse = cv2.GaussianBlur(rng.standard_normal((rows, cols), np.float32), (0, 0), 1.0)
     coarse = coarse / coarse.std()
-    phase = rng.uniform(0, 2, 2)
-    scale = spacing / step
-    affine = np.array([[scale, 0, 1 + phase[0]], [0, scale, 1 + phase[1]]], np.float32)
-    return cv2.warpAffine(coarse, affine, (shape[1], shape[0]), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-                          borderMode=cv2.BORDER_REFLECT)  # fmt: skip
+    return cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
 
 
 def streaks(u: np.ndarray, v: np.ndarray, grain_u: float, grain_v: float, rng: np.random.Generator) -> np.ndarray:
@@ -77,7 +73,7 @@ def line_network(shape: tuple[int, int], spacing: float, mesh_mm: float, width_m
     Lines fade in and out along their way, as ligaments do. Returns float32 0..1 of `shape`.
     """
     field = smooth(shape, spacing, mesh_mm, rng)
-    field += 0.35 * smooth(shape, spacing, mesh_mm / 3, rng)
+    field += 0.10 * smooth(shape, spacing, mesh_mm / 3, rng)
     gx = cv2.Sobel(field, cv2.CV_32F, 1, 0, ksize=3, scale=1 / (8 * spacing))
     gy = cv2.Sobel(field, cv2.CV_32F, 0, 1, ksize=3, scale=1 / (8 * spacing))
     slope = np.sqrt(gx * gx + gy * gy)
@@ -91,5 +87,5 @@ def line_network(shape: tuple[int, int], spacing: float, mesh_mm: float, width_m
     np.negative(field, out=field)
     lines = np.exp(field)
     fade = smooth(shape, spacing, mesh_mm * 1.3, rng)
-    lines *= np.clip(0.45 + 0.5 * fade, 0, 1) * strength
+    lines *= np.clip(0.35 + 0.6 * fade, 0, 1) * strength
     return lines

@@ -59,7 +59,7 @@ class ViewGeometry:
 
 
 def fill_polygon(shape: tuple[int, int], points_mm: np.ndarray, spacing: float) -> np.ndarray:
-    """Rasterise a closed polygon given in mm into a uint8 0/1 array."""
+    """Rasterise a closed polygon given in mm: uint8, 1 in it and where its edge passes a pixel."""
     raster = np.zeros(shape, np.uint8)
     fixed = np.round((points_mm / spacing - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(raster, [fixed[:, None, :]], 1, lineType=cv2.LINE_8, shift=4)
@@ -154,7 +154,7 @@ def _wobble(t: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
 
 
 def _add_nipple(raster: np.ndarray, nipple: tuple[float, float], spacing: float, rng: np.random.Generator) -> None:
-    centre = np.array([nipple[0] + rng.uniform(-1.5, 0.5), nipple[1]]) / spacing - 0.5
-    axes = np.array([rng.uniform(3.5, 5.5), rng.uniform(4.0, 6.0)]) / spacing
+    centre = np.array([nipple[0] + rng.uniform(-3.6, -1.6), nipple[1]]) / spacing - 0.5
+    axes = np.array([rng.uniform(4.0, 5.0), rng.uniform(4.0, 5.5)]) / spacing
     fixed = tuple(int(v) for v in np.round(centre * 16))
     cv2.ellipse(raster, fixed, tuple(int(v) for v in np.round(axes * 16)), 0, 0, 360, 1, -1, cv2.LINE_8, 4)

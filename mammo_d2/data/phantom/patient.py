@@ -250,7 +250,7 @@ def _complete(config: PhantomConfig, patient: Patient, canvas: _Canvas, s: int, 
     image = np.zeros((config.rows, config.cols), np.float32)
     image[:, : geometry.shape[1]] = finish(geometry, canvas.plan.tissue.brightness, patient.film, rng)
     if patient.film:
-        film_background(image, config.spacing_mm, stream(config, patient.index, "film", s, v))
+        film_background(image, stream(config, patient.index, "film", s, v))
     mask = _full(geometry.mask, (0, 0), config)
     mirror = side == "R"
     if mirror:

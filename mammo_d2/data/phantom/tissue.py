@@ -48,15 +48,20 @@ def make_tissue(geometry: ViewGeometry, patient: Patient, breast: Breast, rng: n
     radius, angle = cv2.cartToPolar(posterior, lateral)
     angle = np.where(angle > np.float32(np.pi), angle - np.float32(2 * np.pi), angle)
     ducts = streaks(radius, angle, 30.0, 0.05, rng)
-    fine = power_law(shape, spacing, 2.5, rng, outer_mm=12.0)
+    ducts += 0.7 * streaks(radius, angle, 18.0, 0.022, rng)
+    fine = power_law(shape, spacing, 2.6, rng, outer_mm=12.0)
+    # Glandular islands are crossed by paler septa and darker fat clefts.
+    septa = line_network(shape, spacing, 9.0, 0.9, rng)
 
-    dense = gland * (np.float32(0.62) + np.float32(0.10) * noise + np.float32(0.11) * fine + np.float32(0.10) * ducts)
+    dense = gland * (np.float32(0.56) + np.float32(0.14) * noise + np.float32(0.08) * fine + np.float32(0.075) * ducts)
+    dense += np.float32(0.16) * septa * np.sqrt(gland)
     image = np.full(shape, _FAT, np.float32)
     image += np.float32(_GLAND) * dense
     image += np.float32(0.018) * noise + np.float32(0.012) * fine
 
     ligaments = line_network(shape, spacing, 26.0, 0.75, rng)
-    ligaments += np.float32(0.8) * line_network(shape, spacing, 14.0, 0.5, rng)
+    ligaments += np.float32(0.8) * line_network(shape, spacing, 17.0, 0.5, rng)
+    ligaments += np.float32(0.7) * line_network(shape, spacing, 12.0, 0.4, rng)
     image += np.float32(0.075 * patient.ligaments) * ligaments
     image += np.float32(0.09) * _vessels(geometry, rng)
     if geometry.pectoral_soft is not None:
@@ -84,8 +89,9 @@ def finish(geometry: ViewGeometry, brightness: np.ndarray, film: bool, rng: np.r
     roll = np.float32(1.0) - depth * edge * edge
     image = brightness * roll
     # The skin is a line of its own just inside the edge; the edge itself is a pixel or so of partial volume.
-    skin = np.exp(-np.square((distance - np.float32(0.9)) / np.float32(max(0.7, 0.7 * spacing))))
-    image += np.float32(0.06 if film else 0.12) * skin
+    skin = np.exp(-np.square((distance - np.float32(1.0)) / np.float32(max(0.8, 0.8 * spacing))))
+    uneven = smooth(geometry.shape, geometry.spacing, 25.0, rng)
+    image += np.float32(0.03 if film else 0.075) * skin * (np.float32(1) + np.float32(0.35) * uneven)
     nx, ny = geometry.nipple
     x, y = geometry.grid()
     nipple = np.exp(-(np.square((x - np.float32(nx - 0.5)) / 4.0) + np.square((y - np.float32(ny)) / 5.0)))
@@ -113,7 +119,9 @@ def _gland(geometry: ViewGeometry, breast: Breast, posterior: np.ndarray, latera
     spread = np.float32(breast.chord * 0.34)
     offset = np.float32(breast.chord * breast.gland_offset)
     form = np.square((posterior - centre) / reach) + np.square((lateral - offset) / spread)
-    potential = np.float32(0.75) * noise - np.float32(1.1) * form
+    # Islands have smoother borders than the noise inside them.
+    rounded = cv2.GaussianBlur(noise, (0, 0), max(0.5, 1.3 / geometry.spacing))
+    potential = np.float32(0.85) * rounded - np.float32(1.1) * form
     fat_layer = np.float32(rng.uniform(8.0, 14.0))
     potential -= np.float32(2.2) * np.square(np.clip(1.0 - geometry.skin_distance / fat_layer, 0.0, 1.0))
     inside = geometry.mask.copy()
@@ -122,7 +130,7 @@ def _gland(geometry: ViewGeometry, breast: Breast, posterior: np.ndarray, latera
         potential -= np.float32(2.0) * geometry.pectoral_soft
     sample = potential[::3, ::3][inside[::3, ::3]]
     threshold = np.float32(np.quantile(sample, 1.0 - breast.gland_share))
-    softness = np.float32(rng.uniform(0.16, 0.30))
+    softness = np.float32(rng.uniform(0.22, 0.36))
     return np.float32(1.0) / (np.float32(1.0) + np.exp(np.minimum((threshold - potential) / softness, 40)))
 
 
@@ -149,8 +157,8 @@ def _put_muscle(image: np.ndarray, geometry: ViewGeometry, rng: np.random.Genera
     x, y = geometry.grid()
     across = x * np.float32(geometry.axis[0]) + y * np.float32(geometry.axis[1])
     along = x * np.float32(geometry.lateral[0]) + y * np.float32(geometry.lateral[1])
-    fibres = streaks(along, across, 55.0, 3.0, rng) + 0.6 * streaks(along, across, 30.0, 1.2, rng)
+    fibres = 0.7 * streaks(along, across, 70.0, 5.0, rng) + 0.5 * streaks(along, across, 24.0, 1.4, rng)
     cover = geometry.pectoral_soft
-    muscle = np.float32(_MUSCLE * rng.uniform(0.75, 1.15)) + np.float32(0.016) * fibres
+    muscle = np.float32(_MUSCLE * rng.uniform(0.75, 1.15)) + np.float32(0.013) * fibres
     muscle += np.float32(0.02) * smooth(geometry.shape, geometry.spacing, 45.0, rng)
     return image + cover * (muscle - np.float32(0.3) * (image - np.float32(_FAT)))
