@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from mammo_d2.data.dicom_tags import chest_wall_of, laterality_of, spacing_of, t
 from mammo_d2.data.image_meta import ImageMeta, ImageReadError, ReadOptions
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+# (7FE0,0010) in little endian byte order.
+_PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"
 
 
 def is_dicom(path: str | os.PathLike[str]) -> bool:
@@ -127,6 +130,9 @@ def meta_of(
 def _check_readable(path: Any, dataset: FileDataset, options: ReadOptions) -> None:
     """Refuse what would come out as a silently wrong image."""
     if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS) or not dataset.get("Rows"):
+        if _PIXEL_DATA_TAG in Path(path).read_bytes():
+            # pydicom drops an element that ends beyond the file.
+            raise ImageReadError(path, "truncated DICOM file, its pixel data is cut off", "copy the file again")
         name = getattr(dataset.get("SOPClassUID"), "name", "unknown class")
         raise ImageReadError(path, f"DICOM file without pixel data ({name})", "leave it out, or fetch the image itself")
     if "PixelData" not in dataset or int(dataset.get("BitsAllocated") or 0) not in (8, 16):
@@ -182,7 +188,7 @@ def _decode(path: Any, dataset: FileDataset, frame: int) -> np.ndarray:
     except Exception as error:  # the decoders raise whatever their C libraries make of damaged data
         raise ImageReadError(
             path,
-            f"pixel data ({syntax.name}) cannot be decoded: {str(error).strip().splitlines()[0]}",
+            f"pixel data ({syntax.name}) cannot be decoded: {' '.join(str(error).split())}",
             "copy the file again from its source, or convert it (e.g. gdcmconv --raw)",
         ) from error
     if stored.shape != (dataset.Rows, dataset.Columns):

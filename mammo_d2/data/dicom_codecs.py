@@ -51,10 +51,16 @@ def decode_frame(frame: bytes, runner: Any) -> bytes:
 
     Returns:
         Little-endian samples, colour by pixel except for RLE.
+
+    Raises:
+        ValueError: a JPEG stream without its end.
     """
     import imagecodecs
 
     syntax = runner.transfer_syntax
+    if syntax in _JPEG and b"\xff\xd9" not in frame[-16:]:
+        # libjpeg would fill the missing part with grey and only print a warning.
+        raise ValueError("the JPEG stream is cut off (no end marker)")
     if syntax == uid.RLELossless:
         runner.set_option("planar_configuration", 1)
         container = np.dtype(f"<u{runner.bits_allocated // 8}")
