@@ -7,7 +7,6 @@ Example:
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from mammo_d2.cli import run_tool
@@ -30,4 +29,4 @@ def run(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(run))
+    run_tool(run)

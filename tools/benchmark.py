@@ -6,7 +6,6 @@ Examples:
 """
 
 import argparse
-import sys
 
 from mammo_d2.benchmarks import train
 from mammo_d2.cli import run_tool
@@ -25,4 +24,4 @@ def run(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(run))
+    run_tool(run)

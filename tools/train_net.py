@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Train or evaluate any method of the package from a YAML config; see ``--help``."""
 
-import sys
 
 from mammo_d2.cli import run_tool
 from mammo_d2.engine.cli import run
 
 if __name__ == "__main__":
-    sys.exit(run_tool(run))
+    run_tool(run)

@@ -6,7 +6,6 @@ Examples:
     python tools/train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
 """
 
-import sys
 
 from mammo_d2.cli import run_tool
 from mammo_d2.engine.main import main
@@ -34,4 +33,4 @@ def run(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(run))
+    run_tool(run)
