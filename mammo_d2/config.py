@@ -38,6 +38,10 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.INTENSITY = "bit_depth"
     # Lower and upper percentile of the non-background pixels for INTENSITY "percentile".
     cfg.INPUT.INTENSITY_PERCENTILES = [0.5, 99.5]
+    # How files that were never prepared are read, cropped, flipped and scaled before prediction: "auto" (as the
+    # training data: preparation.json beside the weights, else the training data set's manifest.json), "none" (left as
+    # they are), or the path of such a file.
+    cfg.INPUT.PREPARATION = "auto"
 
     cfg.INPUT.AUG = CfgNode()
     # Probability of a horizontal and of a vertical flip.

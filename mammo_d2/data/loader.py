@@ -68,7 +68,7 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
         TrainingImages(records, mapper or MammoMapper(cfg, is_train=True), seed),
         batch_size=batch_size,
         sampler=_Keys(sampler),
-        **_worker_options(cfg.DATALOADER.NUM_WORKERS),
+        **worker_options(cfg.DATALOADER.NUM_WORKERS),
     )
     loader.seed = seed
     return loader
@@ -96,7 +96,7 @@ def build_test_loader(
         TestImages(records, mapper),
         batch_size=1,
         sampler=InferenceSampler(len(records)),
-        **_worker_options(cfg.DATALOADER.NUM_WORKERS),
+        **worker_options(cfg.DATALOADER.NUM_WORKERS),
     )
 
 
@@ -186,8 +186,8 @@ class _Keys(Sampler):
         return ((position, self._sampler.index_at(position)) for position in self._sampler.positions())
 
 
-def _worker_options(num_workers: int) -> dict:
-    """DataLoader arguments common to training and testing."""
+def worker_options(num_workers: int) -> dict:
+    """DataLoader arguments common to training, testing and prediction: batches are lists, workers use one thread."""
     return {
         "num_workers": num_workers,
         # A kept loader keeps its workers, and with them their image caches.

@@ -102,7 +102,7 @@ class MammoMapper:
             classes = classes[kept]
         sample = {key: value for key, value in record.items() if key != "annotations"}
         # A copy in every case: the cached array is never handed out.
-        sample["image"] = torch.from_numpy(np.repeat(image[np.newaxis], self.channels, axis=0))
+        sample["image"] = self.to_tensor(image)
         if self.with_instances:
             instances = Instances(image.shape)
             instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
@@ -119,12 +119,20 @@ class MammoMapper:
                     f"the file has {pixels.shape[0]}x{pixels.shape[1]} pixels (height x width), its record says "
                     f"{record['height']}x{record['width']}; prepare the data set again"
                 )
-            pixels = scale_intensity(pixels, meta.max_value, self.intensity, self.percentiles)
+            return self.network_image(pixels, meta.max_value)
         except FileNotFoundError as error:
             raise FileNotFoundError(_describe(record, error)) from error
         except (OSError, ValueError) as error:
             raise ValueError(_describe(record, error)) from error
+
+    def network_image(self, pixels: np.ndarray, max_value: float) -> np.ndarray:
+        """Scale the intensity of (h, w) pixels with full-scale value ``max_value`` and resize: (H, W) float32."""
+        pixels = scale_intensity(pixels, max_value, self.intensity, self.percentiles)
         return resize_image(pixels, fitted_size(pixels.shape, self.size) if self.keep_aspect else self.size)
+
+    def to_tensor(self, image: np.ndarray) -> torch.Tensor:
+        """A copy of (H, W) as the model's (C, H, W), all channels equal."""
+        return torch.from_numpy(np.repeat(image[np.newaxis], self.channels, axis=0))
 
     def prepare_boxes(self, record: dict, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (N, 4) XYXY on the scale of an image resized to ``size`` (H, W), clipped to it; classes (N,) int64."""
