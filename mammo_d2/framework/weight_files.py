@@ -4,6 +4,7 @@ import collections
 import io
 import os
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,10 @@ _TORCH_GLOBALS = [
     *((function, f"{module}.{name}") for (module, name), function in _PICKLE_GLOBALS.items()),
     *(dtype for dtype in vars(np.dtypes).values() if isinstance(dtype, type) and issubclass(dtype, np.dtype)),
 ]
+
+
+# How torch says that it will not make an object of this name.
+_REFUSED = re.compile(r"(?:nsupported (?:global: )?GLOBAL|Unsupported class|but got) ([\w.<>']+)")
 
 
 class UnsafePickleError(ValueError):
@@ -129,16 +134,9 @@ def _read_torch(path: str, allow_pickle: bool) -> Any:
         with torch.serialization.safe_globals(_TORCH_GLOBALS):  # type: ignore[arg-type]  # its type lacks the pairs
             return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except Exception as error:  # a damaged file raises anything
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
-            raise UnsafePickleError(path, _offending_object(str(error))) from error
+        refused = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if refused:
+            raise UnsafePickleError(path, f"it contains {refused[1]}") from error
         raise ValueError(
             f"{path}: damaged or not a file of torch.save ({type(error).__name__}: {error}); copy or train it again"
         ) from error
-
-
-def _offending_object(detail: str) -> str:
-    """The name of the refused object out of torch's long message."""
-    for marker in ("Unsupported global: GLOBAL ", "Unsupported class ", "Unsupported operand "):
-        if marker in detail:
-            return "it contains " + detail.split(marker, 1)[1].split()[0]
-    return detail.splitlines()[0] if detail else "it holds Python objects"

@@ -6,6 +6,7 @@ detectron2 is installed.
 
 import importlib
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 GOLDEN = Path(__file__).parent / "golden" / "job.json"
+GOLDEN_CHECKPOINT = Path(__file__).parent / "golden" / "toy_detectron2.pth"
 EMBEDDED = "mammo_d2.framework.embedded"
 DETECTRON2 = "mammo_d2.framework._detectron2"
 
@@ -29,7 +31,8 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "multistep": {"BASE_LR": 0.02, "MAX_ITER": 20, "STEPS": (12, 16), "WARMUP_ITERS": 5},
     "warmup_past_a_step": {"BASE_LR": 0.02, "MAX_ITER": 20, "STEPS": (5,), "WARMUP_ITERS": 10},
     "constant_warmup": {
-        "BASE_LR": 0.02, "MAX_ITER": 12, "STEPS": (8,), "WARMUP_ITERS": 3, "WARMUP_FACTOR": 0.1, "WARMUP_METHOD": "constant",
+        "BASE_LR": 0.02, "MAX_ITER": 12, "STEPS": (8,), "WARMUP_ITERS": 3, "WARMUP_FACTOR": 0.1,
+        "WARMUP_METHOD": "constant",
     },
     "no_warmup": {"BASE_LR": 0.1, "MAX_ITER": 6, "STEPS": (2, 4), "WARMUP_ITERS": 0, "GAMMA": 0.5},
     "steps_beyond_the_end": {"BASE_LR": 0.1, "MAX_ITER": 6, "STEPS": (4, 100), "WARMUP_ITERS": 2},
@@ -247,7 +250,14 @@ def toy_trainer_class(engine: ModuleType) -> type:
 
 def toy_config(engine: ModuleType, output_dir: str | Path, **solver: Any) -> Any:
     """12 iterations with warm-up, a step, momentum, two evaluations and two checkpoints."""
-    keys = {"MAX_ITER": 12, "STEPS": (9,), "WARMUP_ITERS": 4, "BASE_LR": 0.05, "CHECKPOINT_PERIOD": 5, "IMS_PER_BATCH": 2}
+    keys = {
+        "MAX_ITER": 12,
+        "STEPS": (9,),
+        "WARMUP_ITERS": 4,
+        "BASE_LR": 0.05,
+        "CHECKPOINT_PERIOD": 5,
+        "IMS_PER_BATCH": 2,
+    }
     cfg = solver_config(engine, {**keys, **solver})
     cfg.MODEL.DEVICE = "cpu"
     cfg.DATASETS.TEST = ("toy",)
@@ -271,13 +281,40 @@ def toy_training(engine: ModuleType, case: str) -> dict[str, Any]:
         "bias": trainer.model.line.bias.tolist(),
         "results": trainer._last_eval_results,
         "metrics": {
-            str(line["iteration"]): {k: v for k, v in line.items() if k not in (*timings, "iteration")} for line in lines
+            str(line["iteration"]): {k: v for k, v in line.items() if k not in (*timings, "iteration")}
+            for line in lines
         },
         "names": sorted({name for line in lines for name in line}),
         "files": files,
         "state": sorted(trainer.state_dict()),
         "hook_states": trainer.state_dict()["hooks"],
     }
+
+
+def resumed_training(engine: ModuleType, case: str) -> dict[str, Any]:
+    """Weights, momentum and iteration after going on from a checkpoint that detectron2 wrote after iteration 4."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(GOLDEN_CHECKPOINT, Path(folder) / "model_0000004.pth")
+        (Path(folder) / "last_checkpoint").write_text("model_0000004.pth")
+        trainer = toy_trainer_class(engine)(toy_config(engine, folder))
+        trainer.resume_or_load(resume=True)
+        start, rate = trainer.start_iter, trainer.optimizer.param_groups[0]["lr"]
+        trainer.train()
+    state = trainer.optimizer.state_dict()["state"]
+    return {
+        "start": start,
+        "rate": rate,
+        "weight": trainer.model.line.weight.flatten().tolist(),
+        "momentum": [state[index]["momentum_buffer"].flatten().tolist() for index in sorted(state)],
+    }
+
+
+def write_golden_checkpoint(engine: ModuleType) -> None:
+    """The checkpoint after iteration 4 of the toy training."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = toy_trainer_class(engine)(toy_config(engine, folder))
+        trainer.train()
+        shutil.copy(Path(folder) / "model_0000004.pth", GOLDEN_CHECKPOINT)
 
 
 CASES: dict[str, tuple[Any, list[str]]] = {
@@ -288,6 +325,7 @@ CASES: dict[str, tuple[Any, list[str]]] = {
     "loader_batches": (loader_batches, list(LOADERS)),
     "storage_values": (storage_values, ["storage"]),
     "toy_training": (toy_training, ["training"]),
+    "resumed_training": (resumed_training, ["from_detectron2"]),
 }
 
 
@@ -303,5 +341,6 @@ def golden() -> dict[str, dict[str, Any]]:
 
 if __name__ == "__main__":
     engine = load(DETECTRON2)
+    write_golden_checkpoint(engine)
     numbers = {group: {case: compute(engine, group, case) for case in names} for group, (_, names) in CASES.items()}
     GOLDEN.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
