@@ -201,7 +201,7 @@ def _put_lesion(canvases: dict[str, _Canvas], breast: Breast, lesion: _Lesion, r
         canvas = canvases[view]
         plan, centre = canvas.plan, centres[view]
         if lesion.decided_by == "surroundings" and lesion.pathology == "malignant":
-            strength = 0.8 * item.contrast
+            strength = 0.65 * item.contrast
             disturb(plan.tissue.brightness, plan.geometry.spacing, centre, item.radius, strength, item.seed, v)
         rendered = _render(item, centre, plan.geometry.spacing, v)
         _add(plan.tissue.brightness, rendered)

@@ -1,4 +1,4 @@
-"""The disturbed neighbourhood of a mass whose malignancy is told by its surroundings (issue of context).
+"""The disturbed neighbourhood of a mass whose malignancy is told by its surroundings (setting `context_malignancy`).
 
 Well away from the mass (beyond two of its radii, out to five or at least 35 mm) long strands run towards it and the
 tissue is denser and pulled inwards. Nothing is changed inside, so a close crop of the mass shows no difference.
@@ -37,7 +37,7 @@ def disturb(brightness: np.ndarray, spacing: float, centre: tuple[float, float],
     ring *= np.clip((np.float32(outer) - distance) / np.float32(0.35 * outer), 0, 1)
 
     # Retraction: every point shows the tissue that was further out.
-    pull = np.float32(1) + np.float32(0.22) * ring
+    pull = np.float32(1) + np.float32(0.12) * ring
     map_x = (x * pull + np.float32(centre[0])) / np.float32(spacing) - np.float32(0.5)
     map_y = (y * pull + np.float32(centre[1])) / np.float32(spacing) - np.float32(0.5)
     moved = cv2.remap(brightness, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
