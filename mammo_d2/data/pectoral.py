@@ -26,6 +26,8 @@ _MIN_STEP = 0.04
 _MIN_SHARE = 0.75
 # Steps count up to this, so that few strong ones do not outweigh a consistent edge.
 _STEP_CLIP = 0.15
+# Least share of a line's points whose outer neighbour is in the breast.
+_IN_TISSUE = 0.95
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,11 @@ class PectoralEdge:
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
         """bool (H, W) mask of the triangle in an image of ``size`` (height, width)."""
-        corners = np.array([self.corner, self.top, self.bottom]) - 0.5  # pixel centres
-        out = np.zeros(size, dtype=np.uint8)
-        cv2.fillPoly(out, [np.round(corners * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
-        return out.astype(bool)
+        # Pixel centres as fractions of the two sides that meet in the corner.
+        y, x = np.mgrid[: size[0], : size[1]] + 0.5
+        across = (x - self.corner[0]) / (self.top[0] - self.corner[0])
+        down = (y - self.corner[1]) / (self.bottom[1] - self.corner[1])
+        return (across >= 0) & (down >= 0) & (across + down <= 1)
 
 
 def pectoral_edge(image: np.ndarray, mask: np.ndarray | None = None, side: str | None = None) -> PectoralEdge | None:
@@ -99,33 +102,57 @@ def _best_line(small: np.ndarray) -> tuple[float, float, float] | None:
     low, high = np.percentile(values, (5, 95))
     if high <= low:
         return None
-    tops, bottoms = np.meshgrid(np.arange(0.12, 1.0, 0.02) * width, np.arange(0.15, 1.15, 0.02) * height)
-    tops, bottoms = tops.ravel(), bottoms.ravel()
+    span = float(high - low)
+    grid = np.meshgrid(np.arange(0.12, 1.0, 0.02) * width, np.arange(0.15, 1.15, 0.02) * height)
+    tops, bottoms = grid[0].ravel(), grid[1].ravel()
     angle = np.degrees(np.arctan2(tops, bottoms))
     keep = (angle >= _ANGLES[0]) & (angle <= _ANGLES[1])
     tops, bottoms = tops[keep], bottoms[keep]
+    mean, share, score = _rate_lines(small, tops, bottoms, _OFFSET, _STEP_CLIP, 0.5 * low, span)
+    best = int(np.argmax(score))
+    if mean[best] < _MIN_STEP or share[best] < _MIN_SHARE or score[best] <= 0:
+        return None
+    # Clipped steps are the same a few pixels to either side: look there with a finer offset for the steepest place.
+    near = np.meshgrid(tops[best] + np.arange(-8, 9) * 0.01 * width, bottoms[best] + np.arange(-8, 9) * 0.01 * height)
+    near_tops, near_bottoms = near[0].ravel().clip(min=1), near[1].ravel().clip(min=1)
+    fine = _rate_lines(small, near_tops, near_bottoms, _OFFSET / 2, np.inf, 0.5 * low, span)[2]
+    finest = int(np.argmax(fine))
+    return float(near_tops[finest]), float(near_bottoms[finest]), float(score[best])
+
+
+def _rate_lines(
+    small: np.ndarray, tops: np.ndarray, bottoms: np.ndarray, offset: float, step_clip: float, air: float, span: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each line its mean step, the share of its points with the right sign, and its score (-1: not in tissue).
+
+    Args:
+        small: image with the chest wall on its left.
+        tops: x of each line at the top.
+        bottoms: y of each line at the left.
+        offset: distance of the points compared, in pixels.
+        step_clip: largest step that counts, as a fraction of ``span``.
+        air: darker points are outside the breast.
+        span: grey range of the breast.
+    """
+    height = small.shape[0]
     # Points along each line, (lines, points); the ends are left out, where the edge bends.
     along = np.linspace(0.08, 0.85, 48)
     xs, ys = tops[:, None] * (1 - along), bottoms[:, None] * along
     length = np.hypot(tops, bottoms)[:, None]
     # Unit normal that points away from the muscle's corner.
     normal_x, normal_y = bottoms[:, None] / length, tops[:, None] / length
-    inner = _sample(small, xs - _OFFSET * normal_x, ys - _OFFSET * normal_y)
-    outer = _sample(small, xs + _OFFSET * normal_x, ys + _OFFSET * normal_y)
-    step = (inner - outer) / (high - low)
+    inner = _sample(small, xs - offset * normal_x, ys - offset * normal_y)
+    outer = _sample(small, xs + offset * normal_x, ys + offset * normal_y)
+    step = (inner - outer) / span
     inside = ys < height - 1
     # Outer points in the air would make the skin's edge the strongest line.
-    usable = inside & (outer > 0.5 * low)
+    usable = inside & (outer > air)
     count = usable.sum(axis=1)
     share = ((step > 0) & usable).sum(axis=1) / np.maximum(count, 1)
-    mean = np.where(usable, step.clip(-_STEP_CLIP, _STEP_CLIP), 0).sum(axis=1) / np.maximum(count, 1)
+    mean = np.where(usable, step.clip(-step_clip, step_clip), 0).sum(axis=1) / np.maximum(count, 1)
     # A long edge with a fair step beats a short one with a strong step, e.g. at a lymph node or a skin fold.
-    length_gain = (length[:, 0] / height) ** 0.25
-    score = np.where(count >= 0.95 * inside.sum(axis=1), mean * share * length_gain, -1.0)
-    best = int(np.argmax(score))
-    if mean[best] < _MIN_STEP or share[best] < _MIN_SHARE or score[best] <= 0:
-        return None
-    return float(tops[best]), float(bottoms[best]), float(score[best])
+    score = mean * share * (length[:, 0] / height) ** 0.25
+    return mean, share, np.where(count >= _IN_TISSUE * inside.sum(axis=1), score, -1.0)
 
 
 def _sample(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

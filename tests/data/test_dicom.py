@@ -172,7 +172,7 @@ def test_video_syntax_is_refused(tmp_path):
 def test_multi_frame_needs_a_choice(tmp_path):
     frames = np.stack([RAMP, RAMP[::-1]])
     path = write_dicom(tmp_path / "a.dcm", frames, NumberOfFrames=2, SOPClassUID="1.2.840.10008.5.1.4.1.1.13.1.3")
-    with pytest.raises(ImageReadError, match="2 frames .*Tomosynthesis.*--frame"):
+    with pytest.raises(ImageReadError, match=r"2 frames .*Tomosynthesis.*--frame"):
         read_dicom(path)
     np.testing.assert_array_equal(read_dicom(path, ReadOptions(frame=1))[0], RAMP[::-1])
     with pytest.raises(ImageReadError, match="frame 2 asked for, but it has 2"):
@@ -181,7 +181,7 @@ def test_multi_frame_needs_a_choice(tmp_path):
 
 def test_for_processing_needs_a_choice(tmp_path):
     path = write_dicom(tmp_path / "a.dcm", RAMP, PresentationIntentType="FOR PROCESSING")
-    with pytest.raises(ImageReadError, match="FOR PROCESSING image.*--for-processing"):
+    with pytest.raises(ImageReadError, match=r"FOR PROCESSING image.*--for-processing"):
         read_dicom(path)
     np.testing.assert_array_equal(read_dicom(path, ReadOptions(for_processing=True))[0], RAMP)
 
