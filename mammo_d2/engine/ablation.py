@@ -4,7 +4,6 @@ import csv
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import yaml
 from tabulate import tabulate
 
@@ -137,8 +137,8 @@ def summary_table(rows: Sequence[dict], names: Sequence[str], style: str = "gith
         cells = []
         for heading in METRICS:
             values = [row[heading] for row in mine]
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.3f}{spread}")
+            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.3f}{spread}")
         lines.append([name, len(mine), *cells])
     return tabulate(lines, ["variant", "seeds", *METRICS], tablefmt=style)
 

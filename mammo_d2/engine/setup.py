@@ -12,6 +12,7 @@ import torch
 
 from mammo_d2.config import add_mammo_config
 from mammo_d2.data.catalog import category_names, register_datasets
+from mammo_d2.engine.preparation import record_preparation
 from mammo_d2.framework import CfgNode, comm, default_setup, get_cfg
 
 
@@ -47,12 +48,13 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
 def setup(args: argparse.Namespace) -> CfgNode:
     """Load the config, decide seed and device, register the data sets, set up logging and the output folder.
 
+    How the training images were prepared goes to ``OUTPUT_DIR/preparation.json``, for prediction.
+
     A negative SEED becomes a fresh one, recorded in ``OUTPUT_DIR/config.yaml``; ``--resume`` takes it from there, so
     that the data order goes on where it was.
     """
     cfg = load_config(args.config_file, args.opts)
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
+    use_available_device(cfg)
     if cfg.SEED < 0:
         cfg.SEED = _recorded_seed(cfg.OUTPUT_DIR) if args.resume else -1
         if cfg.SEED < 0:
@@ -60,7 +62,15 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.freeze()
     default_setup(cfg, args)
     register_datasets(cfg)
+    if comm.is_main_process():
+        record_preparation(cfg)
     return cfg
+
+
+def use_available_device(cfg: CfgNode) -> None:
+    """Fall back to the CPU where there is no GPU."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
 
 
 def _recorded_seed(output_dir: str) -> int:

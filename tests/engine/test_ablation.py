@@ -1,0 +1,47 @@
+import json
+
+import pytest
+
+from mammo_d2.engine import ablation
+from mammo_d2.engine.ablation import Variant, load_variants, run_ablation, summary_table
+
+
+def write_run(folder, auc):
+    inference = folder / "inference" / "d_test"
+    inference.mkdir(parents=True)
+    metrics = {
+        "coco": {"AP50": 0.5},
+        "froc": {"malignant/sens@0.25": 0.1, "malignant/sens@1": None},
+        "patient": {"auc": auc, "accuracy": 0.6, "sensitivity": 0.7, "specificity": 0.8},
+    }
+    (inference / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "model_final.pth").touch()
+
+
+def test_finished_runs_are_tabulated_without_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation.subprocess, "run", lambda *a, **k: pytest.fail("trained a finished run"))
+    variants = [Variant("a"), Variant("b + c", ["SEED", "1"])]
+    for variant, aucs in zip(variants, [(0.5, 0.7), (0.9, 0.9)], strict=True):
+        for seed, auc in zip((1, 2), aucs, strict=True):
+            write_run(tmp_path / f"{variant.folder}_seed{seed}", auc)
+    rows = run_ablation("", variants, [1, 2], tmp_path)
+    assert [row["AUC"] for row in rows] == [0.5, 0.7, 0.9, 0.9]
+    assert str(rows[0]["sens@1"]) == "nan"
+    table = summary_table(rows, ["a", "b + c"])
+    assert "0.600 ± 0.141" in table  # mean and sample standard deviation of 0.5 and 0.7
+    assert "0.900 ± 0.000" in table
+    assert (tmp_path / "ablation.md").read_text().strip() == table
+    assert (tmp_path / "ablation.csv").read_text().count("\n") == 5
+
+
+def test_failed_run_names_its_log(tmp_path):
+    with pytest.raises(RuntimeError, match=r"'a' with seed 1 failed; see .*stdout\.txt"):
+        run_ablation("", [Variant("a", ["DATASETS.TRAIN", "['nowhere']"])], [1], tmp_path)
+
+
+@pytest.mark.parametrize("text", ["- a\n", "a: SEED\n", "a: [SEED]\n"])
+def test_malformed_variants(tmp_path, text):
+    path = tmp_path / "v.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"v\.yaml"):
+        load_variants(str(path))

@@ -1,0 +1,61 @@
+"""Every config in the repository loads, and those of the papers have the papers' settings."""
+
+import pytest
+
+from mammo_d2.engine.ablation import load_variants
+from mammo_d2.engine.setup import load_config
+from tests.conftest import ROOT
+
+CONFIGS = ROOT / "configs"
+FILES = sorted(p for p in CONFIGS.rglob("*.yaml") if not p.name.startswith("ablation_"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(CONFIGS)) for p in FILES])
+def test_config_loads(path):
+    cfg = load_config(str(path))
+    assert cfg.VERSION == 2
+    assert cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS is False
+
+
+@pytest.mark.parametrize("form", ["C4", "FPN"])
+def test_top_likelihood_settings(form):
+    """Section 3 of the paper: input, anchors, optimizer and schedule."""
+    cfg = load_config(str(CONFIGS / "top_likelihood" / f"R101_{form}.yaml"))
+    assert cfg.INPUT.SIZE == [512, 512]
+    assert not cfg.INPUT.KEEP_ASPECT
+    assert cfg.MODEL.RESNETS.DEPTH == 101
+    assert sorted(size for level in cfg.MODEL.ANCHOR_GENERATOR.SIZES for size in level) == [4, 8, 16, 32, 64]
+    assert sorted(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS[0]) == [0.5, 1.0, 2.0]
+    assert cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN == 2000
+    assert cfg.MODEL.RPN.TOP_LIKELIHOOD_T == 256
+    assert cfg.MODEL.RPN.TOP_LIKELIHOOD_WEIGHT == 1.0
+    assert cfg.MODEL.ROI_HEADS.SIMILARITY_WEIGHT == 0.1
+    assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER) == ("Adam", 1e-4, 45000)
+    assert list(cfg.SOLVER.STEPS) == [9000, 18000, 27000, 36000]
+    assert cfg.SOLVER.GAMMA == pytest.approx(0.1)
+    assert cfg.SOLVER.IMS_PER_BATCH == 2
+    assert cfg.DATALOADER.SAMPLER_TRAIN == "PairSampler"
+
+
+@pytest.mark.parametrize("form", ["C4", "FPN"])
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("positives_only", "DATALOADER.SAMPLER_TRAIN", "PositiveSampler"),
+        ("random_negatives", "MODEL.RPN.NEGATIVE_IMAGES", "random"),
+        ("no_similarity", "MODEL.ROI_HEADS.SIMILARITY_WEIGHT", 0.0),
+        ("benign_class", "DATASETS.CATEGORIES", ["benign", "malignant"]),
+    ],
+)
+def test_ablations(form, name, key, value):
+    node = load_config(str(CONFIGS / "top_likelihood" / f"R101_{form}_{name}.yaml"))
+    for part in key.split("."):
+        node = node[part]
+    assert node == value
+
+
+def test_ablation_rows_are_valid_overrides():
+    variants = load_variants(str(CONFIGS / "quickstart" / "ablation_top_likelihood.yaml"))
+    assert len(variants) == 4
+    for variant in variants:
+        load_config(str(CONFIGS / "quickstart" / "phantom_top_likelihood.yaml"), variant.overrides)
