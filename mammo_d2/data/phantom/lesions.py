@@ -8,8 +8,9 @@ blob filters therefore do not tell them apart; structure does:
 * malignant: lobed, jagged outline with an abrupt but uneven margin, and fine spicules that all run to the centre;
 * benign: round or oval, smooth outline, sharp margin that is partly obscured by tissue in front of it;
 * intermediate (see `PhantomConfig.context_malignancy`): between the two, a few short spicules;
-* look-alike "island": superimposed tissue with a soft, gradual margin and no outline of its own;
-* look-alike "crossing": the same with strands that pass at random, in two or three directions, meeting nowhere.
+* look-alike "island": superimposed tissue, as lobed and jagged, but with a soft, gradual margin and no spicules;
+* look-alike "crossing": the same with strands as bright as spicules that pass at random in two or three directions and
+  meet nowhere.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ import numpy as np
 from .noise import power_law
 
 LOOKS = ("malignant", "benign", "intermediate", "island", "crossing")
+
+# Relative strength of the texture inside the body.
+_GRAIN = {"malignant": 0.15, "benign": 0.10, "intermediate": 0.13, "island": 0.20, "crossing": 0.20}
+# Size of the small teeth of the outline, in radii.
+_TEETH = {"malignant": 0.055, "intermediate": 0.03, "island": 0.05, "crossing": 0.05}
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ def draw_mass(look: str, sizes: tuple[float, float], contrast_scale: float, rng:
     else:
         lobes = rng.normal(0, 0.20, 7) / np.sqrt(harmonics)
         strands = int(rng.integers(7, 13)) if look == "crossing" else 0
-        extra = {"margin": rng.uniform(0.8, 1.1), "spicules": strands, "obscured": 0.0,
+        extra = {"margin": rng.uniform(0.32, 0.65), "spicules": strands, "obscured": 0.0,
                  "reach": rng.uniform(2.2, 3.2), "spicule_strength": rng.uniform(0.70, 1.0)}  # fmt: skip
         elongation = rng.uniform(1.0, 1.5)
     return Mass(
@@ -146,18 +152,16 @@ def render_mass(mass: Mass, centre: tuple[float, float], spacing: float, view: i
     cover = np.clip(depth / width + np.float32(0.5), 0, 1)
     cover = cover * cover * (np.float32(3) - np.float32(2) * cover)
     rough = power_law(cover.shape, spacing, 2.8, rng, outer_mm=2.5 * mass.radius)
-    if mass.look in ("island", "crossing"):
-        form = cover * np.clip(np.float32(0.85) + np.float32(0.33) * rough, 0.1, None)
-        if mass.spicules:
-            form = form + np.float32(mass.spicule_strength) * _strands(mass, x, y, spacing, rng)
-    else:
-        relative = np.clip(distance / np.float32(mass.radius) / edge, 0, 1)
-        dome = np.float32(0.70) + np.float32(0.30) * np.sqrt(np.float32(1) - relative * relative)
-        grain = 0.10 if mass.look == "benign" else 0.15
-        form = cover * dome * (np.float32(1) + np.float32(grain) * rough)
-        if mass.spicules:
-            spicules = _spicules(mass, distance, theta, spacing, rng)
-            form = np.maximum(form, np.float32(mass.spicule_strength) * spicules)
+    relative = np.clip(distance / np.float32(mass.radius) / edge, 0, 1)
+    dome = np.float32(0.70) + np.float32(0.30) * np.sqrt(np.float32(1) - relative * relative)
+    form = cover * dome * (np.float32(1) + np.float32(_GRAIN[mass.look]) * rough)
+    if mass.spicules:
+        lines = (
+            _strands(mass, x, y, spacing, rng)
+            if mass.look == "crossing"
+            else _spicules(mass, distance, theta, spacing, rng)
+        )
+        form = np.maximum(form, np.float32(mass.spicule_strength) * lines)
     pattern = form * np.float32(mass.contrast / blob_strength(form, spacing))
     body = depth > -0.5 * np.minimum(margin, np.float32(0.25))
     return Rendered(pattern, body, origin)
@@ -199,10 +203,9 @@ def _outline(mass: Mass, theta: np.ndarray, rng: np.random.Generator) -> np.ndar
     r = 1 / np.sqrt((np.cos(t - angle) / long) ** 2 + (np.sin(t - angle) / short) ** 2)
     for k, amplitude in enumerate(mass.lobes, start=2):
         r += amplitude * np.cos(k * t + rng.uniform(0, 2 * np.pi))
-    if mass.look in ("malignant", "intermediate"):  # jagged: small teeth all round
+    if mass.look in _TEETH:
         teeth = rng.normal(0, 1, 60)
-        size = 0.055 if mass.look == "malignant" else 0.03
-        r += size * np.interp(t, np.linspace(0, 2 * np.pi, 61), np.append(teeth, teeth[0]))
+        r += _TEETH[mass.look] * np.interp(t, np.linspace(0, 2 * np.pi, 61), np.append(teeth, teeth[0]))
     r = np.clip(r, 0.55, 1.6)
     return np.interp(theta, t, r).astype(np.float32)
 
@@ -242,7 +245,7 @@ def _strands(mass: Mass, x: np.ndarray, y: np.ndarray, spacing: float, rng: np.r
     directions = rng.uniform(0, np.pi) + turns
     for _ in range(mass.spicules):
         angle = rng.choice(directions) + rng.normal(0, 0.10)
-        offset = mass.radius * rng.uniform(0.35, 1.6) * rng.choice([-1, 1])
+        offset = mass.radius * rng.uniform(0.3, 1.4) * rng.choice([-1, 1])
         along = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
         across = y * np.float32(np.cos(angle)) - x * np.float32(np.sin(angle)) - np.float32(offset)
         across = across - np.float32(rng.normal(0, 0.10) / mass.radius) * along * along
