@@ -103,11 +103,12 @@ def laterality_of_side(side: str | None) -> str | None:
 
 
 def _reduced(image: np.ndarray) -> np.ndarray:
-    """8-bit copy of at most ``_WORKING_SIDE``, robust to single bright labels."""
+    """8-bit copy of at most ``_WORKING_SIDE``; what is brighter than most of the breast is cut to one level."""
     scale = min(1.0, _WORKING_SIDE / max(image.shape))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     small = cv2.resize(image.astype(np.float32, copy=False), size, interpolation=cv2.INTER_AREA)
-    low, high = np.percentile(small, (0.5, 99.5))
+    # Bright labels and strips may fill a few per cent; the breast always more.
+    low, high = np.percentile(small, (0.5, 95))
     if high <= low:
         low, high = float(small.min()), float(small.max())
     scaled = (small - low) / (high - low) if high > low else np.zeros_like(small)
