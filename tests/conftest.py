@@ -1,7 +1,9 @@
 """Shared test settings: one thread, marker handling, the folder of real sample mammograms."""
 
 import importlib.util
+import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,20 @@ def pytest_collection_modifyitems(items):
         for marker, (available, reason) in skips.items():
             if item.get_closest_marker(marker) and not available:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def restored_loggers():
+    """Undo what setting up a job does to loggers: their handlers, levels, and that messages stop at them."""
+    loggers = [logging.getLogger(name) for name in ("mammo_d2", "detectron2", "fvcore")]
+    before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, handlers, propagate, level in before:
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+    for module in ("mammo_d2.framework.embedded.log", "detectron2.utils.logger"):
+        if module in sys.modules:
+            sys.modules[module].setup_logger.cache_clear()
 
 
 def shared_data_root() -> Path:

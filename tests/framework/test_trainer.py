@@ -65,11 +65,11 @@ def test_metrics_go_on_in_the_same_file(tmp_path: Path) -> None:
     assert iterations == [4, 5, 9, 11, 12]
 
 
-def test_training_without_an_evaluator(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_without_an_evaluator(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     trainer_class = job_cases.toy_trainer_class(EMBEDDED)
     trainer_class.build_evaluator = EMBEDDED.DefaultTrainer.build_evaluator
     trainer_class(job_cases.toy_config(EMBEDDED, tmp_path, MAX_ITER=2)).train()
-    assert "No evaluator for toy" in caplog.text
+    assert "No evaluator for toy" in capsys.readouterr().out
     assert (tmp_path / "model_final.pth").exists()
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..atomic import atomic_write
 from . import comm
 from .config import CfgNode
 from .files import PathManager
@@ -73,7 +74,7 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
     if comm.is_main_process() and cfg.OUTPUT_DIR:
         logger.info("Running with full config:\n%s", cfg.dump())
         path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-        with PathManager.open(path, "w") as file:
+        with atomic_write(path, "w") as file:
             file.write(cfg.dump())
         logger.info("Full config saved to %s", path)
 
