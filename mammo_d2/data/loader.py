@@ -9,6 +9,7 @@ import logging
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -26,7 +27,22 @@ AUGMENTATION_STREAM = 1000
 logger = logging.getLogger(__name__)
 
 
-class TrainLoader(DataLoader):
+class SampleLoader(DataLoader):
+    """DataLoader whose batches are lists of model inputs, made by ``MappedImages``.
+
+    An image that cannot be used raises here what it would raise without worker processes: torch's own way puts the
+    worker's traceback in place of the message.
+    """
+
+    def __iter__(self) -> Iterator[list[dict]]:  # type: ignore[override]
+        for batch in super().__iter__():
+            for sample in batch:
+                if isinstance(sample, UnusableImage):
+                    raise sample.error
+            yield batch
+
+
+class TrainLoader(SampleLoader):
     """Endless loader of one rank's training batches: lists of model inputs.
 
     Attributes:
@@ -53,6 +69,11 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
     classes = _check_classes(cfg, names)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         records = [record for record in records if record["annotations"]]
+        if not records:
+            raise ValueError(
+                f"{', '.join(names)}: no image has a box of {', '.join(classes)}, and images without one are left out; "
+                "check DATASETS.CATEGORIES, or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False"
+            )
     seed = resolve_seed(cfg.SEED)
     rank, world_size = comm.get_rank(), comm.get_world_size()
 
@@ -76,7 +97,7 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
 
 def build_test_loader(
     cfg: CfgNode, dataset_name: str, *, mapper: Callable | None = None, with_instances: bool = False
-) -> DataLoader:
+) -> SampleLoader:
     """Loader that gives every image of a data set once, one per batch, without augmentation.
 
     With several ranks each gets a contiguous part; the parts differ by one image if the count does not divide.
@@ -92,10 +113,12 @@ def build_test_loader(
     """
     records = load_records(cfg, dataset_name)
     mapper = mapper or MammoMapper(cfg, is_train=False, with_instances=with_instances)
-    return DataLoader(
+    return SampleLoader(
         TestImages(records, mapper),
         batch_size=1,
         sampler=InferenceSampler(len(records)),
+        # A loader that is kept for the next evaluation keeps its workers, and with them their image caches.
+        persistent_workers=cfg.DATALOADER.NUM_WORKERS > 0,
         **worker_options(cfg.DATALOADER.NUM_WORKERS),
     )
 
@@ -146,25 +169,15 @@ class PackedRecords(Sequence):
         return pickle.loads(self._bytes[begin : self._ends[index]])
 
 
-class TrainingImages(Dataset):
-    """Map-style data set whose keys are (position in the global stream, record index)."""
+@dataclass(frozen=True)
+class UnusableImage:
+    """What a worker sends in place of a sample when the image is at fault."""
 
-    def __init__(self, records: Sequence[dict], mapper: Callable, seed: int):
-        self._records, self._mapper, self._seed = PackedRecords(records), mapper, seed
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, key: tuple[int, int]) -> dict:
-        position, index = key
-        rng = np.random.default_rng([self._seed, AUGMENTATION_STREAM, position])
-        return self._mapper(self._records[index], rng)
+    error: Exception
 
 
-class TestImages(Dataset):
-    """Map-style data set whose keys are record indices."""
-
-    __test__ = False  # not a pytest class
+class MappedImages(Dataset):
+    """Map-style data set of mapped records; subclasses say what a key is."""
 
     def __init__(self, records: Sequence[dict], mapper: Callable):
         self._records, self._mapper = PackedRecords(records), mapper
@@ -172,8 +185,33 @@ class TestImages(Dataset):
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: int) -> dict:
-        return self._mapper(self._records[index])
+    def map_record(self, index: int, *arguments) -> dict | UnusableImage:
+        """The sample, or the error that names the image; a mistake of the program is raised at once."""
+        try:
+            return self._mapper(self._records[index], *arguments)
+        except (OSError, ValueError) as error:
+            return UnusableImage(error)
+
+
+class TrainingImages(MappedImages):
+    """Keys are (position in the global stream, record index)."""
+
+    def __init__(self, records: Sequence[dict], mapper: Callable, seed: int):
+        super().__init__(records, mapper)
+        self._seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> dict | UnusableImage:
+        position, index = key
+        return self.map_record(index, np.random.default_rng([self._seed, AUGMENTATION_STREAM, position]))
+
+
+class TestImages(MappedImages):
+    """Keys are record indices."""
+
+    __test__ = False  # not a pytest class
+
+    def __getitem__(self, index: int) -> dict | UnusableImage:
+        return self.map_record(index)
 
 
 class _Keys(Sampler):
@@ -190,8 +228,6 @@ def worker_options(num_workers: int) -> dict:
     """DataLoader arguments common to training, testing and prediction: batches are lists, workers use one thread."""
     return {
         "num_workers": num_workers,
-        # A kept loader keeps its workers, and with them their image caches.
-        "persistent_workers": num_workers > 0,
         "worker_init_fn": _use_one_thread,
         "collate_fn": _as_list,
         # Its own generator: making an iterator must not advance the global one, which a resumed run has restored.

@@ -1,5 +1,6 @@
 """Loaders: the same data for any number of workers and ranks and after a resume; every test image once."""
 
+import json
 import multiprocessing
 import time
 from itertools import chain, islice
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from mammo_d2.data.catalog import register_datasets
 from mammo_d2.data.loader import PackedRecords, _use_one_thread, build_test_loader, build_train_loader, images_per_rank
@@ -175,6 +177,12 @@ def test_bad_settings_are_named(cfg, tmp_path):
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
     with pytest.raises(ValueError, match="toy_train has no negative image"):
         build_train_loader(cfg)
+    cfg.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"
+    assert len(batches(cfg, 1)[0]) == 4
+    cfg.DATASETS.CATEGORIES = ["benign"]
+    register_datasets(cfg)
+    with pytest.raises(ValueError, match="toy_train: no image has a box of benign"):
+        build_train_loader(cfg)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
     cfg.DATASETS.TRAIN = ()
     with pytest.raises(ValueError, match=r"set DATASETS\.TRAIN"):
@@ -197,8 +205,50 @@ def test_an_image_that_vanishes_is_named(cfg, tmp_path, workers):
     loader = build_train_loader(cfg)
     for path in (tmp_path / "toy" / "images").glob("*.png"):
         path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"image \d, .*train_\d\.png"):
+    with pytest.raises(FileNotFoundError, match=r"^image \d, .*train_\d\.png") as error:
         next(iter(loader))
+    assert "\n" not in str(error.value)  # no traceback of the worker in it
+
+
+def _broken_mapper(record, rng):
+    return record["no such key"]
+
+
+def test_a_mistake_of_the_program_is_not_taken_for_a_bad_image(cfg):
+    with pytest.raises(KeyError, match="no such key"):
+        next(iter(build_train_loader(cfg, mapper=_broken_mapper)))
+
+
+def _one_rank(rank, folder, cfg):
+    """What one of two gloo processes draws; as files, because assertions in a child would be lost."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    loader = build_train_loader(cfg)
+    result = {
+        "seed": loader.seed,
+        "train": [[sample["image_id"] for sample in batch] for batch in islice(iter(loader), 5)],
+        "test": [batch[0]["image_id"] for batch in build_test_loader(cfg, "toy_train")],
+    }
+    (folder / f"{rank}.json").write_text(json.dumps(result))
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this platform")
+def test_two_real_processes(cfg, tmp_path):
+    cfg.SEED = -1
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=_one_rank, args=(rank, tmp_path, cfg)) for rank in (0, 1)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(timeout=60)
+        if process.is_alive():
+            process.kill()
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first["test"] + second["test"] == [1, 2, 3, 4, 5, 6, 7]
+    assert first["seed"] == second["seed"]
+    cfg.SEED = first["seed"]
+    alone = [[sample["image_id"] for sample in batch] for batch in batches(cfg, 5)]
+    assert [one + other for one, other in zip(first["train"], second["train"], strict=True)] == alone
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this platform")
