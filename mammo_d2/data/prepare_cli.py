@@ -223,6 +223,8 @@ def _run_validate(args: argparse.Namespace) -> int:
     report = Report()
     files: list[Path] = []
     for path in args.path:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file or folder; prepare the data set first")
         found = sorted((path / "annotations").glob("*.json")) if path.is_dir() else [path]
         if not found:
             raise FileNotFoundError(f"{path}: no annotations/*.json in it; give a prepared data set or a JSON file")

@@ -144,7 +144,7 @@ def test_a_box_over_the_edge_is_clipped_and_reported(tmp_path):
 
 def test_crop_is_widened_for_a_lesion_outside_the_breast(tmp_path):
     outcome = run(tmp_path, ImageOptions(crop=True, margin=0.0), boxes=[(250, 370, 20, 20)])
-    x, y, w, h = outcome.annotations[0]["bbox"]
+    x, _, w, h = outcome.annotations[0]["bbox"]
     assert (w, h) == (20, 20)
     assert x + w <= outcome.image["width"]
     assert "the crop was widened" in outcome.issues[0].problem

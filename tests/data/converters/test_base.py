@@ -18,7 +18,7 @@ def test_table_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"t\.csv: no such table"):
         read_table(tmp_path / "t.csv", [])
     (tmp_path / "t.csv").write_text("name;value\n")
-    with pytest.raises(ConverterError, match="column 'name' is missing; found name;value; .*delimiter"):
+    with pytest.raises(ConverterError, match=r"column 'name' is missing; found name;value; .*delimiter"):
         read_table(tmp_path / "t.csv", ["name"])
 
 
