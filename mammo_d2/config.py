@@ -110,14 +110,24 @@ def _add_test_keys(cfg: CfgNode) -> None:
     # "numpy" (this package's), "pycocotools" or "faster_coco_eval": the same numbers at different speeds.
     cfg.TEST.COCO.BACKEND = "numpy"
 
+    cfg.TEST.BOOTSTRAP = CfgNode()
+    # Replicates over patients for confidence intervals in the JSON files (0: none), their seed and confidence.
+    cfg.TEST.BOOTSTRAP.REPLICATES = 0
+    cfg.TEST.BOOTSTRAP.SEED = 0
+    cfg.TEST.BOOTSTRAP.CONFIDENCE = 0.95
+
     cfg.TEST.FROC = CfgNode()
+    # A published rule by name ("coco", "luna16", "camelyon", "dbtex", "nndetection", "picai", ...), which then decides
+    # everything below; empty: the keys below.
+    cfg.TEST.FROC.PRESET = ""
     # When a box hits a lesion: "iou", "iom", "iobb", "iogt" (overlap at least THRESHOLD), "center_in_box",
     # "center_half_diagonal", "center_px", "center_mm", "center_max" (distance at most THRESHOLD, in their units).
     cfg.TEST.FROC.HIT = "iou"
     cfg.TEST.FROC.THRESHOLD = 0.5
     # True: better than the threshold, not just as good as.
     cfg.TEST.FROC.STRICT = False
-    # "any" (every hit counts), "greedy" (one box, one lesion, best score first) or "hungarian".
+    # "any" (every hit counts), "best" (a box finds the lesion it hits best), "greedy" (one box, one lesion, best score
+    # first) or "hungarian".
     cfg.TEST.FROC.MATCHING = "any"
     # More hits on a lesion already found: "ignore" or "fp".
     cfg.TEST.FROC.EXTRA_HITS = "ignore"
@@ -136,3 +146,18 @@ def _add_test_keys(cfg: CfgNode) -> None:
     # A patient, breast or image is called positive by a box with a score above (STRICT) or at this threshold.
     cfg.TEST.PATIENT.THRESHOLD = 0.5
     cfg.TEST.PATIENT.STRICT = True
+
+    # Evaluator "image": "mean" (GMIC) or "max" (dual branch) of the image scores of a breast, exam or patient.
+    cfg.TEST.IMAGE = CfgNode()
+    cfg.TEST.IMAGE.AGGREGATE = "mean"
+    cfg.TEST.IMAGE.THRESHOLD = 0.5
+    cfg.TEST.IMAGE.STRICT = True
+
+    # Evaluator "saliency": "macro" (mean over images) or "pooled"; distance in pixels within which pointing is a hit.
+    cfg.TEST.SALIENCY = CfgNode()
+    cfg.TEST.SALIENCY.AVERAGE = "macro"
+    cfg.TEST.SALIENCY.POINTING_TOLERANCE = 0.0
+
+    # Evaluator "lesion": one case per "lesion" (views averaged) or per "annotation".
+    cfg.TEST.LESION = CfgNode()
+    cfg.TEST.LESION.AVERAGE = "lesion"

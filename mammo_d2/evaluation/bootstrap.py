@@ -16,9 +16,12 @@ import numpy as np
 
 
 class Statistic(Protocol):
-    """Something that can be bootstrapped: ``keys`` names its ``K`` numbers."""
+    """Something that can be bootstrapped."""
 
-    keys: Sequence[str]
+    @property
+    def keys(self) -> Sequence[str]:
+        """Names of the K numbers."""
+        ...
 
     def replicate(self, weights: np.ndarray) -> np.ndarray:
         """(K, b) numbers for patient weights (M, b)."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mammo_d2.evaluation.curves import check_scores, roc_auc, score_table
 from mammo_d2.evaluation.tables import DetectionTable, ImageTable
 
 NO_BOX_SCORE = 0.0
@@ -27,6 +26,19 @@ def max_box_scores(detections: DetectionTable, num_images: int, labels: Sequence
     best = np.full(num_images, NO_BOX_SCORE if lowest >= 0 else lowest - 1)
     np.maximum.at(best, chosen.image, chosen.scores)
     return best
+
+
+def positive_labels(classes: Sequence[str], chosen: Sequence[str]) -> list[int]:
+    """Numbers of the classes that make a case positive.
+
+    Raises:
+        ValueError: a chosen class that does not exist.
+    """
+    unknown = [name for name in chosen if name not in classes]
+    if unknown:
+        raise ValueError(f"positive class {unknown[0]!r} is not evaluated; the classes are {', '.join(classes)}")
+    default = ("malignant",) if "malignant" in classes else tuple(classes)
+    return [list(classes).index(name) for name in (tuple(chosen) or default)]
 
 
 def combine_truth(truth: np.ndarray) -> np.ndarray:
@@ -68,44 +80,6 @@ def aggregate_truth(truth: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class DecisionCounts:
-    """Cases by truth and decision at one threshold; a rate with an empty denominator is NaN.
-
-    sensitivity = tp / (tp + fn), specificity = tn / (tn + fp), accuracy = (tp + tn) / all.
-    """
-
-    tp: float
-    fn: float
-    tn: float
-    fp: float
-
-    @property
-    def sensitivity(self) -> float:
-        return self.tp / (self.tp + self.fn) if self.tp + self.fn else float("nan")
-
-    @property
-    def specificity(self) -> float:
-        return self.tn / (self.tn + self.fp) if self.tn + self.fp else float("nan")
-
-    @property
-    def accuracy(self) -> float:
-        total = self.tp + self.fn + self.tn + self.fp
-        return (self.tp + self.tn) / total if total else float("nan")
-
-
-def decide(truth: np.ndarray, scores: np.ndarray, threshold: float, strict: bool = True) -> DecisionCounts:
-    """Count decisions at a threshold: positive if score > threshold (strict, the paper's rule) or >= threshold."""
-    y, s = check_scores(truth, scores)
-    positive = s > threshold if strict else s >= threshold
-    return DecisionCounts(
-        tp=int((y & positive).sum()),
-        fn=int((y & ~positive).sum()),
-        tn=int((~y & ~positive).sum()),
-        fp=int((~y & positive).sum()),
-    )
-
-
-@dataclass(frozen=True)
 class LevelCases:
     """The cases of one level with known truth: ``truth`` (n,) in {0, 1}, ``scores`` (n,), ``patient`` (n,) group
     numbers, and how many cases were masked because their truth is unknown or they have no score."""
@@ -139,22 +113,13 @@ def level_cases(images: ImageTable, truth: np.ndarray, scores: np.ndarray, level
     )
 
 
-def summarize_level(cases: LevelCases, threshold: float, strict: bool) -> tuple[Mapping[str, float], str]:
-    """AUC, sensitivity, specificity, accuracy and counts of one level, and the reason for NaNs ("" if none)."""
-    counts = decide(cases.truth, cases.scores, threshold, strict)
-    positives, total = int(cases.truth.sum()), len(cases.truth)
-    numbers = {
-        "auc": float(roc_auc(score_table(cases.truth, cases.scores))),
-        "sensitivity": counts.sensitivity,
-        "specificity": counts.specificity,
-        "accuracy": counts.accuracy,
-        "num_positive": float(positives),
-        "num_negative": float(total - positives),
-        "num_unknown": float(cases.unknown),
-    }
-    reasons = []
+def undefined_reason(cases: LevelCases) -> str:
+    """Why numbers of these cases are undefined, "" if both classes are there."""
+    positives = int(cases.truth.sum())
+    if not len(cases.truth):
+        return "no case with known truth and a score"
     if not positives:
-        reasons.append("no positive case: auc and sensitivity are undefined")
-    if positives == total:
-        reasons.append("no negative case: auc and specificity are undefined")
-    return numbers, "; ".join(reasons)
+        return "no positive case: sensitivity and areas are undefined"
+    if positives == len(cases.truth):
+        return "no negative case: specificity and areas are undefined"
+    return ""

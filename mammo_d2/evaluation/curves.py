@@ -245,6 +245,21 @@ def threshold_at_sensitivity(table: ScoreTable, sensitivity: float) -> float:
     return float(np.concatenate([[np.inf], table.thresholds])[row])
 
 
+def rates_at(table: ScoreTable, threshold: float, strict: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sensitivity, specificity and accuracy when "positive" means score > threshold (strict) or >= threshold.
+
+    Formula: ``tp / P``, ``tn / N``, ``(tp + tn) / (P + N)``; accuracy depends on how many cases are positive.
+    """
+    row = int(np.sum(table.thresholds > threshold if strict else table.thresholds >= threshold))
+    tp, fp = table.tp, table.fp
+    positives, negatives = tp[-1], fp[-1]
+    return (
+        _ratio(tp[row], positives),
+        _ratio(negatives - fp[row], negatives),
+        _ratio(tp[row] + negatives - fp[row], positives + negatives),
+    )
+
+
 def average_precision(table: ScoreTable) -> np.ndarray:
     """Average precision of a ranking of cases: ``sum_t (R_t - R_{t-1}) P_t`` over distinct scores.
 

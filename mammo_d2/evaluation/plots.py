@@ -1,4 +1,4 @@
-"""FROC and ROC curves as PNG files (matplotlib without a display or global state)."""
+"""FROC and ROC curves and forest plots as PNG files (matplotlib without a display or global state)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class PlotCurve:
-    """One line of a plot: ``x``, ``y`` (K,), a name for the legend, and an optional band (``band_x``, low, high)."""
+    """One line of a plot: ``x``, ``y`` (K,), a name for the legend, and a band (``band_x``, low, high) if it is set."""
 
     name: str
     x: np.ndarray
@@ -40,9 +40,9 @@ def _save(figure: Figure, path: str | os.PathLike) -> Path:
     return path
 
 
-def _band(axes, curve: PlotCurve, color: str, step: str | None) -> None:
-    if curve.band_x is not None:
-        axes.fill_between(curve.band_x, curve.band_low, curve.band_high, color=color, alpha=0.2, step=step, linewidth=0)
+def _band(axes, curve: PlotCurve, color: str) -> None:
+    if curve.band_low is not None:
+        axes.fill_between(curve.band_x, curve.band_low, curve.band_high, color=color, alpha=0.2, linewidth=0)
 
 
 def plot_froc(
@@ -60,7 +60,7 @@ def plot_froc(
         if len(curve.x) and np.isfinite(curve.x).all():
             x, y = np.append(curve.x, max(high, curve.x[-1])), np.append(curve.y, curve.y[-1])
             axes.step(np.maximum(x, low / 100), y, where="post", color=color, label=curve.name)
-            _band(axes, curve, color, "post")
+            _band(axes, curve, color)
         else:
             axes.plot([], [], color=color, label=f"{curve.name} (undefined)")
     axes.set_xscale("log", base=2)
@@ -82,7 +82,7 @@ def plot_roc(curves: Sequence[PlotCurve], path: str | os.PathLike, title: str = 
         color = f"C{number}"
         if np.isfinite(curve.x).all() and np.isfinite(curve.y).all():
             axes.plot(curve.x, curve.y, color=color, label=curve.name)
-            _band(axes, curve, color, None)
+            _band(axes, curve, color)
         else:
             axes.plot([], [], color=color, label=f"{curve.name} (undefined)")
     axes.set_xlim(0, 1)
@@ -90,4 +90,52 @@ def plot_roc(curves: Sequence[PlotCurve], path: str | os.PathLike, title: str = 
     axes.set_xlabel("1 - specificity")
     axes.set_ylabel("sensitivity")
     axes.legend(loc="lower right")
+    return _save(figure, path)
+
+
+def plot_tnr(curves: Sequence[PlotCurve], path: str | os.PathLike, title: str = "Benign lesions sorted out") -> Path:
+    """True negative rate (``y``) against false negative rate (``x``), up to FNR 0.2."""
+    figure, axes = _new_axes(title)
+    for number, curve in enumerate(curves):
+        color = f"C{number}"
+        if np.isfinite(curve.y).all():
+            axes.step(curve.x, curve.y, where="post", color=color, label=curve.name)
+            _band(axes, curve, color)
+        else:
+            axes.plot([], [], color=color, label=f"{curve.name} (undefined)")
+    axes.set_xlim(0, 0.2)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("false negative rate (malignant missed)")
+    axes.set_ylabel("true negative rate (benign sorted out)")
+    axes.legend(loc="lower right")
+    return _save(figure, path)
+
+
+@dataclass(frozen=True)
+class ForestRow:
+    """One line of a forest plot: a name, a difference and its confidence limits, and a note on the right."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    note: str = ""
+
+
+def plot_forest(rows: Sequence[ForestRow], path: str | os.PathLike, title: str, xlabel: str) -> Path:
+    """Differences with their intervals, one row each, around a line at 0; undefined rows keep their place."""
+    figure, axes = _new_axes(title, (7.0, 1.4 + 0.32 * len(rows)))
+    places = np.arange(len(rows))[::-1]
+    axes.axvline(0, color="0.4", linewidth=1)
+    for place, row in zip(places, rows, strict=True):
+        if np.isfinite([row.value, row.low, row.high]).all():
+            axes.plot([row.low, row.high], [place, place], color="C0", linewidth=1.5)
+            axes.plot([row.value], [place], marker="s", color="C0", markersize=5)
+        axes.annotate(
+            row.note, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, annotation_clip=False
+        )
+    axes.set_yticks(places, [row.name for row in rows])
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.set_xlabel(xlabel)
+    axes.grid(True, axis="x", alpha=0.3)
     return _save(figure, path)

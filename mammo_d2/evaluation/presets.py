@@ -20,34 +20,47 @@ class Preset:
     Attributes:
         name: the name.
         rule: how detections and lesions are matched, and how the FROC curve is read.
-        ap: interpolation of the average precision that belongs to the rule.
-        thresholds: hit thresholds over which AP is averaged; the FROC curve uses the rule's own.
+        ap_rule: how they are matched for the average precision.
+        ap: interpolation of the average precision.
+        thresholds: hit thresholds over which AP is averaged.
         headline: the number the rule is known for: "AP" or "mean_sens".
         source: where the rule comes from and what is particular about it.
     """
 
     name: str
     rule: FrocRule
+    ap_rule: FrocRule
     ap: str
     thresholds: tuple[float, ...]
     headline: str
     source: str
 
-    def rule_at(self, threshold: float) -> FrocRule:
-        """The rule with another hit threshold."""
-        return replace(self.rule, hit=replace(self.rule.hit, threshold=threshold))
+    def ap_rule_at(self, threshold: float) -> FrocRule:
+        """The AP's matching at a hit threshold."""
+        return replace(self.ap_rule, hit=replace(self.ap_rule.hit, threshold=threshold))
 
     def __str__(self) -> str:
-        thresholds = ", ".join(f"{t:g}" for t in self.thresholds)
-        return f"preset {self.name} ({self.headline}); {self.rule}; AP: {self.ap} over hit thresholds {thresholds}"
+        ap = (
+            f"AP: {self.ap}, hit: {self.ap_rule.hit}, matching: {self.ap_rule.matching}, extra hits: "
+            f"{self.ap_rule.extra_hits}, thresholds: {', '.join(f'{t:g}' for t in self.thresholds)}"
+        )
+        return f"preset {self.name} ({self.headline}); {self.rule}; {ap}"
 
 
 def _preset(
-    name: str, rule: FrocRule, ap: str, headline: str, source: str, thresholds: tuple[float, ...] = ()
+    name: str,
+    rule: FrocRule,
+    ap: str,
+    headline: str,
+    source: str,
+    thresholds: tuple[float, ...] = (),
+    ap_rule: FrocRule | None = None,
 ) -> Preset:
-    return Preset(name, rule, ap, thresholds or (rule.hit.threshold,), headline, source)
+    ap_rule = ap_rule or rule
+    return Preset(name, rule, ap_rule, ap, thresholds or (ap_rule.hit.threshold,), headline, source)
 
 
+_COCO_RULE = FrocRule(hit=HitRule("iou", 0.5), matching="greedy", extra_hits="fp")
 _VOC_RULE = FrocRule(hit=HitRule("iou", 0.5, strict=True, pixel_offset=1.0), matching="best", extra_hits="fp")
 
 PRESETS: dict[str, Preset] = {
@@ -58,11 +71,14 @@ PRESETS: dict[str, Preset] = {
             FrocRule(),
             "coco101",
             "mean_sens",
-            "This package's own: every hit counts, more hits on one lesion are ignored, all images in the denominator.",
+            "This package's own: every hit at IoU >= 0.5 counts, more hits on one lesion are ignored, all images are "
+            "counted, sensitivity by steps (achievable). AP is COCO's.",
+            COCO_THRESHOLDS,
+            _COCO_RULE,
         ),
         _preset(
             "coco",
-            FrocRule(hit=HitRule("iou", 0.5), matching="greedy", extra_hits="fp"),
+            _COCO_RULE,
             "coco101",
             "AP",
             "Lin et al. 2014, pycocotools: greedy one-to-one matching by falling score to the best free lesion, more "

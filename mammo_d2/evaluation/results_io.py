@@ -1,4 +1,4 @@
-"""Result files: COCO results JSON in and out, metric JSON out; bad entries raise a named error or are counted."""
+"""Results out: COCO results entries and JSON files of metrics."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ def write_json(path: str | os.PathLike, content: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with open(part, "w", encoding="utf-8") as stream:
-        json.dump(_plain(content), stream, indent=None if isinstance(content, list) else 2)
+        json.dump(plain(content), stream, indent=None if isinstance(content, list) else 2, ensure_ascii=False)
         stream.write("\n")
     os.replace(part, path)
     return path
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON-ready copy of nested dicts, lists, tuples and numpy values."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if isinstance(value, (int, np.integer)):

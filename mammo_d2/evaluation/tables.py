@@ -122,9 +122,10 @@ def image_truth(record: Mapping, classes: Sequence[str]) -> list[float]:
     """Truth of one image per class: 1, 0 or NaN (unknown).
 
     An image shows a class if one of its boxes is of that class or its label says so. Without a box, a label of None
-    means unknown; an image record with no ``labels`` at all is taken as completely annotated, so no box means 0.
+    means unknown; an image record with no ``labels`` at all is taken as completely annotated, so no box means 0. Boxes
+    marked ``ignore`` decide nothing.
     """
-    present = {int(annotation["category_id"]) for annotation in record.get("annotations", ())}
+    present = {int(a["category_id"]) for a in record.get("annotations", ()) if not a.get("ignore")}
     labels = record.get("labels")
     truth = []
     for number, name in enumerate(classes):

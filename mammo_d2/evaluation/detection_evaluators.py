@@ -1,0 +1,152 @@
+"""Evaluators of boxes: COCO average precision, FROC, and decisions about patients from box scores."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mammo_d2.evaluation.bootstrap import BootstrapPlan
+from mammo_d2.evaluation.classification import (
+    combine_truth,
+    level_cases,
+    max_box_scores,
+    positive_labels,
+    undefined_reason,
+)
+from mammo_d2.evaluation.coco_map import coco_average_precision
+from mammo_d2.evaluation.curves import roc_curve, score_table
+from mammo_d2.evaluation.delong import delong_interval
+from mammo_d2.evaluation.evaluator_base import NO_BOOTSTRAP, Computed, PredictionEvaluator
+from mammo_d2.evaluation.froc import FrocRule, froc_events
+from mammo_d2.evaluation.froc_curve import summarize_froc
+from mammo_d2.evaluation.froc_statistic import FrocStatistic
+from mammo_d2.evaluation.plots import PlotCurve, plot_froc, plot_roc
+from mammo_d2.evaluation.results_io import RESULTS_FILE, detections_to_coco, write_json
+from mammo_d2.evaluation.score_statistic import ScoreRule, ScoreStatistic, level_numbers
+
+logger = logging.getLogger(__name__)
+
+
+class CocoEvaluator(PredictionEvaluator):
+    """COCO AP (see :func:`coco_average_precision`), and the predictions as a COCO results file."""
+
+    task = "coco"
+
+    def __init__(self, dataset_name: str, output_dir: str | os.PathLike | None = None, backend: str = "numpy") -> None:
+        super().__init__(dataset_name, output_dir)
+        self.backend = backend
+
+    def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
+        data = self.data(records, found)
+        if self.output_dir is not None:
+            entries = detections_to_coco(data.detections, data.images, self.category_ids)
+            write_json(self.output_dir / RESULTS_FILE, entries)
+        summary = coco_average_precision(data, self.backend)
+        return Computed(dict(summary.numbers), dict(summary.reasons), summary.options)
+
+
+class FrocEvaluator(PredictionEvaluator):
+    """FROC per class (and over all classes, ``all/``, where there are several); ``froc.png``."""
+
+    task = "froc"
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | os.PathLike | None = None,
+        rule: FrocRule | None = None,
+        plan: BootstrapPlan = NO_BOOTSTRAP,
+    ) -> None:
+        super().__init__(dataset_name, output_dir)
+        self.rule = rule or FrocRule()
+        self.plan = plan
+
+    def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
+        data = self.data(records, found)
+        patient = data.images.patient
+        result = Computed(options=str(self.rule))
+        curves, points, statistics = [], {}, {}
+        labels: list[tuple[int | None, str]] = [*enumerate(self.classes)]
+        for label, name in labels if len(labels) == 1 else [*labels, (None, "all")]:
+            events = froc_events(data, self.rule, label)
+            summary = summarize_froc(events, self.rule)
+            flat = {f"{name}/{key}": value for key, value in summary.flat().items()}
+            result.numbers.update(flat)
+            if summary.reason:
+                result.reasons.update({key: summary.reason for key, value in flat.items() if np.isnan(value)})
+            points[name] = {
+                "points": [vars(point) for point in summary.points],
+                "images_counted": summary.num_images,
+                "false_positives": summary.num_false_positives,
+            }
+            statistics[f"{name}/"] = FrocStatistic(events, patient, self.rule)
+            curves.append(PlotCurve(name, summary.curve.fp_per_image, summary.curve.sensitivity))
+        limits = self.intervals(statistics, patient, combine_truth(data.images.truth), self.plan)
+        result.details = {"curves": points, "intervals": limits, "bootstrap": str(self.plan)}
+        if self.output_dir is not None:
+            title = f"FROC, {self.dataset_name} ({self.rule.hit})"
+            plot_froc(curves, self.output_dir / "froc.png", title, self.rule.rates, self.rule.recall_unit)
+        return result
+
+
+class PatientEvaluator(PredictionEvaluator):
+    """Decisions about patients (keys without prefix), breasts (``breast_``) and images (``image_``) from box scores.
+
+    A case is called positive if any of its images has a box of a positive class with score > threshold; AUC ranks the
+    cases by their maximum box score (top-likelihood paper). Truth: see
+    :func:`mammo_d2.evaluation.tables.image_truth`. Writes ``patient.json`` and ``roc.png``.
+    """
+
+    task = "patient"
+    levels = (("", "patient"), ("breast_", "breast"), ("image_", "image"))
+    keys = ("auc", "sensitivity", "specificity", "accuracy", "pauc_ratio", "spec@sens0.85")
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | os.PathLike | None = None,
+        positive_classes: Sequence[str] = (),
+        rule: ScoreRule | None = None,
+        plan: BootstrapPlan = NO_BOOTSTRAP,
+    ) -> None:
+        super().__init__(dataset_name, output_dir)
+        self.labels = positive_labels(self.classes, positive_classes)
+        self.rule = rule or ScoreRule()
+        self.plan = plan
+
+    def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
+        data = self.data(records, found)
+        scores = max_box_scores(data.detections, len(data.images), self.labels)
+        truth = combine_truth(data.images.truth[:, self.labels])
+        names = [self.classes[label] for label in self.labels]
+        result = Computed(
+            options=f"positive classes: {', '.join(names)}; case score: maximum box score over its images; {self.rule}"
+        )
+        curves, statistics, delong = [], {}, {}
+        for prefix, level in self.levels:
+            cases = level_cases(data.images, truth, scores, level)
+            flat = level_numbers(cases, self.rule, self.keys)
+            result.numbers.update({prefix + key: value for key, value in flat.items()})
+            if reason := undefined_reason(cases):
+                result.reasons.update({prefix + key: reason for key, value in flat.items() if np.isnan(value)})
+            curve = roc_curve(score_table(cases.truth, cases.scores))
+            curves.append(PlotCurve(f"{level}s (AUC {flat['auc']:.3f})", curve.fpr, curve.tpr))
+            statistics[prefix] = ScoreStatistic(cases, self.rule)
+            interval = delong_interval(cases.truth, cases.scores, cases.patient, self.plan.confidence)
+            delong[prefix + "auc"] = [interval.low, interval.high]
+        without = int((~data.images.patient_known).sum())
+        if without:
+            logger.warning("%d image(s) name no patient_id; each counts as a patient of its own", without)
+        result.details = {
+            "images_without_patient": without,
+            "delong_intervals": delong,
+            "intervals": self.intervals(statistics, data.images.patient, truth, self.plan),
+            "bootstrap": str(self.plan),
+        }
+        if self.output_dir is not None:
+            plot_roc(curves, self.output_dir / "roc.png", f"ROC, {self.dataset_name}: {' or '.join(names)}")
+        return result

@@ -1,0 +1,284 @@
+"""Evaluators of what is not a box: image scores, saliency maps, lesion scores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from mammo_d2.evaluation.bootstrap import BootstrapPlan
+from mammo_d2.evaluation.classification import LevelCases, combine_truth, level_cases, undefined_reason
+from mammo_d2.evaluation.curves import score_table
+from mammo_d2.evaluation.delong import delong_interval
+from mammo_d2.evaluation.evaluator_base import NO_BOOTSTRAP, Computed, PredictionEvaluator
+from mammo_d2.evaluation.lesion import lesion_metrics, tnr_curve
+from mammo_d2.evaluation.plots import PlotCurve, plot_tnr
+from mammo_d2.evaluation.saliency import (
+    SaliencySums,
+    areas_of_boxes,
+    areas_of_mask,
+    continuous_sums,
+    pointing_game,
+    summarize_saliency,
+)
+from mammo_d2.evaluation.score_statistic import ScoreRule, ScoreStatistic, level_numbers
+from mammo_d2.evaluation.tables import XYWH_ABS, dense_groups, images_from_records
+
+
+def _array(value: Any) -> np.ndarray:
+    """A torch tensor, number or array as float64 numpy."""
+    return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value, float)
+
+
+class ImageScoreEvaluator(PredictionEvaluator):
+    """Classification by ``output["image_scores"]`` ({class: probability}) at image, breast, exam and patient level.
+
+    Keys are ``<class>/<metric>`` at image level and ``<class>/breast_<metric>`` … above it; with several classes also
+    ``any/…``, scored by the maximum over the classes (dual-branch paper: "MB vs N").
+    """
+
+    task = "image"
+    levels = (("", "image"), ("breast_", "breast"), ("exam_", "exam"), ("patient_", "patient"))
+    keys = ("auc", "pauc_ratio", "spec@sens0.85", "sensitivity", "specificity", "accuracy", "ap", "pf1")
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | os.PathLike | None = None,
+        aggregate: str = "mean",
+        rule: ScoreRule | None = None,
+        plan: BootstrapPlan = NO_BOOTSTRAP,
+    ) -> None:
+        super().__init__(dataset_name, output_dir)
+        self.aggregate, self.rule, self.plan = aggregate, rule or ScoreRule(), plan
+
+    def keep(self, record: Mapping, output: Mapping) -> np.ndarray:
+        """(C,) scores in class order.
+
+        Raises:
+            ValueError: no score for a class, or one that is not finite.
+        """
+        scores = output.get("image_scores", {})
+        missing = [name for name in self.classes if name not in scores]
+        if missing:
+            raise ValueError(
+                f'evaluator "image" needs image_scores of {", ".join(self.classes)}; the model gives '
+                f"{', '.join(scores) or 'none'}: change TEST.EVALUATORS or DATASETS.CATEGORIES"
+            )
+        values = np.array([float(_array(scores[name])) for name in self.classes])
+        if not np.isfinite(values).all():
+            raise ValueError(f"image score of image {record['image_id']!r} is not finite: the model has diverged")
+        return values
+
+    def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
+        images = images_from_records(records, self.classes)
+        scores = np.array(found, float).reshape(len(found), len(self.classes))
+        columns = {name: (images.truth[:, k], scores[:, k]) for k, name in enumerate(self.classes)}
+        if len(self.classes) > 1:
+            columns["any"] = (combine_truth(images.truth), scores.max(axis=1, initial=0.0))
+        result = Computed(options=f"scores of a case: {self.aggregate} over its images; {self.rule}")
+        statistics, delong, rows = {}, {}, []
+        for name, (truth, score) in columns.items():
+            for prefix, level in self.levels:
+                cases = level_cases(images, truth, score, level, self.aggregate)
+                flat = level_numbers(cases, self.rule, self.keys)
+                full = f"{name}/{prefix}"
+                result.numbers.update({full + key: value for key, value in flat.items()})
+                if reason := undefined_reason(cases):
+                    result.reasons.update({full + key: reason for key, value in flat.items() if np.isnan(value)})
+                statistics[full] = ScoreStatistic(cases, self.rule)
+                interval = delong_interval(cases.truth, cases.scores, cases.patient, self.plan.confidence)
+                delong[full + "auc"] = [interval.low, interval.high]
+                rows.append([f"{name}, {level}s", *(f"{flat[key]:.4g}" for key in self.keys)])
+        result.table = tabulate(rows, headers=("", *self.keys))
+        truth = combine_truth(images.truth)
+        result.details = {
+            "delong_intervals": delong,
+            "intervals": self.intervals(statistics, images.patient, truth, self.plan),
+            "bootstrap": str(self.plan),
+        }
+        return result
+
+
+class SaliencyEvaluator(PredictionEvaluator):
+    """Continuous precision, recall and F1, and the pointing game, of ``output["saliency"]`` (C, h, w).
+
+    The map covers the prepared image. Only images with a finding of the class count; the finding is its segmentation
+    where every annotation has one, else its boxes. Keys: ``<class>/precision`` …
+    """
+
+    task = "saliency"
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | os.PathLike | None = None,
+        average: str = "macro",
+        tolerance: float = 0.0,
+    ) -> None:
+        super().__init__(dataset_name, output_dir)
+        self.average, self.tolerance = average, tolerance
+
+    def keep(self, record: Mapping, output: Mapping) -> dict[int, tuple[SaliencySums, float]]:
+        """By class with a finding: the sums and the pointing game's result; no map is kept.
+
+        Raises:
+            ValueError: no saliency in the output, or not one map per class.
+        """
+        if "saliency" not in output or len(output["saliency"]) != len(self.classes):
+            raise ValueError(
+                f'evaluator "saliency" needs output["saliency"] with {len(self.classes)} map(s) '
+                f"({', '.join(self.classes)}): change TEST.EVALUATORS or DATASETS.CATEGORIES"
+            )
+        truth = self._records[self._row[record["image_id"]]]
+        size = (int(truth["height"]), int(truth["width"]))
+        kept = {}
+        for label in range(len(self.classes)):
+            annotations = [a for a in truth["annotations"] if a["category_id"] == label and not a.get("ignore")]
+            if not annotations:
+                continue
+            saliency = _array(output["saliency"][label])
+            boxes = np.array([a["bbox"] for a in annotations], float)
+            if annotations[0].get("bbox_mode", XYWH_ABS) == XYWH_ABS:
+                boxes[:, 2:] += boxes[:, :2]
+            if all(a.get("segmentation") for a in annotations):
+                areas = areas_of_mask(_mask([a["segmentation"] for a in annotations], size), saliency.shape)
+            else:
+                areas = areas_of_boxes(boxes, size, saliency.shape)
+            kept[label] = (continuous_sums(saliency, areas), pointing_game(saliency, boxes, size, self.tolerance))
+        return kept
+
+    def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
+        result = Computed(
+            options=f"continuous precision, recall, F1: {self.average} over images with a finding, nearest upsampling; "
+            f"pointing game: tolerance {self.tolerance:g} px"
+        )
+        for label, name in enumerate(self.classes):
+            kept = [one[label] for one in found if label in one]
+            summary = summarize_saliency([sums for sums, _ in kept], self.average)
+            flat = {
+                "precision": summary.precision,
+                "recall": summary.recall,
+                "f1": summary.f1,
+                "pointing": float(np.mean([point for _, point in kept])) if kept else float("nan"),
+                "num_images": float(summary.images),
+                "num_images_dark": float(summary.images_without_saliency),
+            }
+            result.numbers.update({f"{name}/{key}": value for key, value in flat.items()})
+            reason = "every map is 0" if kept else "no image with a finding of this class"
+            result.reasons.update({f"{name}/{key}": reason for key, value in flat.items() if np.isnan(value)})
+        return result
+
+
+def _mask(segmentations: Sequence[Any], size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool union of COCO segmentations (polygons or RLE)."""
+    from pycocotools import mask as coco_mask
+
+    union = np.zeros(size, bool)
+    for segmentation in segmentations:
+        if isinstance(segmentation, list):
+            rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+        elif isinstance(segmentation["counts"], list):
+            rle = coco_mask.frPyObjects(segmentation, *size)
+        else:
+            rle = segmentation
+        union |= coco_mask.decode(rle).astype(bool)
+    return union
+
+
+class LesionEvaluator(PredictionEvaluator):
+    """Benign or malignant per lesion, from ``output["lesion_scores"]``: one row per annotation of the record, in its
+    order, each the malignancy of the lesion or of its crops (averaged).
+
+    Truth is the annotation's ``pathology`` ("malignant…" or "benign…"), else its class name; others are masked and
+    counted. Annotations of one patient with the same ``lesion_id`` (views of one lesion) are averaged to one case.
+    Writes ``lesion.json`` and ``tnr_fnr.png``.
+    """
+
+    task = "lesion"
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | os.PathLike | None = None,
+        average: str = "lesion",
+        plan: BootstrapPlan = NO_BOOTSTRAP,
+    ) -> None:
+        super().__init__(dataset_name, output_dir)
+        if average not in ("lesion", "annotation"):
+            raise ValueError(f"TEST.LESION.AVERAGE {average!r} is neither lesion nor annotation")
+        self.average, self.plan = average, plan
+
+    def keep(self, record: Mapping, output: Mapping) -> np.ndarray:
+        """(annotations,) malignancy scores.
+
+        Raises:
+            ValueError: not one row of scores per annotation, or one that is not finite.
+        """
+        annotations = self._records[self._row[record["image_id"]]]["annotations"]
+        scores = [float(np.mean(_array(row))) for row in output.get("lesion_scores", ())]
+        if len(scores) != len(annotations) or not np.isfinite(scores).all():
+            raise ValueError(
+                f'evaluator "lesion" needs one finite lesion_scores row per annotation: image {record["image_id"]!r} '
+                f"has {len(annotations)} annotation(s), the model gave {len(scores)}"
+            )
+        return np.array(scores)
+
+    def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
+        images = images_from_records(records, self.classes)
+        owners, truths, scores, patients = [], [], [], []
+        for row, (record, values) in enumerate(zip(records, found, strict=True)):
+            for number, (annotation, score) in enumerate(zip(record["annotations"], values, strict=True)):
+                same = annotation.get("lesion_id") if self.average == "lesion" else None
+                alone = (record["image_id"], number)
+                owners.append(alone if same is None else (int(images.patient[row]), same))
+                truths.append(_malignant(annotation, self.classes))
+                scores.append(score)
+                patients.append(int(images.patient[row]))
+        columns = (np.array(truths, float), np.array(scores, float), np.array(patients, np.int64))
+        cases = _lesion_cases(owners, *columns)
+        numbers = {k: float(v) for k, v in lesion_metrics(score_table(cases.truth, cases.scores)).items()}
+        result = Computed(
+            numbers
+            | {
+                "num_malignant": float(cases.truth.sum()),
+                "num_benign": float(len(cases.truth) - cases.truth.sum()),
+                "num_unknown": float(cases.unknown),
+            },
+            options=f"one case per {self.average}, mean score over crops and views; TNR at FNR in whole lesions; "
+            f"lesions of unknown pathology masked; {self.plan}",
+        )
+        if reason := undefined_reason(cases):
+            result.reasons = {key: reason for key, value in numbers.items() if np.isnan(value)}
+        curve = tnr_curve(cases.truth, cases.scores, cases.patient, self.plan)
+        interval = delong_interval(cases.truth, cases.scores, cases.patient, self.plan.confidence)
+        result.details = {"delong_intervals": {"auc": [interval.low, interval.high]}, "tnr_curve": vars(curve)}
+        if self.output_dir is not None:
+            band = (curve.fnr, curve.low, curve.high) if self.plan.replicates else (None, None, None)
+            plot_tnr([PlotCurve("lesions", curve.fnr, curve.tnr, *band)], self.output_dir / "tnr_fnr.png")
+        return result
+
+
+def _malignant(annotation: Mapping, classes: Sequence[str]) -> float:
+    """1 malignant, 0 benign, NaN not known."""
+    word = str(annotation.get("pathology") or classes[annotation["category_id"]]).lower()
+    if word.startswith("malignant"):
+        return 1.0
+    return 0.0 if word.startswith("benign") else float("nan")
+
+
+def _lesion_cases(owners: Sequence, truths: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> LevelCases:
+    """Average annotations of one lesion, mask unknown truth, and count what was masked."""
+    lesion = dense_groups(owners)
+    number = int(lesion.max(initial=-1)) + 1
+    count = np.bincount(lesion, minlength=number)
+    mean = np.bincount(lesion, weights=scores, minlength=number) / np.maximum(count, 1)
+    truth = np.full(number, -np.inf)
+    np.maximum.at(truth, lesion, np.nan_to_num(truths, nan=-1.0))
+    patient = np.zeros(number, np.int64)
+    patient[lesion] = patients
+    known = truth >= 0
+    return LevelCases(truth[known], mean[known], patient[known], int((~known).sum()))
