@@ -11,6 +11,7 @@ from mammo_d2.data import mapper as mapper_module
 from mammo_d2.data.augmentation import Augmentation
 from mammo_d2.data.mapper import ImageCache, MammoMapper, fitted_size, resize_image
 from mammo_d2.framework import Boxes, BoxMode, Instances, detector_postprocess
+from tests.data.dicom_files import write_dicom
 from tests.data.toy_dataset import toy_config
 
 
@@ -40,6 +41,15 @@ def test_sixteen_bits_are_kept(tmp_path):
     assert image[0, 0, 1] != image[0, 1, 0]
     np.testing.assert_array_equal(np.rint(image[0].double().numpy() * 65535 / 255), pixels)
     assert (image[0, 0, 0], image[0, 1, 1]) == (0.0, 255.0)
+
+
+def test_twelve_bits_of_a_dicom_are_kept_and_monochrome1_is_inverted(tmp_path):
+    pixels = np.array([[0, 2000], [2001, 4095]], dtype=np.uint16)
+    path = write_dicom(tmp_path / "image.dcm", pixels, PhotometricInterpretation="MONOCHROME1")
+    record = {"file_name": str(path), "height": 2, "width": 2, "image_id": 7, "annotations": []}
+    image = MammoMapper(size=(2, 2))(record)["image"]
+    np.testing.assert_allclose(image[0].numpy(), (4095.0 - pixels) / 4095.0 * 255.0, rtol=1e-6)
+    assert image[0, 0, 1] != image[0, 1, 0]
 
 
 def test_eight_bit_images_keep_their_values(tmp_path):
