@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Train or evaluate any method of the package from a YAML config; see ``--help``."""
 
-
 from mammo_d2.cli import run_tool
 from mammo_d2.engine.cli import run
 

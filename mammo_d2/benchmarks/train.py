@@ -43,7 +43,7 @@ class Contender:
 
     def ask(self, request: str) -> dict:
         """Send one request and wait for its JSON answer."""
-        assert self.process is not None
+        assert self.process is not None and self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(request + "\n")
         self.process.stdin.flush()
         for line in self.process.stdout:
@@ -108,7 +108,7 @@ def _report(contenders: list[Contender], output: str) -> dict:
             "first_loss_difference": differences[0],
         }
     rows = [[name, *values.values()] for name, values in figures.items()]
-    headers = ["contender", "median s/step", "peak MiB", "time ×", "memory ×", "|Δ first loss|"]
+    headers = ["contender", "median s/step", "peak MiB", "time ratio", "memory ratio", "first loss differs by"]
     print(tabulate(rows, headers, floatfmt=("", ".3f", ".0f", ".3f", ".3f", ".2e")))
     if output:
         with open(output, "w") as file:

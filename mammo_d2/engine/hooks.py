@@ -26,7 +26,7 @@ class StepSeed(HookBase):
         sequence = np.random.SeedSequence([self.seed, comm.get_rank(), self.trainer.iter])
         state = sequence.generate_state(3)
         torch.manual_seed(int(state[0]))
-        np.random.seed(state[1])
+        np.random.seed(state[1])  # noqa: NPY002  the generator that other people's components use
         random.seed(int(state[2]))
 
 
@@ -75,7 +75,7 @@ class BestAndEarlyStop(HookBase):
     Runs after the evaluation hook. A metric that is absent or NaN never counts as better; its absence is logged once.
     """
 
-    def __init__(self, period: int, metric: str, mode: str = "max", patience: int = 0, save=None):
+    def __init__(self, period: int, metric: str, mode: str = "max", patience: int = 0, save=None, stop=None):
         """
         Args:
             period: evaluation period in iterations.
@@ -83,14 +83,17 @@ class BestAndEarlyStop(HookBase):
             mode: "max" or "min".
             patience: evaluations without a better value before stopping; 0 never stops.
             save: called with the file name (without ending) on the main process.
+            stop: called with the reason, on every rank, when patience is over; needed if ``patience`` is positive.
 
         Raises:
             ValueError: another mode.
         """
         if mode not in ("max", "min"):
             raise ValueError(f"TEST.BEST_MODE is {mode!r}; use max or min")
-        self.period, self.metric, self.mode, self.patience, self.save = period, metric, mode, patience, save
-        self.best, self.best_iter, self.bad_evaluations = None, -1, 0
+        self.period, self.metric, self.mode, self.patience = period, metric, mode, patience
+        self.save, self.stop = save, stop
+        self.best: float | None = None
+        self.best_iter, self.bad_evaluations = -1, 0
 
     def after_step(self) -> None:
         iteration = self.trainer.iter
@@ -111,7 +114,7 @@ class BestAndEarlyStop(HookBase):
         else:
             self.bad_evaluations += 1
             if self.patience > 0 and self.bad_evaluations >= self.patience:
-                self.trainer.request_stop(
+                self.stop(
                     f"{self.metric} has not improved on {self.best} (iteration {self.best_iter}) "
                     f"for {self.patience} evaluations"
                 )

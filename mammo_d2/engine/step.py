@@ -2,7 +2,9 @@
 
 import contextlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +110,7 @@ class StepTrainer(SimpleTrainer):
     def state_dict(self) -> dict:
         return {**super().state_dict(), "scaler": self.scaler.state_dict()}
 
-    def load_state_dict(self, state_dict: dict) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.scaler.load_state_dict(state_dict.get("scaler", {}))
 

@@ -78,6 +78,7 @@ class MammoTrainer(DefaultTrainer):
                     cfg.TEST.BEST_MODE,
                     cfg.TEST.EARLY_STOP_PATIENCE,
                     save=self._save_weights,
+                    stop=self.request_stop,
                 )
             )
         # After the evaluation, so that a checkpoint holds what the evaluation decided and resuming repeats nothing.
@@ -124,7 +125,8 @@ class MammoTrainer(DefaultTrainer):
         with EventStorage(self.start_iter) as self.storage:
             try:
                 self.before_train()
-                for self.iter in range(self.start_iter, self.max_iter):
+                for iteration in range(self.start_iter, self.max_iter):
+                    self.iter = iteration
                     self.before_step()
                     self.run_step()
                     self.after_step()

@@ -6,7 +6,6 @@ Shape shorthand:
 Every loss says what it is averaged over, and stays attached to the graph (value 0) when there is nothing to average.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -11,16 +11,14 @@ from mammo_d2.framework import EventStorage
 
 
 def fake_trainer(iteration=0, max_iter=100):
-    trainer = SimpleNamespace(iter=iteration, max_iter=max_iter, stopped=[])
-    trainer.request_stop = trainer.stopped.append
-    return trainer
+    return SimpleNamespace(iter=iteration, max_iter=max_iter, stopped=[])
 
 
 def draw(seed, iteration):
     hook = StepSeed(seed)
     hook.trainer = fake_trainer(iteration)
     hook.before_step()
-    return torch.rand(1).item(), np.random.rand(), random.random()
+    return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002
 
 
 def test_step_seed_depends_on_seed_and_iteration_only():
@@ -47,13 +45,13 @@ def test_ema_follows_the_formula_and_its_state_returns():
 
 
 def test_ema_decay_range():
-    with pytest.raises(ValueError, match="DECAY is 1.0"):
+    with pytest.raises(ValueError, match=r"DECAY is 1\.0"):
         EMA(nn.Linear(1, 1), decay=1.0)
 
 
 def run_best(values, mode="max", patience=0):
     saved, trainer = [], fake_trainer()
-    hook = BestAndEarlyStop(1, "m/x", mode, patience, save=saved.append)
+    hook = BestAndEarlyStop(1, "m/x", mode, patience, save=saved.append, stop=trainer.stopped.append)
     hook.trainer = trainer
     with EventStorage() as storage:
         for iteration, value in enumerate(values):

@@ -14,7 +14,9 @@ def make_cfg(*overrides):
     return cfg
 
 
-@pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("Adam", torch.optim.Adam), ("AdamW", torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("SGD", torch.optim.SGD), ("Adam", torch.optim.Adam), ("AdamW", torch.optim.AdamW)]
+)
 def test_optimizer_by_name(name, kind):
     optimizer = build_optimizer(make_cfg("SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.25), nn.Linear(2, 2))
     assert type(optimizer) is kind
@@ -30,7 +32,7 @@ def test_norm_layers_have_their_own_weight_decay():
 
 
 def test_unknown_optimizer():
-    with pytest.raises(ValueError, match="SOLVER.OPTIMIZER is 'Lion'; use one of SGD, Adam, AdamW"):
+    with pytest.raises(ValueError, match=r"SOLVER\.OPTIMIZER is 'Lion'; use one of SGD, Adam, AdamW"):
         build_optimizer(make_cfg("SOLVER.OPTIMIZER", "Lion"), nn.Linear(1, 1))
 
 

@@ -8,12 +8,17 @@ from mammo_d2.engine.setup import ConfigError, load_config, setup
 def test_typo_names_the_key_and_the_nearest_one(tmp_path):
     config = tmp_path / "typo.yaml"
     config.write_text("SOLVER:\n  BASE_LRR: 0.1\n")
-    with pytest.raises(ConfigError, match=r"typo\.yaml: there is no config key SOLVER\.BASE_LRR; did you mean SOLVER\.BASE_LR"):
+    with pytest.raises(
+        ConfigError, match=r"typo\.yaml: there is no config key SOLVER\.BASE_LRR; did you mean SOLVER\.BASE_LR"
+    ):
         load_config(str(config))
 
 
 def test_typo_on_the_command_line():
-    with pytest.raises(ConfigError, match=r"the command line: there is no config key MODEL\.RPN\.TOP_LIKELIHOD_T; did you mean MODEL\.RPN\.TOP_LIKELIHOOD_T"):
+    with pytest.raises(
+        ConfigError,
+        match=r"the command line: there is no config key MODEL\.RPN\.TOP_LIKELIHOD_T; .*MODEL\.RPN\.TOP_LIKELIHOOD_T",
+    ):
         load_config("", ["MODEL.RPN.TOP_LIKELIHOD_T", "5"])
 
 
@@ -25,7 +30,7 @@ def test_wrong_type_is_explained(tmp_path):
 
 
 def test_missing_file():
-    with pytest.raises(FileNotFoundError, match="nowhere.yaml does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml does not exist"):
         load_config("nowhere.yaml")
 
 

@@ -47,7 +47,9 @@ def one_step(cfg, batches, lr=0.5):
 
 def test_accumulation_equals_the_joined_batch(tmp_path):
     joined, _, _ = one_step(make_cfg(tmp_path), [make_batch(1.0, 2.0, 3.0, 6.0)])
-    parts, storage, _ = one_step(make_cfg(tmp_path, "SOLVER.ACCUMULATE", 2), [make_batch(1.0, 2.0), make_batch(3.0, 6.0)])
+    parts, storage, _ = one_step(
+        make_cfg(tmp_path, "SOLVER.ACCUMULATE", 2), [make_batch(1.0, 2.0), make_batch(3.0, 6.0)]
+    )
     # gradient −2·mean(target) = −6, step 0.5·6
     assert joined.w.item() == pytest.approx(3.0)
     assert parts.w.item() == pytest.approx(3.0)
@@ -75,7 +77,9 @@ def test_non_finite_loss_names_the_images_and_dumps_the_step(tmp_path):
 
 def test_non_finite_step_leaves_the_weights(tmp_path):
     model = Quadratic()
-    trainer = StepTrainer(make_cfg(tmp_path), model, [make_batch(math.nan)], torch.optim.SGD(model.parameters(), lr=1.0))
+    trainer = StepTrainer(
+        make_cfg(tmp_path), model, [make_batch(math.nan)], torch.optim.SGD(model.parameters(), lr=1.0)
+    )
     trainer.iter = 0
     with EventStorage(), pytest.raises(NonFiniteLossError):
         trainer.run_step()

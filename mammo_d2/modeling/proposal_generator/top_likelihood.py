@@ -127,8 +127,8 @@ class TopLikelihoodRPN(RPN):
             )
         else:
             losses = {
-                "loss_rpn_cls": sum(logits.sum() for logits in pred_objectness_logits) * 0.0,
-                "loss_rpn_loc": sum(deltas.sum() for deltas in pred_anchor_deltas) * 0.0,
+                "loss_rpn_cls": torch.cat(pred_objectness_logits, dim=1).sum() * 0.0,
+                "loss_rpn_loc": torch.cat(pred_anchor_deltas, dim=1).sum() * 0.0,
             }
         all_logits = torch.cat([logits[negatives] for logits in pred_objectness_logits], dim=1)
         losses["loss_rpn_tll"] = self.top_likelihood_weight * top_likelihood_loss(all_logits, self.top_t)

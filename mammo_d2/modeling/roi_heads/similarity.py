@@ -6,6 +6,7 @@ Naming convention:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,6 +76,8 @@ class _SimilarityMixin:
     """Training step of both forms; a subclass says how boxes are classified (``_classify``)."""
 
     similarity_weight: float
+    num_classes: int
+    box_predictor: Any
 
     def _classify(self, features: dict[str, Tensor], boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
         """Class logits (R, C+1) and box deltas (R, 4C or 4) of the boxes of all images, concatenated."""
