@@ -43,7 +43,9 @@ class Contender:
 
     def ask(self, request: str) -> dict:
         """Send one request and wait for its JSON answer."""
-        assert self.process is not None and self.process.stdin is not None and self.process.stdout is not None
+        assert self.process is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write(request + "\n")
         self.process.stdin.flush()
         for line in self.process.stdout:

@@ -6,7 +6,6 @@ Examples:
     python tools/train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
 """
 
-
 from mammo_d2.cli import run_tool
 from mammo_d2.engine.main import main
 from mammo_d2.framework import default_argument_parser, launch

@@ -61,6 +61,4 @@ def clip_gradients(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> None:
     elif clip.CLIP_TYPE == "full_model":
         nn.utils.clip_grad_norm_(params, clip.CLIP_VALUE, clip.NORM_TYPE)
     else:
-        raise ValueError(
-            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip.CLIP_TYPE!r}; use one of {', '.join(CLIP_TYPES)}"
-        )
+        raise ValueError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip.CLIP_TYPE!r}; use one of {', '.join(CLIP_TYPES)}")
