@@ -1,12 +1,17 @@
 """FROC by hand on a four-image data set, every switch, and every degenerate case."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mammo_d2.evaluation.froc import FrocRule, froc_events
 from mammo_d2.evaluation.froc_curve import froc_curve, sensitivity_at, summarize_froc
 from mammo_d2.evaluation.matching import HitRule
-from tests.evaluation.scenes import make
+from mammo_d2.evaluation.tables import DetectionTable, EvaluationData
+from tests.evaluation.scenes import make, random_data
 
 # Two lesions in image 0, one in image 1, images 2 and 3 empty.
 LESIONS = [(0, 0, 0), (0, 1, 0), (1, 0, 0)]
@@ -142,3 +147,67 @@ def test_rule_prints_every_option_in_force():
     text = str(FrocRule(hit=HitRule("iom", 0.5), extra_hits="fp", fp_images="negative", interpolation="linear"))
     for part in ("IoM >= 0.5", "extra hits: fp", "over: negative images", "linear", "detections per image: all"):
         assert part in text
+
+
+RULES = [
+    FrocRule(hit=HitRule("iou", 0.3)),
+    FrocRule(hit=HitRule("iom", 0.5), extra_hits="fp"),
+    FrocRule(hit=HitRule("iou", 0.3), matching="best", extra_hits="fp"),
+    FrocRule(hit=HitRule("iou", 0.3), matching="greedy", extra_hits="fp", recall_unit="image"),
+    FrocRule(hit=HitRule("center_in_box"), matching="hungarian", fp_images="negative"),
+]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from(RULES), st.sampled_from([None, 5]))
+def test_order_of_images_lesions_and_detections_changes_nothing(seed, rule, levels):
+    data = random_data(seed % 50, classes=1, levels=levels)
+    rng = np.random.default_rng(seed)
+    images = rng.permutation(len(data.images))
+    place = np.argsort(images)
+    table = data.images
+    columns = {name: getattr(table, name)[images] for name in ("patient", "exam", "breast", "truth", "size", "spacing")}
+    shuffled = EvaluationData(
+        dataclasses.replace(table, ids=tuple(table.ids[i] for i in images), **columns),
+        _moved(data.lesions, place, rng),
+        _moved(data.detections, place, rng),
+    )
+    first, second = (froc_curve(froc_events(d, rule, 0)) for d in (data, shuffled))
+    for name in ("thresholds", "fp_per_image", "sensitivity"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+def _moved(table, place, rng):
+    table = table.take(rng.permutation(len(table)))
+    return dataclasses.replace(table, image=place[table.image])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from(RULES[:3]))
+def test_a_copy_of_a_detection_with_a_lower_score_never_raises_the_curve(seed, rule):
+    data = random_data(seed % 50, classes=1)
+    if not len(data.detections):
+        return
+    rng = np.random.default_rng(seed)
+    copies = data.detections.take(rng.integers(0, len(data.detections), 5))
+    copies = dataclasses.replace(copies, scores=copies.scores * rng.random(5))
+    names = ("boxes", "scores", "image", "label")
+    both = DetectionTable(*(np.concatenate([getattr(t, n) for t in (data.detections, copies)]) for n in names))
+    rates = tuple(np.linspace(0, 4, 30))
+    before, after = (
+        [p.sensitivity for p in sensitivity_at(froc_curve(froc_events(d, rule, 0)), rates, "step", "hold")]
+        for d in (data, data.with_detections(both))
+    )
+    assert (np.array(after) <= np.array(before)).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000))
+def test_curve_is_monotone_and_a_stricter_hit_rule_never_finds_more(seed):
+    data = random_data(seed, classes=1)
+    curves = [froc_curve(froc_events(data, FrocRule(hit=HitRule("iou", t)), 0)) for t in (0.2, 0.5, 0.8)]
+    for curve in curves:
+        assert (np.diff(curve.fp_per_image) >= 0).all()
+        assert (np.diff(curve.sensitivity) >= 0).all() or np.isnan(curve.sensitivity).all()
+    if len(data.lesions):
+        assert curves[0].sensitivity[-1] >= curves[1].sensitivity[-1] >= curves[2].sensitivity[-1]
