@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torchvision.ops import boxes as box_ops
 from torchvision.ops import roi_align
 
+from .roi_align import sparse_roi_align
+
 
 @dataclass
 class ShapeSpec:
@@ -83,8 +85,11 @@ class ROIAlign(nn.Module):
         Returns:
             ``(R, C, height, width)``.
         """
-        rois = rois.to(input.dtype)
-        return roi_align(input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
+        if input.requires_grad and input.device.type == "cpu" and self.sampling_ratio == 0:
+            return sparse_roi_align(input, rois, self.output_size, self.spatial_scale, self.aligned)
+        # In float32 whatever the features' type: bfloat16 would round the regions to whole pixels and more.
+        arguments = (self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
+        return roi_align(input.float(), rois.float(), *arguments).to(input.dtype)
 
     def extra_repr(self) -> str:
         return (
