@@ -65,8 +65,9 @@ def overlay(
     *,
     truth_labels: Sequence[str] = (),
     prediction_labels: Sequence[str] = (),
-    region: Sequence[float] | None = None,
+    region: Any = None,
     max_side: int = 720,
+    windowed: bool = False,
     caption: str = "",
 ) -> np.ndarray:
     """Draw truth and predictions on an image.
@@ -78,6 +79,7 @@ def overlay(
         truth_labels, prediction_labels: words at the boxes (class names); none, or one per box.
         region: XYXY of the part that was looked at, drawn as a thin grey frame.
         max_side: longer side of the picture in pixels; a larger image is shrunk.
+        windowed: ``image`` comes from ``to_display`` and is shown as it is, ``max_side`` does not matter.
         caption: a line written below the picture.
 
     Returns:
@@ -86,7 +88,7 @@ def overlay(
     Raises:
         ValueError: scores or labels that do not match the boxes, or an image that cannot be displayed.
     """
-    shown = to_display(image, max_side)
+    shown = image if windowed else to_display(image, max_side)
     factor = np.tile([shown.shape[1] / image.shape[1], shown.shape[0] / image.shape[0]], 2)
     truth = np.asarray(truth, np.float64).reshape(-1, 4) * factor
     predictions = np.asarray(predictions, np.float64).reshape(-1, 4) * factor

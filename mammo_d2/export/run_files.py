@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mammo_d2.evaluation.evaluators import RESULTS_FILE
+from mammo_d2.evaluation.results_io import RESULTS_FILE
 
 CONFIG_FILE, SCALARS_FILE, INFERENCE_FOLDER = "config.yaml", "metrics.json", "inference"
 

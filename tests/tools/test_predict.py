@@ -1,0 +1,99 @@
+"""tools/predict.py from files to results."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from mammo_d2.cli import run_tool
+from tests.engine.tiny_model import CROP_FLIP_SCALE, LESION, brightest_cfg, write_mammogram
+
+
+@pytest.fixture
+def run(load_tool):
+    return load_tool("predict").run
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """Model, config and a folder of two good files; output in ``out``."""
+    cfg = brightest_cfg(tmp_path, "INPUT.SIZE", "[160, 160]", "INPUT.PREPARATION", "auto")
+    config = tmp_path / "config.yaml"
+    config.write_text(cfg.dump())
+    for name in ("a", "b"):
+        write_mammogram(tmp_path / "in" / f"{name}.png")
+    return [
+        "--config-file", str(config), "--weights", cfg.MODEL.WEIGHTS, "--input", str(tmp_path / "in"),
+        "--output", str(tmp_path / "out"), "--quiet",
+    ]  # fmt: skip
+
+
+def read_table(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_results_are_in_pixels_of_the_files(run, arguments, tmp_path, capsys):
+    # The preparation recorded beside the weights is found without being named.
+    (tmp_path / "brightest" / "preparation.json").write_text(json.dumps(CROP_FLIP_SCALE.to_dict()))
+    assert run([*arguments, "--pictures"]) == 0
+    assert "4 boxes on 2 images" in capsys.readouterr().out
+    coco = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == [str(tmp_path / "in" / f"{n}.png") for n in "ab"]
+    assert coco["images"][0]["preparation"]["flip"] is True
+    expected = [LESION[0], LESION[1], LESION[2] - LESION[0], LESION[3] - LESION[1]]
+    np.testing.assert_allclose(coco["annotations"][0]["bbox"], expected, atol=3)
+    rows = read_table(tmp_path / "out" / "predictions.csv")
+    assert [row["score"] for row in rows] == ["0.75", "0.25"] * 2
+    assert float(rows[0]["x"]) == pytest.approx(coco["annotations"][0]["bbox"][0], abs=1e-3)
+    pictures = sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir())
+    assert pictures == ["00001_a.png", "00002_b.png"]
+    assert read_table(tmp_path / "out" / "errors.csv") == []
+
+
+def test_threshold_leaves_out_boxes_but_not_images(run, arguments, tmp_path):
+    assert run([*arguments, "--score-threshold", "0.5", "INPUT.PREPARATION", "none"]) == 0
+    coco = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [annotation["score"] for annotation in coco["annotations"]] == [0.75, 0.75]
+    run([*arguments, "--score-threshold", "0.9", "INPUT.PREPARATION", "none"])
+    coco = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert len(coco["images"]) == 2
+    assert coco["annotations"] == []
+    assert coco["images"][0]["image_scores"] == {"malignant": 0.75}
+
+
+def test_bad_files_are_listed_and_the_rest_is_predicted(run, arguments, tmp_path, capsys):
+    (tmp_path / "in" / "aa.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert run([*arguments, "--batch-size", "3"]) == 0
+    assert len(read_table(tmp_path / "out" / "predictions.csv")) == 4
+    errors = read_table(tmp_path / "out" / "errors.csv")
+    assert [(row["level"], row["file"]) for row in errors] == [("error", str(tmp_path / "in" / "aa.png"))]
+    assert "aa.png" in errors[0]["problem"]
+    assert "1 of 3 files were left out" in capsys.readouterr().err
+
+
+def test_nothing_but_bad_files_is_a_failure(run, arguments, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "in" / f"{name}.png").write_bytes(b"")
+    assert run(arguments) == 1
+    assert len(read_table(tmp_path / "out" / "errors.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--strict"], "aa.png: empty file"),
+        (["--weights", "nowhere.pth"], "nowhere.pth does not exist"),
+        (["--input", "nowhere"], "nowhere: no such file or folder"),
+        (["INPUT.PREPARATON", "none"], "did you mean INPUT.PREPARATION"),
+    ],
+)
+def test_errors_are_one_line(run, arguments, tmp_path, capsys, more, message):
+    (tmp_path / "in" / "aa.png").write_bytes(b"")
+    with pytest.raises(SystemExit) as stop:
+        run_tool(run, [*arguments, *more])
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
