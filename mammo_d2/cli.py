@@ -52,8 +52,17 @@ def make_parser(description: str | None, prog: str | None = None) -> argparse.Ar
     )
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the description's line breaks and adds the defaults."""
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the description's line breaks and adds the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # 0 and 0.0 are defaults worth showing, False is not.
+        says_nothing = (
+            action.default is None or action.default is False or action.default in ("", [], argparse.SUPPRESS)
+        )
+        if says_nothing or not action.help or "%(default)" in action.help:
+            return action.help
+        return f"{action.help} (default: %(default)s)"
 
 
 def _run(main: Callable[[list[str]], int | None], arguments: list[str], show_traceback: bool) -> int:

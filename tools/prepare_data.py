@@ -1,11 +1,6 @@
 #!/usr/bin/env python
 """Prepare data sets: source files to 16-bit PNGs, COCO annotations per split, error table and manifest.
 
-  phantom      generate synthetic mammograms (DICOM with truth) and prepare them
-  dicom        a folder of DICOM mammograms, with or without truth (COCO or CSV)
-  mini-mias    the mini-MIAS films
-  validate     check a prepared data set (or one COCO file)
-
 The result goes to OUT/annotations/{train,val,test}.json and OUT/images/. Put OUT under the folder named by the
 environment variable MAMMO_D2_DATASETS (or DATASETS.ROOT of the configuration), and it is registered as NAME_train,
 NAME_val, NAME_test, where NAME is OUT's last part. See datasets/README.md.
@@ -17,14 +12,14 @@ import argparse
 import sys
 
 from mammo_d2.cli import HELP_EPILOG, HelpFormatter, make_parser, run_tool
-from mammo_d2.data import prepare_cli
+from mammo_d2.data.prepare_commands import COMMANDS
 
 
 def main(argv: list[str]) -> int:
     """Parse the arguments and run one sub-command; returns the exit code."""
     parser = make_parser(__doc__, prog="prepare_data.py")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in prepare_cli.COMMANDS.items():
+    for name, command in COMMANDS.items():
         sub = commands.add_parser(
             name, help=command.help, description=command.description, epilog=HELP_EPILOG, formatter_class=HelpFormatter
         )

@@ -1,39 +1,20 @@
-"""The sub-commands of ``tools/prepare_data.py``: their arguments, and the call each makes."""
+"""The arguments that the sub-commands of ``tools/prepare_data.py`` share, and the run that they end in."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from mammo_d2.data.contact_sheet import write_contact_sheet
 from mammo_d2.data.converters.base import Converter
-from mammo_d2.data.converters.dicom_folder import DicomFolder
-from mammo_d2.data.converters.mini_mias import MiniMias
-from mammo_d2.data.converters.phantom import Phantom
 from mammo_d2.data.image_meta import ReadOptions
-from mammo_d2.data.phantom import PhantomConfig
 from mammo_d2.data.prepare import PrepareOptions, PrepareResult, prepare
 from mammo_d2.data.prepare_image import ImageOptions
-from mammo_d2.data.report import Report
-from mammo_d2.data.schema import check_splits, validate_coco
 
 CHECK_FILE = "check.png"
 
 
-@dataclass(frozen=True)
-class Command:
-    """One sub-command: a line of help, its description, its arguments, and what it does (returns the exit code)."""
-
-    help: str
-    description: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-
-
-# --- arguments that commands share ------------------------------------------------------------------------------------
 def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of every command that prepares a data set."""
     parser.add_argument(
@@ -149,125 +130,3 @@ def summary(result: PrepareResult, dry_run: bool) -> str:
     )
     lines += [f"  error: {issue.problem}" for issue in result.errors[:5]]
     return "\n".join(lines)
-
-
-# --- commands ---------------------------------------------------------------------------------------------------------
-def _mini_mias_arguments(parser: argparse.ArgumentParser) -> None:
-    add_source_argument(parser, "folder with Info.txt and the images mdb001.pgm (or .png) ...")
-    parser.add_argument("--unlocated", choices=("drop", "keep"), default="drop",
-                        help="images with a lesion whose place is not given")  # fmt: skip
-    add_prepare_arguments(parser)
-
-
-def _dicom_arguments(parser: argparse.ArgumentParser) -> None:
-    add_source_argument(parser, "folder of DICOM files, with sub-folders")
-    parser.add_argument("--truth", type=Path, default=None, help="COCO JSON or CSV in pixels of the DICOM files")
-    parser.add_argument("--keep-ids", action="store_true",
-                        help="keep patient and exam identifiers and file names, rather than hash them")  # fmt: skip
-    parser.add_argument("--id-salt", default="", help="secret text in the hashes, where identifiers can be guessed")
-    parser.add_argument("--all-views", action="store_true", help="also spot, magnification and specimen images")
-    add_read_arguments(parser)
-    add_prepare_arguments(parser)
-
-
-def _phantom_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--patients", type=int, default=40, help="number of patients, four views each")
-    parser.add_argument("--seed", type=int, default=0, help="of the generator")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE",
-                        help="other fields of PhantomConfig, e.g. rows=416 cols=320 contrast_scale=0.8")  # fmt: skip
-    parser.add_argument("--raw", type=Path, default=None, help="folder for the DICOM files and truth.json [OUT/raw]")
-    add_prepare_arguments(parser)
-
-
-def _run_phantom(args: argparse.Namespace) -> int:
-    import yaml
-
-    settings = {"n_patients": args.patients, "seed": args.seed}
-    for text in args.set:
-        name, _, value = text.partition("=")
-        if not value:
-            raise ValueError(f"--set {text!r} must be FIELD=VALUE, e.g. rows=416")
-        settings[name] = yaml.safe_load(value)
-    config = PhantomConfig.from_dict(settings)
-    if args.dry_run:
-        print(f"{args.out}: dry run, would make {config.n_patients} patients: {config.to_dict()}")
-        return 0
-    raw = args.raw or args.out / "raw"
-    return run_prepare(Phantom(config, raw, args.workers, not args.quiet, name=args.out.name), args)
-
-
-def _run_dicom(args: argparse.Namespace) -> int:
-    converter = DicomFolder(
-        args.source,
-        args.truth,
-        read_options(args),
-        keep_ids=args.keep_ids,
-        id_salt=args.id_salt,
-        all_views=args.all_views,
-        name=args.out.name,
-    )
-    return run_prepare(converter, args)
-
-
-def _validate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, nargs="+", help="prepared data set folder, or COCO JSON files")
-    parser.add_argument("--image-root", type=Path, default=None,
-                        help="folder that file_name is relative to [images/ beside annotations/]")  # fmt: skip
-    parser.add_argument("--images", choices=("none", "exists", "size", "full"), default="size",
-                        help="check of the image files: none, their presence, their size, decode all")  # fmt: skip
-    parser.add_argument("--warnings-fail", action="store_true", help="exit code 1 for warnings too")
-    parser.add_argument("--limit", type=int, default=20, help="lines per kind of problem")
-
-
-def _run_validate(args: argparse.Namespace) -> int:
-    report = Report()
-    files: list[Path] = []
-    for path in args.path:
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file or folder; prepare the data set first")
-        found = sorted((path / "annotations").glob("*.json")) if path.is_dir() else [path]
-        if not found:
-            raise FileNotFoundError(f"{path}: no annotations/*.json in it; give a prepared data set or a JSON file")
-        files += found
-    for file in files:
-        root = args.image_root or file.parent.parent / "images"
-        how = args.images
-        if how != "none" and not root.is_dir():
-            raise FileNotFoundError(f"{root}: no such image folder; give --image-root, or --images none")
-        report.extend(validate_coco(file, root, check_images=how))
-    if len(files) > 1:
-        report.extend(check_splits(files))
-    print(report.format(args.limit))
-    failed = bool(report.errors) or (args.warnings_fail and bool(report.warnings))
-    return 1 if failed else 0
-
-
-COMMANDS: dict[str, Command] = {
-    "phantom": Command(
-        "generate and prepare synthetic mammograms",
-        "Generate synthetic four-view screening exams as DICOM with truth, and prepare them.",
-        _phantom_arguments,
-        _run_phantom,
-    ),
-    "dicom": Command(
-        "a folder of DICOM mammograms",
-        "Prepare a folder of DICOM mammograms. Truth may come as a COCO file or as a CSV table with the column file\n"
-        "(path relative to the folder, or SOP Instance UID) and any of category, x, y, width, height, benign,\n"
-        "malignant, patient_id, laterality, view, split: one row per lesion, in pixels of the DICOM file.",
-        _dicom_arguments,
-        _run_dicom,
-    ),
-    "mini-mias": Command(
-        "the mini-MIAS films",
-        "Prepare mini-MIAS (http://peipa.essex.ac.uk/info/mias.html): 8-bit films, all MLO, circles become boxes.",
-        _mini_mias_arguments,
-        lambda args: run_prepare(MiniMias(args.source, args.unlocated), args),
-    ),
-    "validate": Command(
-        "check a prepared data set",
-        "Check every record of a prepared data set (or of COCO files), the image files, and that no patient is in two\n"
-        "splits. Exit code 0: no errors, 1: errors, 2: the file cannot be read.",
-        _validate_arguments,
-        _run_validate,
-    ),
-}
