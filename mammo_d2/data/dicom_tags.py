@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
 
 # Breast imaging views (DICOM context group 4014): (scheme, value) -> this package's name. Old files use the SNOMED-RT
 # values ("SRT", "SNM3" or "99SDM"), new ones SNOMED-CT ("SCT").
@@ -25,6 +24,23 @@ _VIEW_CODES = {
 }  # fmt: skip
 # Other spellings of View Position; "ML" stays mediolateral here, a converter that knows better says so.
 _VIEW_NAMES = {"ML0": "MLO", "RCC": "CC", "LCC": "CC", "RMLO": "MLO", "LMLO": "MLO", "CCD": "CC", "MLOD": "MLO"}
+# View modifiers (context group 4015), likewise.
+_MODIFIER_CODES = {
+    "441752004": "Anterior compression", "P2-00161": "Anterior compression",
+    "399011000": "Axillary tail", "R-102D1": "Axillary tail",
+    "442580003": "Axillary tissue", "R-40AB2": "Axillary tissue",
+    "399161006": "Cleavage", "R-102D2": "Cleavage",
+    "399209000": "Implant displaced", "R-102D5": "Implant displaced",
+    "442593008": "Infra-mammary fold", "R-40ABE": "Infra-mammary fold",
+    "399163009": "Magnification", "R-102D6": "Magnification",
+    "442581004": "Nipple in profile", "R-40AB3": "Nipple in profile",
+    "414493004": "Rolled inferior", "R-102CA": "Rolled inferior",
+    "399197002": "Rolled lateral", "R-102D3": "Rolled lateral",
+    "399226006": "Rolled medial", "R-102D4": "Rolled medial",
+    "415670009": "Rolled superior", "R-102C9": "Rolled superior",
+    "399055006": "Spot compression", "R-102D7": "Spot compression",
+    "399110001": "Tangential", "R-102C2": "Tangential",
+}  # fmt: skip
 _VIEWS = set(_VIEW_CODES.values()) | {"XCC", "CV", "AT"}
 
 # Where the size of a pixel may be, best first. Imager Pixel Spacing is measured at the detector, Pixel Spacing may be
@@ -58,7 +74,7 @@ def view_of(dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
     for item in dataset.get("ViewCodeSequence") or []:
         view = view or _VIEW_CODES.get(_code(item)) or _view_name(item.get("CodeMeaning"))
         for modifier in item.get("ViewModifierCodeSequence") or []:
-            meaning = str(modifier.get("CodeMeaning") or _modifier_meaning(_code(modifier)))
+            meaning = _MODIFIER_CODES.get(_code(modifier)) or text_of(modifier, "CodeMeaning")
             if meaning:
                 modifiers.append(meaning)
     return view, tuple(modifiers)
@@ -114,11 +130,3 @@ def _view_name(value: Any) -> str | None:
 
 def _code(item: Dataset) -> str:
     return text_of(item, "CodeValue") or text_of(item, "LongCodeValue")
-
-
-def _modifier_meaning(code: str) -> str:
-    for name in codes.cid4015.dir():
-        concept = getattr(codes.cid4015, name)
-        if concept.value == code:
-            return str(concept.meaning)
-    return ""
