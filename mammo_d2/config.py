@@ -27,6 +27,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # Category names that are detection classes, in class order; annotations of other categories are dropped,
     # so that an image with nothing else becomes a negative image.
     cfg.DATASETS.CATEGORIES = ["malignant"]
+    # Train although a patient (or the same source image) is in a training and in a test set.
+    cfg.DATASETS.ALLOW_SHARED_PATIENTS = False
     # If not empty: all of DATASETS.CATEGORIES become this one class.
     cfg.DATASETS.MERGE_CATEGORIES = ""
 

@@ -13,7 +13,8 @@ import torch
 from mammo_d2.config import add_mammo_config
 from mammo_d2.data.catalog import category_names, register_datasets
 from mammo_d2.engine.preparation import record_preparation
-from mammo_d2.framework import CfgNode, comm, default_setup, get_cfg
+from mammo_d2.data.schema import check_splits
+from mammo_d2.framework import CfgNode, DatasetCatalog, MetadataCatalog, comm, default_setup, get_cfg
 
 
 class ConfigError(ValueError):
@@ -62,9 +63,36 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.freeze()
     default_setup(cfg, args)
     register_datasets(cfg)
+    if not cfg.DATASETS.ALLOW_SHARED_PATIENTS:
+        check_patients_apart(cfg)
     if comm.is_main_process():
         record_preparation(cfg)
     return cfg
+
+
+def check_patients_apart(cfg: CfgNode) -> None:
+    """Look for patients and source images that are in a training and in a test set.
+
+    A set that is named in both places is evaluated on purpose and left out, as are sets that are not registered (the
+    loader names those).
+
+    Raises:
+        ValueError: there are such patients; the first ones, the files and the remedy.
+    """
+    registered = set(DatasetCatalog.list())
+    names = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST} & registered
+    files = {name: MetadataCatalog.get(name).json_file for name in names}
+    for train in cfg.DATASETS.TRAIN:
+        for test in cfg.DATASETS.TEST:
+            if train not in files or test not in files or files[train] == files[test]:
+                continue
+            leaks = check_splits([files[train], files[test]]).errors
+            if leaks:
+                first = "; ".join(str(leak) for leak in leaks[:3])
+                raise ValueError(
+                    f"{train} and {test} share patients or images ({len(leaks)} in all): {first}. "
+                    "DATASETS.ALLOW_SHARED_PATIENTS True trains all the same"
+                )
 
 
 def use_available_device(cfg: CfgNode) -> None:
