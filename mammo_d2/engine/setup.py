@@ -12,8 +12,8 @@ import torch
 
 from mammo_d2.config import add_mammo_config
 from mammo_d2.data.catalog import category_names, register_datasets
-from mammo_d2.engine.preparation import record_preparation
 from mammo_d2.data.schema import check_splits
+from mammo_d2.engine.preparation import record_preparation
 from mammo_d2.framework import CfgNode, DatasetCatalog, MetadataCatalog, comm, default_setup, get_cfg
 
 
