@@ -3,28 +3,63 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from mammo_d2.export.report import DASH, Block, Heading, Table, Terms, Text
+from mammo_d2.export.report import DASH, Block, Estimate, Heading, Table, Terms, Text
 from mammo_d2.export.run_files import DatasetResult, TaskResult
 
-_COCO_COLUMNS = ("AP50", "AP", "AP75", "APs", "APm", "APl", "AR")
-_COCO_TERMS = {
-    "AP50": "average precision with a box counted right from an overlap (IoU) of 0.5 on; 1 is perfect",
-    "AP": "the same, averaged over the overlaps 0.50, 0.55, ..., 0.95: rewards exact boxes",
-    "AP75": "average precision from an overlap of 0.75 on",
-    "APs, APm, APl": "AP of small (area below 32² pixels), medium and large (above 96² pixels) lesions",
-    "AR": "part of the lesions found when every box is accepted, averaged over the overlaps",
-}
-_DECISION_COLUMNS = ("auc", "sensitivity", "specificity", "accuracy", "num_positive", "num_negative", "num_unknown")
-_DECISION_HEADINGS = ("AUC", "sensitivity", "specificity", "accuracy", "positive", "negative", "unknown")
-_DECISION_TERMS = {
-    "AUC": "probability that a positive case has a higher score than a negative one; 0.5 is chance",
-    "sensitivity": "part of the positive cases that are called positive",
-    "specificity": "part of the negative cases that are called negative",
-    "accuracy": "part of all cases that are called right",
-    "unknown": "cases whose truth nobody knows; they are counted nowhere else",
-}
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of a table.
+
+    Attributes:
+        pattern: regular expression of the key without class and level; a group is put into ``heading`` and ``meaning``.
+        heading: of the column.
+        meaning: in words; empty for what explains itself.
+    """
+
+    pattern: str
+    heading: str
+    meaning: str = ""
+
+
+_BOX_METRICS = (
+    Metric("AP50", "AP50", "average precision with a box counted right from an overlap (IoU) of 0.5 on; 1 is perfect"),
+    Metric("AP", "AP", "the same, averaged over the overlaps 0.50, 0.55, ..., 0.95: rewards exact boxes"),
+    Metric("AP75", "AP75", "average precision from an overlap of 0.75 on"),
+    Metric("APs", "APs", "AP of small lesions, area below 32² pixels"),
+    Metric("APm", "APm", "AP of medium lesions"),
+    Metric("APl", "APl", "AP of large lesions, area above 96² pixels"),
+    Metric("AR", "AR", "part of the lesions found when every box is accepted, averaged over the overlaps"),
+)
+_CASE_METRICS = (
+    Metric("auc", "AUC", "probability that a positive case has a higher score than a negative one; 0.5 is chance"),
+    Metric("sensitivity", "sensitivity", "part of the positive cases that are called positive"),
+    Metric("specificity", "specificity", "part of the negative cases that are called negative"),
+    Metric("accuracy", "accuracy", "part of all cases that are called right"),
+    Metric(
+        "pauc_ratio", "pAUC ratio", "area under the ROC curve at high sensitivities, as a part of the perfect one's"
+    ),
+    Metric(r"spec@sens(.+)", "spec. at sens. {}", "specificity where the threshold is set to a sensitivity of {}"),
+    Metric(r"tnr@fnr(.+)", "TNR at FNR {}", "specificity where at most this part of the positive cases is missed: {}"),
+    Metric("ap", "AP", "average precision of the cases ranked by score"),
+    Metric("pf1", "pF1", "F1 with the scores read as probabilities"),
+    Metric("num_(positive|negative|malignant|benign)", "{}"),
+    Metric("num_unknown", "unknown", "cases whose truth nobody knows; they are counted nowhere else"),
+)
+_SALIENCY_METRICS = (
+    Metric("precision", "precision", "part of the map's weight that lies on findings"),
+    Metric("recall", "recall", "mean of the map over the findings"),
+    Metric("f1", "F1", "harmonic mean of the two, image by image or of the sums, as the options say"),
+    Metric("pointing", "pointing game", "part of the images whose highest value lies in a finding"),
+    Metric("num_images", "images"),
+    Metric("num_images_dark", "images without saliency"),
+)
+_PATIENT_LEVELS = (("patients", ""), ("breasts", "breast_"), ("images", "image_"))
+_IMAGE_LEVELS = (("images", ""), ("breasts", "breast_"), ("exams", "exam_"), ("patients", "patient_"))
 
 
 def evaluation_blocks(result: DatasetResult) -> list[Block]:
@@ -33,6 +68,8 @@ def evaluation_blocks(result: DatasetResult) -> list[Block]:
     for task, values in result.tasks.items():
         title, make = _TABLES.get(task, (task, _any_table))
         blocks += [Heading(title), *make(values)]
+        if values.interval_words:
+            blocks.append(Text(f"Below the numbers: {values.interval_words}.", small=True))
         if values.options:
             blocks.append(Text(f"Options in force: {values.options}.", small=True))
         blocks += [
@@ -41,54 +78,85 @@ def evaluation_blocks(result: DatasetResult) -> list[Block]:
     return blocks
 
 
-def headline_numbers(result: DatasetResult) -> list[tuple[float, str]]:
+def headline_numbers(result: DatasetResult) -> list[tuple[float | Estimate, str]]:
     """The few numbers to read first, with their names: AP50, sensitivity at one false positive, the patients'."""
+    at_one = [key for key in _numbers(result, "froc") if key.endswith("/sens@1")]
     wanted = [
         ("coco", "AP50", "AP50, boxes"),
-        *(("froc", key, f"lesions found at 1 false positive per image{_of(key)}") for key in _keys(result, "/sens@1")),
+        *(("froc", key, f"lesions found at 1 false positive per image, {key.split('/')[0]}") for key in at_one),
         ("patient", "auc", "AUC, patients"),
         ("patient", "sensitivity", "sensitivity, patients"),
         ("patient", "specificity", "specificity, patients"),
     ]
-    return [
-        (result.tasks[task].numbers[key], name)
-        for task, key, name in wanted
-        if task in result.tasks and key in result.tasks[task].numbers
-    ]
+    return [(_value(result.tasks[task], key), name) for task, key, name in wanted if key in _numbers(result, task)]
 
 
-def _keys(result: DatasetResult, ending: str) -> list[str]:
-    return [key for key in result.tasks["froc"].numbers if key.endswith(ending)] if "froc" in result.tasks else []
+def _numbers(result: DatasetResult, task: str) -> Mapping[str, float]:
+    return result.tasks[task].numbers if task in result.tasks else {}
 
 
-def _of(key: str) -> str:
-    return f", {key.split('/')[0]}"
+def _value(values: TaskResult, key: str) -> float | Estimate:
+    """A number, with its interval where there is one; counts, which come as floats like every metric, are whole."""
+    number = values.numbers.get(key, math.nan)
+    if math.isfinite(number) and re.search(r"(^|[/_])num_", key):
+        return int(number)
+    limits = values.intervals.get(key)
+    return number if limits is None or math.isnan(number) else Estimate(number, *limits)
 
 
-def _coco_table(values: TaskResult) -> list[Block]:
+def _metric_blocks(
+    values: TaskResult, first: str, rows: Sequence[tuple[str, str]], metrics: Iterable[Metric]
+) -> list[Block]:
+    """A table of the metrics that there are, and what they mean.
+
+    Args:
+        values: the numbers.
+        first: heading of the first column.
+        rows: (name, prefix of the keys) of each row; rows without any number are left out.
+        metrics: columns in order; a pattern that several keys match gives several columns.
+    """
+    columns: dict[str, tuple[str, str]] = {}
+    for metric in metrics:
+        for _, prefix in rows:
+            for key in values.numbers:
+                match = re.fullmatch(metric.pattern, key.removeprefix(prefix)) if key.startswith(prefix) else None
+                if match:
+                    columns[match.group()] = (
+                        metric.heading.format(*match.groups()),
+                        metric.meaning.format(*match.groups()),
+                    )
+    if not columns:
+        return _any_table(values)
+    present = [(name, prefix) for name, prefix in rows if any(prefix + key in values.numbers for key in columns)]
+    table = Table(
+        [first, *(heading for heading, _ in columns.values())],
+        [[name, *(_value(values, prefix + key) for key in columns)] for name, prefix in present],
+    )
+    return [table, Terms([(heading, meaning) for heading, meaning in columns.values() if meaning])]
+
+
+def _class_names(values: TaskResult) -> list[str]:
+    """Classes that keys like ``<class>/<metric>`` name, in order."""
+    return list(dict.fromkeys(key.rsplit("/", 1)[0] for key in values.numbers if "/" in key))
+
+
+def _coco_blocks(values: TaskResult) -> list[Block]:
+    classes = [(name, f"{name}/") for name in _class_names(values)]
+    # The row of a single class would repeat the first one.
+    rows = [("all classes", ""), *(classes if len(classes) > 1 else [])]
+    return _metric_blocks(values, "class", rows, _BOX_METRICS)
+
+
+def _froc_blocks(values: TaskResult) -> list[Block]:
     numbers = values.numbers
-    names = ["", *sorted({key.rsplit("/", 1)[0] + "/" for key in numbers if "/" in key})]
-    rows = [
-        [name.rstrip("/") or "all classes", *(numbers.get(name + column, math.nan) for column in _COCO_COLUMNS)]
-        for name in names
-    ]
-    # With a single class its row would repeat the first one.
-    rows = rows[:1] if len(rows) == 2 and rows[0][1:] == rows[1][1:] else rows
-    return [Table(["class", *_COCO_COLUMNS], rows), Terms(list(_COCO_TERMS.items()))]
-
-
-def _froc_table(values: TaskResult) -> list[Block]:
-    numbers = values.numbers
-    names = list(dict.fromkeys(key.split("/")[0] for key in numbers))
     rates = list(dict.fromkeys(key.split("sens@")[1] for key in numbers if "/sens@" in key))
-    rows = []
-    for name in names:
+    rows: list[list[str | float | Estimate | None]] = []
+    for name in _class_names(values):
         counts = [f"{int(value)} {key.split('/num_')[1]}" for key, value in numbers.items() if f"{name}/num_" in key]
-        mean = numbers.get(f"{name}/mean_sens", math.nan)
-        found = [numbers[f"{name}/sens@{rate}"] for rate in rates]
-        rows.append([f"{name} ({', '.join(counts)}): sensitivity", mean, *found])
-        if f"{name}/threshold@{rates[0]}" in numbers:
-            rows.append([f"{name}: score threshold", None, *(numbers[f"{name}/threshold@{rate}"] for rate in rates)])
+        found = [_value(values, f"{name}/sens@{rate}") for rate in rates]
+        rows.append([f"{name} ({', '.join(counts)}): sensitivity", _value(values, f"{name}/mean_sens"), *found])
+        thresholds = [numbers.get(f"{name}/threshold@{rate}", math.nan) for rate in rates]
+        rows.append([f"{name}: score threshold", None, *thresholds])
     terms = [
         ("sensitivity", "part of the lesions found when so many false positives per image are accepted"),
         ("score threshold", "the lowest score accepted there; ∞: no box may be accepted"),
@@ -97,27 +165,34 @@ def _froc_table(values: TaskResult) -> list[Block]:
     return [Table(["at false positives per image", "mean", *rates], rows), Terms(terms)]
 
 
-def _decision_table(values: TaskResult) -> list[Block]:
-    numbers = values.numbers
+def _patient_blocks(values: TaskResult) -> list[Block]:
+    return _metric_blocks(values, "cases", _PATIENT_LEVELS, _CASE_METRICS)
+
+
+def _image_blocks(values: TaskResult) -> list[Block]:
     rows = [
-        [level, *(_count_or_rate(column, numbers.get(prefix + column)) for column in _DECISION_COLUMNS)]
-        for level, prefix in (("patients", ""), ("breasts", "breast_"), ("images", "image_"))
-        if prefix + "auc" in numbers
+        (f"{name}, {level}", f"{name}/{prefix}") for name in _class_names(values) for level, prefix in _IMAGE_LEVELS
     ]
-    return [Table(["cases", *_DECISION_HEADINGS], rows), Terms(list(_DECISION_TERMS.items()))]
+    return _metric_blocks(values, "cases", rows, _CASE_METRICS)
 
 
-def _count_or_rate(name: str, value: float | None) -> float | None:
-    """Counts come as floats like every metric; in a table they are whole."""
-    return int(value) if value is not None and math.isfinite(value) and name.startswith("num_") else value
+def _lesion_blocks(values: TaskResult) -> list[Block]:
+    return _metric_blocks(values, "cases", [("lesions", "")], _CASE_METRICS)
+
+
+def _saliency_blocks(values: TaskResult) -> list[Block]:
+    return _metric_blocks(values, "class", [(name, f"{name}/") for name in _class_names(values)], _SALIENCY_METRICS)
 
 
 def _any_table(values: TaskResult) -> list[Block]:
-    return [Table(["metric", "value"], [[key, value] for key, value in values.numbers.items()])]
+    return [Table(["metric", "value"], [[key, _value(values, key)] for key in values.numbers])]
 
 
 _TABLES: Mapping[str, tuple[str, Callable[[TaskResult], list[Block]]]] = {
-    "coco": ("Boxes: average precision", _coco_table),
-    "froc": ("Lesions: free-response ROC (FROC)", _froc_table),
-    "patient": ("Decisions: patients, breasts, images", _decision_table),
+    "coco": ("Boxes: average precision", _coco_blocks),
+    "froc": ("Lesions: free-response ROC (FROC)", _froc_blocks),
+    "patient": ("Decisions from boxes: patients, breasts, images", _patient_blocks),
+    "image": ("Decisions from image scores", _image_blocks),
+    "lesion": ("Lesions: benign or malignant", _lesion_blocks),
+    "saliency": ("Saliency maps against findings", _saliency_blocks),
 }

@@ -79,6 +79,15 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A number with its interval, as a cell of a table or a headline number."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Stats:
     """A few headline numbers: (value, what it is) each."""
 
@@ -92,6 +101,8 @@ class Stats:
 @dataclass(frozen=True)
 class Table:
     """Rows of cells; numbers are right-aligned and rounded (see ``format_number``), None and NaN become a dash.
+
+    An ``Estimate`` has its interval below it.
 
     Attributes:
         columns: the headings.
@@ -246,12 +257,15 @@ def format_number(value: float) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, (Real, Estimate)) and not isinstance(value, bool)
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return DASH
+    if isinstance(value, Estimate):
+        limits = f"{format_number(value.low)}{DASH}{format_number(value.high)}"
+        return f"{escape(format_number(value.value))}<small>{escape(limits)}</small>"
     return escape(format_number(value) if _is_number(value) else str(value))
 
 

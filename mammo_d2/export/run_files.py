@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,21 @@ CONFIG_FILE, SCALARS_FILE, INFERENCE_FOLDER = "config.yaml", "metrics.json", "in
 
 @dataclass(frozen=True)
 class TaskResult:
-    """Numbers of one evaluator: ``numbers`` by key, NaN where undefined; ``reasons`` why; ``options`` in words."""
+    """Numbers of one evaluator.
+
+    Attributes:
+        numbers: by key, NaN where undefined.
+        reasons: why, by key.
+        options: what was in force, in words.
+        intervals: (low, high) by key, where there are any.
+        interval_words: what kind of intervals these are.
+    """
 
     numbers: Mapping[str, float]
     reasons: Mapping[str, str]
     options: str
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    interval_words: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,9 +149,20 @@ def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
             {key: math.nan if value is None else float(value) for key, value in numbers.items()},
             details.get("reasons", {}),
             details.get("options", ""),
+            *_intervals(details),
         )
     pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
     return DatasetResult(folder.name, tasks, _load(folder / RESULTS_FILE, None), pictures)
+
+
+def _intervals(details: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float]], str]:
+    """The bootstrap's intervals or, without one, DeLong's for the AUC, without undefined ones; and what they are."""
+    found, words = details.get("intervals"), details.get("bootstrap", "")
+    if not found:
+        found = details.get("delong_intervals", {})
+        words = "confidence intervals of the AUC by DeLong's method, images of one patient taken together"
+    known = {key: (limits[0], limits[1]) for key, limits in found.items() if None not in limits}
+    return known, words if known else ""
 
 
 def _load(path: Path, default: Any) -> Any:

@@ -4,7 +4,7 @@ import math
 import re
 
 from mammo_d2.export.metric_tables import evaluation_blocks, headline_numbers
-from mammo_d2.export.report import Table
+from mammo_d2.export.report import DASH, Estimate, Table, Terms
 from mammo_d2.export.run_files import DatasetResult, TaskResult
 
 COCO = {"AP": 0.2, "AP50": 0.5, "AP75": 0.1, "APs": 0.3, "APm": 0.4, "APl": math.nan, "AR": 0.6}
@@ -67,8 +67,50 @@ def test_decision_table_has_a_row_per_level_and_whole_counts():
 
 
 def test_unknown_evaluators_are_listed_as_they_are():
-    table = only_table(result(saliency={"dice": 0.4}))
-    assert [list(row) for row in table.rows] == [["dice", 0.4]]
+    table = only_table(result(other={"dice": 0.4, "num_images": 3.0}))
+    assert [list(row) for row in table.rows] == [["dice", 0.4], ["num_images", 3]]
+
+
+def test_columns_follow_the_thresholds_that_were_evaluated():
+    numbers = {"auc": 0.8, "spec@sens0.85": 0.7, "tnr@fnr0.05": 0.25, "num_malignant": 12.0}
+    blocks = evaluation_blocks(result(lesion=numbers))
+    table = next(block for block in blocks if isinstance(block, Table))
+    assert list(table.columns) == ["cases", "AUC", "spec. at sens. 0.85", "TNR at FNR 0.05", "malignant"]
+    assert [list(row) for row in table.rows] == [["lesions", 0.8, 0.7, 0.25, 12]]
+    terms = next(block for block in blocks if isinstance(block, Terms))
+    assert dict(terms.terms)["spec. at sens. 0.85"] == "specificity where the threshold is set to a sensitivity of 0.85"
+    assert "malignant" not in dict(terms.terms)
+
+
+def test_image_scores_have_a_row_per_class_and_level():
+    numbers = {"benign/auc": 0.6, "benign/patient_auc": 0.7, "malignant/auc": 0.8, "malignant/patient_auc": 0.9}
+    table = only_table(result(image=numbers))
+    assert [list(row) for row in table.rows] == [
+        ["benign, images", 0.6],
+        ["benign, patients", 0.7],
+        ["malignant, images", 0.8],
+        ["malignant, patients", 0.9],
+    ]
+
+
+def test_saliency_has_a_row_per_class():
+    numbers = {"malignant/precision": 0.5, "malignant/recall": 0.25, "malignant/num_images": 4.0}
+    table = only_table(result(saliency=numbers))
+    assert list(table.columns) == ["class", "precision", "recall", "images"]
+    assert [list(row) for row in table.rows] == [["malignant", 0.5, 0.25, 4]]
+
+
+def test_intervals_stand_below_their_numbers():
+    limits = {"auc": (0.6, 0.95), "sensitivity": (0.5, 1.0)}
+    task = TaskResult(PATIENT | {"sensitivity": math.nan}, {}, "", limits, "95% intervals")
+    values = DatasetResult("d", {"patient": task}, None, {})
+    row = only_table(values).rows[0]
+    assert row[1] == Estimate(0.8, 0.6, 0.95)
+    assert math.isnan(row[2])  # no interval around what is undefined
+    html = "".join(block.html() for block in evaluation_blocks(values))
+    assert f"0.800<small>0.600{DASH}0.950</small>" in html
+    assert "Below the numbers: 95% intervals." in html
+    assert headline_numbers(values)[0] == (Estimate(0.8, 0.6, 0.95), "AUC, patients")
 
 
 def test_options_and_reasons_are_told_once():

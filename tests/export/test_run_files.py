@@ -86,8 +86,22 @@ def test_evaluation_is_read_with_options_reasons_and_pictures(tmp_path):
     assert math.isnan(froc.numbers["benign/sens@1"])
     assert math.isnan(froc.numbers["x"])
     assert (froc.options, froc.reasons) == ("IoU >= 0.5", {"benign/sens@1": "no lesion"})
+    assert (froc.intervals, froc.interval_words) == ({}, "")
     assert result.pictures == {"roc": b"png"}
     assert result.predictions is None
+
+
+def test_bootstrap_intervals_are_preferred_to_delong(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"patient": {"auc": 0.8}}')
+    details = {"delong_intervals": {"auc": [0.6, 0.9], "breast_auc": [None, None]}, "intervals": {}, "bootstrap": "no"}
+    (tmp_path / "patient.json").write_text(json.dumps(details))
+    task = read_dataset_result(tmp_path).tasks["patient"]
+    assert task.intervals == {"auc": (0.6, 0.9)}
+    assert "DeLong" in task.interval_words
+    details |= {"intervals": {"auc": [0.5, 0.95]}, "bootstrap": "95% of 200"}
+    (tmp_path / "patient.json").write_text(json.dumps(details))
+    task = read_dataset_result(tmp_path).tasks["patient"]
+    assert (task.intervals, task.interval_words) == ({"auc": (0.5, 0.95)}, "95% of 200")
 
 
 @pytest.mark.parametrize(
