@@ -10,11 +10,11 @@ import torch
 import torchvision
 
 from mammo_d2.framework import (
+    BACKBONE_REGISTRY,
     DetectionCheckpointer,
     SafeCheckpointer,
     ShapeSpec,
     build_model,
-    build_resnet_backbone,
     get_cfg,
 )
 from mammo_d2.framework.weight_names import (
@@ -162,7 +162,7 @@ def test_torchvision_names_fill_a_whole_backbone(depth: int) -> None:
 
 
 def _backbone(cfg: Any) -> torch.nn.Module:
-    return build_resnet_backbone(cfg, ShapeSpec(channels=3))
+    return BACKBONE_REGISTRY.get("build_resnet_backbone")(cfg, ShapeSpec(channels=3))
 
 
 def test_torchvision_backbone_computes_the_same(tmp_path: Path) -> None:
