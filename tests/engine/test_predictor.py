@@ -8,6 +8,7 @@ from mammo_d2.data.converters.base import Converter, SourceImage
 from mammo_d2.data.geometry import ImageTransform
 from mammo_d2.data.image_meta import ImageMeta
 from mammo_d2.data.mapper import MammoMapper
+from mammo_d2.data.preparation import ImageOptions, Preparation
 from mammo_d2.data.prepare_image import prepare_image
 from mammo_d2.engine.predictor import Predictor, find_image_files, to_prediction
 from mammo_d2.export.predictions import FileProblem, Prediction
@@ -251,3 +252,18 @@ def test_inputs_without_images_are_errors(tmp_path):
         find_image_files([tmp_path / "gone"])
     with pytest.raises(ValueError, match="there is no image file in it"):
         find_image_files([tmp_path])
+
+
+@pytest.mark.shared_data
+def test_real_jpeg2000_mammogram_from_file_to_boxes(tmp_path, shared_data):
+    file = shared_data / "nema_wg04" / "MG1_J2KI.dcm"
+    predictor = Predictor(make_cfg(tmp_path), Preparation(image=ImageOptions(crop=True, max_side=1024)))
+    (prediction,) = predictor([file])
+    meta = prediction.meta
+    assert (meta.height, meta.width, meta.laterality, meta.view) == (4664, 3064, "L", "MLO")
+    assert meta.pixel_spacing == (0.05, 0.05)
+    assert len(prediction.boxes) > 0
+    x0, y0, width, height = prediction.transform.crop
+    assert (prediction.boxes >= [x0 - 1, y0 - 1, x0 - 1, y0 - 1]).all()
+    assert (prediction.boxes <= np.tile([x0 + width + 1, y0 + height + 1], 2)).all()
+    assert prediction.boxes[:, 2:].max() > 1024  # in the file's pixels, not in the reduced ones
