@@ -317,6 +317,78 @@ def write_golden_checkpoint(engine: ModuleType) -> None:
         shutil.copy(Path(folder) / "model_0000004.pth", GOLDEN_CHECKPOINT)
 
 
+# --- training a detector --------------------------------------------------------------------------------------------
+def detector_config(engine: ModuleType, fpn: bool, **keys: Any) -> Any:
+    """A Faster R-CNN with a thin ResNet-50 and one class, on the CPU."""
+    cfg = engine.get_cfg()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.RESNETS.DEPTH = 50
+    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 4
+    cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 4
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 8
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
+    if fpn:
+        cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+        cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+        cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+        cfg.MODEL.FPN.OUT_CHANNELS = 8
+        cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]
+        cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+        cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+        cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+        cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+        cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 2
+        cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 8
+        cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+    cfg.merge_from_list([item for pair in keys.items() for item in pair])
+    return cfg
+
+
+DETECTORS: dict[str, bool] = {"c4": False, "fpn": True}
+
+
+def detector_training(engine: ModuleType, case: str) -> dict[str, list[float]]:
+    """Losses of three steps of DefaultTrainer on random images, one batch without any lesion."""
+    generator = torch.Generator().manual_seed(0)
+
+    def example(image_id: int, boxes: list[list[float]]) -> dict[str, Any]:
+        instances = engine.Instances((96, 128))
+        instances.gt_boxes = engine.Boxes(torch.tensor(boxes).reshape(-1, 4))
+        instances.gt_classes = torch.zeros(len(boxes), dtype=torch.int64)
+        image = torch.rand(3, 96, 128, generator=generator) * 255
+        return {"image": image, "instances": instances, "height": 96, "width": 128, "image_id": image_id}
+
+    batches = [
+        [example(0, [[10.0, 20.0, 60.0, 70.0]]), example(1, [])],
+        [example(2, [[30.0, 5.0, 90.0, 80.0], [0.0, 0.0, 40.0, 40.0]]), example(3, [[64.0, 8.0, 127.0, 90.0]])],
+        [example(4, []), example(5, [])],
+    ]
+
+    class DetectorTrainer(engine.DefaultTrainer):  # type: ignore[name-defined]
+        @classmethod
+        def build_model(cls, cfg: Any) -> nn.Module:
+            model = engine.build_model(cfg)
+            with torch.no_grad():
+                for _, parameter in sorted(model.named_parameters()):
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            return model
+
+        @classmethod
+        def build_train_loader(cls, cfg: Any) -> Any:
+            return batches
+
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = detector_config(engine, DETECTORS[case])
+        cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.STEPS = 3, 0.01, 0, ()
+        cfg.DATASETS.TEST = ()
+        cfg.OUTPUT_DIR = folder
+        trainer = DetectorTrainer(cfg)
+        torch.manual_seed(1)  # the anchors and proposals that are sampled
+        trainer.train()
+        histories = trainer.storage.histories()
+        return {name: [v for v, _ in history.values()] for name, history in histories.items() if "loss" in name}
+
+
 CASES: dict[str, tuple[Any, list[str]]] = {
     "learning_rates": (learning_rates, list(SCHEDULES)),
     "parameter_groups": (parameter_groups, list(GROUPS)),
@@ -325,6 +397,7 @@ CASES: dict[str, tuple[Any, list[str]]] = {
     "loader_batches": (loader_batches, list(LOADERS)),
     "storage_values": (storage_values, ["storage"]),
     "toy_training": (toy_training, ["training"]),
+    "detector_training": (detector_training, list(DETECTORS)),
     "resumed_training": (resumed_training, ["from_detectron2"]),
 }
 

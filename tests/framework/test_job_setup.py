@@ -40,7 +40,7 @@ def test_set_up_puts_config_and_log_on_record(tmp_path: Path) -> None:
     saved.merge_from_file(str(tmp_path / "out" / "config.yaml"))
     assert yaml.safe_load(saved.dump()) == yaml.safe_load(cfg.dump())
     text = (tmp_path / "out" / "log.txt").read_text()
-    for part in ("World size: 1", "torch", "SEED: 7  # mine", "Full config saved"):
+    for part in ("Process 0 of 1", "torch", "SEED: 7  # mine", "The whole config is in"):
         assert part in text
     default_setup(cfg, argparse.Namespace())
     assert torch.rand(1).item() == first

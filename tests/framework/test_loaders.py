@@ -114,6 +114,16 @@ def test_batches_do_not_depend_on_the_number_of_workers() -> None:
     assert batches(2) == batches(0)
 
 
+def test_batches_of_one_shape_are_collated_and_the_loader_can_be_used_again() -> None:
+    records = [{"width": 2 if i % 2 else 1, "height": 1, "id": i} for i in range(6)]
+    loader = loaders.build_detection_train_loader(
+        records, mapper=None, sampler=TrainingSampler(6, shuffle=False, seed=0), total_batch_size=2,
+        aspect_ratio_grouping=True, collate_fn=lambda batch: tuple(record["id"] for record in batch),
+    )  # fmt: skip
+    for _ in range(2):
+        assert list(itertools.islice(loader, 3)) == [(0, 2), (1, 3), (4, 0)]
+
+
 def test_batch_size_is_shared_by_the_ranks(ranks: Any) -> None:
     ranks(0, 2)
     arguments = {"mapper": None, "aspect_ratio_grouping": False, "sampler": TrainingSampler(5, seed=0)}

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 
+import mammo_d2.framework as framework
 from mammo_d2.framework import (
     BACKBONE_REGISTRY,
     DetectionCheckpointer,
@@ -25,33 +26,12 @@ from mammo_d2.framework.weight_names import (
     rename_torchvision_resnet,
     torchvision_overrides,
 )
+from tests.framework import job_cases
 
 
-def small_detector(fpn: bool, depth: int = 50, **keys: Any) -> torch.nn.Module:
-    """A Faster R-CNN with a thin ResNet and one class, on the CPU."""
-    cfg = get_cfg()
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.MASK_ON = False
-    cfg.MODEL.RESNETS.DEPTH = depth
-    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 4
-    cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 4
-    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 8
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
-    if fpn:
-        cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
-        cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-        cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
-        cfg.MODEL.FPN.OUT_CHANNELS = 8
-        cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]
-        cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
-        cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-        cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
-        cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
-        cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 2
-        cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 8
-        cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
-    cfg.merge_from_list([item for pair in keys.items() for item in pair])
-    return build_model(cfg)
+def small_detector(fpn: bool, **keys: Any) -> torch.nn.Module:
+    """A thin Faster R-CNN with the engine's initial weights."""
+    return build_model(job_cases.detector_config(framework, fpn, **keys))
 
 
 def caffe2_name(name: str, fpn: bool) -> str | None:

@@ -149,7 +149,8 @@ class DefaultTrainer(TrainerBase):
 
     def after_train(self) -> None:
         super().after_train()
-        self._trainer.finish_metrics()
+        if isinstance(self._trainer, SimpleTrainer):
+            self._trainer.finish_metrics()
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
@@ -228,7 +229,7 @@ class DefaultTrainer(TrainerBase):
             if comm.is_main_process():
                 if not isinstance(results[name], Mapping):
                     raise TypeError(f"the evaluator must return a dict on the main process, not {results[name]!r}")
-                logger.info("Evaluation results for %s in csv format:", name)
+                logger.info("Results for %s:", name)
                 print_csv_format(results[name])
         return next(iter(results.values())) if len(results) == 1 else results
 

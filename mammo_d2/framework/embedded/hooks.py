@@ -116,10 +116,8 @@ class IterationTimer(HookBase):
         in_steps = self._steps.seconds()
         timed = self.trainer.storage.iter + 1 - self.trainer.start_iter - self._warmup_iter
         if timed > 0 and in_steps > 0:
-            logger.info(
-                "Overall training speed: %d iterations in %s (%.4f s / it)", timed, _hms(in_steps), in_steps / timed
-            )
-        logger.info("Total training time: %s (%s on hooks)", _hms(total), _hms(total - in_steps))
+            logger.info("Speed: %.4f s per iteration (%d iterations in %s)", in_steps / timed, timed, _hms(in_steps))
+        logger.info("Time: %s, of it %s in hooks", _hms(total), _hms(total - in_steps))
 
 
 def _hms(seconds: float) -> str:

@@ -97,8 +97,8 @@ class _Clock:
             self._last_log = self._last
             per_batch = (self._last - self._start) / self._timed
             left = datetime.timedelta(seconds=int(per_batch * (self._num_batches - self._done)))
-            parts = ". ".join(f"{part}: {seconds / self._timed:.4f} s/iter" for part, seconds in self._spent.items())
-            logger.info("Inference done %d/%d. %s. ETA=%s", self._done, self._num_batches, parts, left)
+            parts = ". ".join(f"{part}: {seconds / self._timed:.4f} s" for part, seconds in self._spent.items())
+            logger.info("Batch %d of %d. %s. Time left: %s", self._done, self._num_batches, parts, left)
 
     @property
     def _timed(self) -> int:
@@ -107,7 +107,7 @@ class _Clock:
     def summary(self) -> None:
         timed = max(self._timed, 1)
         logger.info(
-            "Total inference time: %s (%.6f s / iter per device, on %d devices), of it in the model %.6f s / iter",
+            "Evaluated in %s: %.4f s per batch and process, %d processes; the model alone %.4f s per batch",
             datetime.timedelta(seconds=int(self._last - self._start)),
             (self._last - self._start) / timed,
             comm.get_world_size(),
@@ -140,7 +140,7 @@ def inference_on_dataset(
     call = {"on_start": _nothing, "before_inference": _nothing, "after_inference": _nothing, "on_end": _nothing}
     call.update(callbacks or {})
 
-    logger.info("Start inference on %d batches", len(data_loader))
+    logger.info("Evaluating %d batches", len(data_loader))
     clock = _Clock(len(data_loader))
     with inference_context(model), torch.no_grad():
         call["on_start"]()
@@ -215,8 +215,12 @@ def verify_results(cfg: CfgNode, results: Mapping[str, Any]) -> bool:
         if actual is None or not np.isfinite(actual) or abs(actual - expected) > tolerance:
             wrong.append(f"{task}/{metric} is {actual}, expected {expected} ± {tolerance}")
     if wrong:
-        logger.error("Result verification failed: %s\nall results:\n%s", "; ".join(wrong), pprint.pformat(results))
+        logger.error(
+            "Results are not as TEST.EXPECTED_RESULTS says: %s\nall results:\n%s",
+            "; ".join(wrong),
+            pprint.pformat(results),
+        )
         sys.exit(1)
     if expected_results:
-        logger.info("Results verification passed.")
+        logger.info("Results are as TEST.EXPECTED_RESULTS says")
     return True

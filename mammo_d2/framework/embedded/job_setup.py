@@ -64,19 +64,19 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
     rank = comm.get_rank()
     setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=rank, name="fvcore")
     logger = setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=rank)
-    logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
-    logger.info("Environment info:\n%s", collect_env_info())
-    logger.info("Command line arguments: %s", args)
+    logger.info("Process %d of %d", rank, comm.get_world_size())
+    logger.info("Environment:\n%s", collect_env_info())
+    logger.info("Command line: %s", args)
     config_file = getattr(args, "config_file", "")
     if config_file:
         with PathManager.open(config_file, "r") as file:
-            logger.info("Contents of args.config_file=%s:\n%s", config_file, file.read())
+            logger.info("Config file %s:\n%s", config_file, file.read())
     if comm.is_main_process() and cfg.OUTPUT_DIR:
-        logger.info("Running with full config:\n%s", cfg.dump())
+        logger.info("Whole config:\n%s", cfg.dump())
         path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
         with atomic_write(path, "w") as file:
             file.write(cfg.dump())
-        logger.info("Full config saved to %s", path)
+        logger.info("The whole config is in %s", path)
 
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
     if not getattr(args, "eval_only", False):

@@ -66,17 +66,20 @@ class MapDataset(Dataset):
 class AspectRatioBatches:
     """Batches of images that are all wide (width > height) or all not, to save padding. Needs "width" and "height"."""
 
-    def __init__(self, items: Iterable[dict[str, Any]], batch_size: int):
+    def __init__(
+        self, items: Iterable[dict[str, Any]], batch_size: int, collate_fn: Callable[[list[dict[str, Any]]], Any]
+    ):
         self._items = items
         self._batch_size = batch_size
+        self._collate_fn = collate_fn
 
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+    def __iter__(self) -> Iterator[Any]:
         waiting: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         for item in self._items:
             batch = waiting[item["width"] > item["height"]]
             batch.append(item)
             if len(batch) == self._batch_size:
-                yield batch[:]
+                yield self._collate_fn(batch[:])
                 batch.clear()
 
 
@@ -227,11 +230,11 @@ def build_detection_train_loader(
         "generator": None if seed is None else torch.Generator().manual_seed(seed),
         **kwargs,
     }
+    collate = collate_fn or trivial_batch_collator
     if not aspect_ratio_grouping:
-        collate = collate_fn or trivial_batch_collator
         return DataLoader(dataset, batch_size=batch_size, drop_last=drop_last, collate_fn=collate, **common)
-    batches = AspectRatioBatches(DataLoader(dataset, batch_size=None, collate_fn=_identity, **common), batch_size)
-    return batches if collate_fn is None else map(collate_fn, batches)
+    items = DataLoader(dataset, batch_size=None, collate_fn=_identity, **common)
+    return AspectRatioBatches(items, batch_size, collate)
 
 
 def _test_arguments(cfg: CfgNode, dataset_name: str | Sequence[str], mapper: Mapper | None = None) -> dict[str, Any]:

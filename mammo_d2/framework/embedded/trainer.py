@@ -82,7 +82,7 @@ class TrainerBase:
             start_iter: first iteration.
             max_iter: iteration to stop before.
         """
-        logger.info("Starting training from iteration %d", start_iter)
+        logger.info("Training: iterations %d to %d", start_iter, max_iter - 1)
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
         with EventStorage(start_iter) as self.storage:
@@ -94,7 +94,7 @@ class TrainerBase:
                     self.after_step()
                 self.iter += 1  # only a completed training gets to max_iter: hooks look at it in after_train
             except Exception:
-                logger.exception("Exception during training:")
+                logger.exception("Training stopped at iteration %d by an error", self.iter)
                 raise
             finally:
                 self.after_train()
