@@ -29,6 +29,8 @@ _SHARES = (
     *CLASS_SHARES.values(),
     "distractor_rate",
     "distractor_rate_positive",
+    "distractor_second",
+    "distractor_likeness",
     "context_malignancy",
     "monochrome1_share",
     "film_share",
@@ -59,6 +61,9 @@ class PhantomConfig:
         distractor_rate_positive: the same for views of breasts that do have a finding. 0 by default: a detector that
             is trained on annotated images only has then never seen a look-alike.
         distractor_second: probability that a view with a look-alike has a second one.
+        distractor_likeness: 0..1, how much the body of a look-alike resembles that of a malignant mass. 0: a broad,
+            gradual margin; 1: almost as sharp and jagged, so that only the missing spicules tell it apart. Size and
+            contrast are the same at any value.
         contrast_scale: factor on the contrast of all findings and look-alikes; below 1 is more subtle.
         lesion_size_mm: smallest and largest diameter of a mass or look-alike.
         context_malignancy: share of the masses (0..1) whose pathology is told by their surroundings alone. Such a mass
@@ -85,6 +90,7 @@ class PhantomConfig:
     distractor_rate: float = 0.8
     distractor_rate_positive: float = 0.0
     distractor_second: float = 0.35
+    distractor_likeness: float = 0.5
     contrast_scale: float = 1.0
     lesion_size_mm: tuple[float, float] = (11.0, 24.0)
     context_malignancy: float = 0.0
@@ -104,7 +110,7 @@ class PhantomConfig:
             _is_number(self.field_height_mm) and 180 <= self.field_height_mm <= 320,
             self, "field_height_mm", "use a detector height from 180 to 320 mm",
         )  # fmt: skip
-        for name in (*_SHARES, "distractor_second"):
+        for name in _SHARES:
             value = getattr(self, name)
             _require(_is_number(value) and 0 <= value <= 1, self, name, "use a share from 0 to 1")
         total = sum(getattr(self, name) for name in CLASS_SHARES.values())

@@ -8,16 +8,16 @@ blob filters therefore do not tell them apart; structure does:
 * malignant: lobed, jagged outline with an abrupt but uneven margin, and fine spicules that all run to the centre;
 * benign: round or oval, smooth outline, sharp margin that is partly obscured by tissue in front of it;
 * intermediate (see `PhantomConfig.context_malignancy`): between the two, a few short spicules;
-* look-alike "island": superimposed tissue, as lobed and jagged, but with a soft, gradual margin and no spicules;
+* look-alike "island": superimposed tissue, as lobed, but with a softer, gradual margin and no spicules (how much softer
+  is `PhantomConfig.distractor_likeness`);
 * look-alike "crossing": the same with strands as bright as spicules that pass at random in two or three directions and
   meet nowhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,10 +26,45 @@ from .noise import power_law
 
 LOOKS = ("malignant", "benign", "intermediate", "island", "crossing")
 
-# Relative strength of the texture inside the body.
-_GRAIN = {"malignant": 0.15, "benign": 0.10, "intermediate": 0.13, "island": 0.20, "crossing": 0.20}
-# Size of the small teeth of the outline, in radii.
-_TEETH = {"malignant": 0.055, "intermediate": 0.03, "island": 0.05, "crossing": 0.05}
+
+@dataclass(frozen=True)
+class _Character:
+    """Ranges that a look's character is drawn from; the fields are those of `Mass`."""
+
+    lobes: float  # amplitude of the lowest harmonic; the k-th has lobes / k^lobe_fall
+    lobe_fall: float
+    elongation: tuple[float, float]
+    margin: tuple[float, float]
+    teeth: float
+    grain: float
+    spicules: tuple[int, int] = (0, 0)
+    reach: tuple[float, float] = (1.0, 1.0)
+    spicule_strength: tuple[float, float] = (0.0, 0.0)
+    obscured: tuple[float, float] = (0.0, 0.0)
+
+
+_CHARACTERS = {
+    "malignant": _Character(
+        lobes=0.16, lobe_fall=0.5, elongation=(1.0, 1.35), margin=(0.10, 0.22), teeth=0.055, grain=0.15,
+        spicules=(13, 21), reach=(2.0, 2.8), spicule_strength=(0.70, 1.0), obscured=(0.2, 0.2),
+    ),
+    "intermediate": _Character(
+        lobes=0.09, lobe_fall=0.5, elongation=(1.0, 1.4), margin=(0.16, 0.28), teeth=0.03, grain=0.13,
+        spicules=(5, 9), reach=(1.4, 1.9), spicule_strength=(0.30, 0.50), obscured=(0.3, 0.3),
+    ),
+    "benign": _Character(
+        lobes=0.035, lobe_fall=1.0, elongation=(1.0, 1.5), margin=(0.07, 0.14), teeth=0.0, grain=0.10,
+        obscured=(0.1, 0.4),
+    ),
+}  # fmt: skip
+# Look-alikes: wholly unlike the body of a malignant mass, and as like as its missing structure allows.
+_UNLIKE, _ALIKE = (
+    _Character(
+        lobes=0.20, lobe_fall=0.5, elongation=(1.0, 1.5), margin=margin, teeth=teeth, grain=grain,
+        spicules=(7, 12), reach=(2.2, 3.2), spicule_strength=(0.70, 1.0),
+    )
+    for margin, teeth, grain in (((0.85, 1.15), 0.0, 0.28), ((0.30, 0.60), 0.05, 0.18))
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,6 +79,8 @@ class Mass:
         angle: direction of the long axis in CC, radians.
         lobes: (7,) relative amplitudes of the outline's harmonics 2 to 8.
         margin: width of the margin relative to the radius.
+        teeth: size of the outline's small teeth in radii.
+        grain: relative strength of the texture inside the body.
         spicules: number of spicules or strands.
         reach: length of spicules in radii, from the centre.
         spicule_strength: brightness of a spicule at its root relative to the body.
@@ -58,6 +95,8 @@ class Mass:
     angle: float
     lobes: tuple[float, ...]
     margin: float
+    teeth: float
+    grain: float
     spicules: int
     reach: float
     spicule_strength: float
@@ -85,7 +124,8 @@ class Rendered:
     origin: tuple[int, int]
 
 
-def draw_mass(look: str, sizes: tuple[float, float], contrast_scale: float, rng: np.random.Generator) -> Mass:
+def draw_mass(look: str, sizes: tuple[float, float], contrast_scale: float, rng: np.random.Generator,
+              likeness: float = 0.5) -> Mass:  # fmt: skip
     """Draw one mass or look-alike; size and contrast do not depend on the look.
 
     Args:
@@ -93,6 +133,7 @@ def draw_mass(look: str, sizes: tuple[float, float], contrast_scale: float, rng:
         sizes: smallest and largest diameter, mm.
         contrast_scale: factor on the contrast.
         rng: random stream.
+        likeness: 0..1, how much the body of a look-alike resembles a malignant one.
 
     Raises:
         ValueError: unknown look.
@@ -101,34 +142,39 @@ def draw_mass(look: str, sizes: tuple[float, float], contrast_scale: float, rng:
         raise ValueError(f"draw_mass: look {look!r} is unknown; use one of {', '.join(LOOKS)}")
     radius = rng.uniform(*sizes) / 2
     contrast = float(np.clip(rng.normal(0.130, 0.024), 0.085, 0.19)) * contrast_scale
-    harmonics = np.arange(2, 9)
-    extra: dict[str, Any]
-    if look == "malignant":
-        lobes = rng.normal(0, 0.16, 7) / np.sqrt(harmonics)
-        extra = {"margin": rng.uniform(0.10, 0.22), "spicules": int(rng.integers(13, 22)), "obscured": 0.2,
-                 "reach": rng.uniform(2.0, 2.8), "spicule_strength": rng.uniform(0.70, 1.0)}  # fmt: skip
-        elongation = rng.uniform(1.0, 1.35)
-    elif look == "intermediate":
-        lobes = rng.normal(0, 0.09, 7) / np.sqrt(harmonics)
-        extra = {"margin": rng.uniform(0.16, 0.28), "spicules": int(rng.integers(5, 10)), "obscured": 0.3,
-                 "reach": rng.uniform(1.4, 1.9), "spicule_strength": rng.uniform(0.30, 0.50)}  # fmt: skip
-        elongation = rng.uniform(1.0, 1.4)
-    elif look == "benign":
-        lobes = rng.normal(0, 0.035, 7) / harmonics
-        extra = {"margin": rng.uniform(0.07, 0.14), "spicules": 0, "obscured": rng.uniform(0.1, 0.4),
-                 "reach": 1.0, "spicule_strength": 0.0}  # fmt: skip
-        elongation = rng.uniform(1.0, 1.5)
-    else:
-        lobes = rng.normal(0, 0.20, 7) / np.sqrt(harmonics)
-        strands = int(rng.integers(7, 13)) if look == "crossing" else 0
-        extra = {"margin": rng.uniform(0.32, 0.65), "spicules": strands, "obscured": 0.0,
-                 "reach": rng.uniform(2.2, 3.2), "spicule_strength": rng.uniform(0.70, 1.0)}  # fmt: skip
-        elongation = rng.uniform(1.0, 1.5)
+    character = _CHARACTERS.get(look) or _look_alike(look, likeness)
+    lobes = rng.normal(0, character.lobes, 7) / np.arange(2, 9) ** character.lobe_fall
     return Mass(
-        look=look, radius=float(radius), contrast=contrast, elongation=float(elongation),
-        angle=float(rng.uniform(0, np.pi)), lobes=tuple(float(v) for v in lobes), seed=int(rng.integers(1 << 31)),
-        **extra,
-    )  # fmt: skip
+        look=look,
+        radius=float(radius),
+        contrast=contrast,
+        lobes=tuple(float(v) for v in lobes),
+        elongation=float(rng.uniform(*character.elongation)),
+        angle=float(rng.uniform(0, np.pi)),
+        margin=float(rng.uniform(*character.margin)),
+        teeth=character.teeth,
+        grain=character.grain,
+        spicules=int(rng.integers(character.spicules[0], character.spicules[1], endpoint=True)),
+        reach=float(rng.uniform(*character.reach)),
+        spicule_strength=float(rng.uniform(*character.spicule_strength)),
+        obscured=float(rng.uniform(*character.obscured)),
+        seed=int(rng.integers(1 << 31)),
+    )
+
+
+def _look_alike(look: str, likeness: float) -> _Character:
+    """Character of a look-alike between wholly unlike (0) and as like as possible (1) to a malignant body."""
+
+    def between(first: float, second: float) -> float:
+        return first + likeness * (second - first)
+
+    mixed = replace(
+        _UNLIKE,
+        margin=(between(_UNLIKE.margin[0], _ALIKE.margin[0]), between(_UNLIKE.margin[1], _ALIKE.margin[1])),
+        teeth=between(_UNLIKE.teeth, _ALIKE.teeth),
+        grain=between(_UNLIKE.grain, _ALIKE.grain),
+    )
+    return mixed if look == "crossing" else replace(mixed, spicules=(0, 0), reach=(1.0, 1.0))
 
 
 def render_mass(mass: Mass, centre: tuple[float, float], spacing: float, view: int) -> Rendered:
@@ -154,7 +200,7 @@ def render_mass(mass: Mass, centre: tuple[float, float], spacing: float, view: i
     rough = power_law(cover.shape, spacing, 2.8, rng, outer_mm=2.5 * mass.radius)
     relative = np.clip(distance / np.float32(mass.radius) / edge, 0, 1)
     dome = np.float32(0.70) + np.float32(0.30) * np.sqrt(np.float32(1) - relative * relative)
-    form = cover * dome * (np.float32(1) + np.float32(_GRAIN[mass.look]) * rough)
+    form = cover * dome * (np.float32(1) + np.float32(mass.grain) * rough)
     if mass.spicules:
         lines = (
             _strands(mass, x, y, spacing, rng)
@@ -203,9 +249,9 @@ def _outline(mass: Mass, theta: np.ndarray, rng: np.random.Generator) -> np.ndar
     r = 1 / np.sqrt((np.cos(t - angle) / long) ** 2 + (np.sin(t - angle) / short) ** 2)
     for k, amplitude in enumerate(mass.lobes, start=2):
         r += amplitude * np.cos(k * t + rng.uniform(0, 2 * np.pi))
-    if mass.look in _TEETH:
+    if mass.teeth:
         teeth = rng.normal(0, 1, 60)
-        r += _TEETH[mass.look] * np.interp(t, np.linspace(0, 2 * np.pi, 61), np.append(teeth, teeth[0]))
+        r += mass.teeth * np.interp(t, np.linspace(0, 2 * np.pi, 61), np.append(teeth, teeth[0]))
     r = np.clip(r, 0.55, 1.6)
     return np.interp(theta, t, r).astype(np.float32)
 

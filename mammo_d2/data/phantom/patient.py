@@ -220,7 +220,7 @@ def _put_distractors(config: PhantomConfig, canvases: dict[str, _Canvas], view: 
     plans[view] = canvas.plan
     for number in range(1, count + 1):
         look = "island" if rng.random() < 0.5 else "crossing"
-        mass = draw_mass(look, config.lesion_size_mm, config.contrast_scale, rng)
+        mass = draw_mass(look, config.lesion_size_mm, config.contrast_scale, rng, config.distractor_likeness)
         centre = place(plans, breast, mass.radius, mass.clearance, rng)[view]
         rendered = render_mass(mass, centre, canvas.plan.geometry.spacing, VIEWS.index(view))
         _add(canvas.plan.tissue.brightness, rendered)
