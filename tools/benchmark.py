@@ -3,18 +3,22 @@
 
 Examples:
     python tools/benchmark.py train --steps 8
+    python tools/benchmark.py evaluation --images 10000 100000
 """
 
 import argparse
 
-from mammo_d2.benchmarks import train
+from mammo_d2.benchmarks import evaluation, train
 from mammo_d2.cli import run_tool
 
 
 def run(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, module, text in [("train", train, "seconds per training step and peak memory, by engine and setting")]:
+    for name, module, text in [
+        ("train", train, "seconds per training step and peak memory, by engine and setting"),
+        ("evaluation", evaluation, "FROC, bootstrap and COCO AP of up to a million images: seconds, memory"),
+    ]:
         command = commands.add_parser(name, help=text)
         module.add_arguments(command)
         command.set_defaults(run=module.run)

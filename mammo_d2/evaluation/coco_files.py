@@ -231,15 +231,18 @@ def _table_of(
     try:
         image = np.array([rows[entry["image_id"]] for entry in entries], np.int64)
         label = np.array([labels[entry["category_id"]] for entry in entries], np.int64)
-        boxes = np.array([entry["bbox"] for entry in entries], float)
-        scores = np.array([entry["score"] for entry in entries], float)
+        boxes = np.array([entry["bbox"] for entry in entries])
+        scores = np.array([entry["score"] for entry in entries])
         plain = boxes.shape == (len(entries), 4) and scores.shape == (len(entries),)
+        # Numbers written as text would turn into numbers here; they are an error like any other wrong type.
+        plain = plain and boxes.dtype.kind in "iuf" and scores.dtype.kind in "iuf"
     except (KeyError, TypeError, ValueError):
         plain = False
     if not plain:
         for number, entry in enumerate(entries):
             _check_entry(entry, rows, labels, f"{path}: entry {start + number}")
         raise ResultsError(f"{path}: entries {start} to {start + len(entries) - 1} are not COCO results")
+    boxes, scores = boxes.astype(float), scores.astype(float)
     bad = ~np.isfinite(scores) | ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
     if bad.any():
         number = int(np.argmax(bad))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mammo_d2.evaluation.froc import FrocEvents
+from mammo_d2.evaluation.froc import FrocEvents, count_above
 from mammo_d2.evaluation.weighted_sums import WeightedSums
 
 INTERPOLATIONS = ("coco101", "voc11", "area", "sum")
@@ -95,7 +95,7 @@ class ApStatistic:
         starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
         found = np.add.reduceat(drawn[: len(scores)], starts, axis=0)
         false = WeightedSums(self._patient[events.fp_image], weights)
-        fp = false.at_all(np.searchsorted(-events.fp_scores, -scores[starts], side="right"))
+        fp = false.at_all(count_above(events.fp_scores, scores[starts], True))
         return ap_of_counts(found, np.cumsum(found, axis=0), fp, drawn.sum(axis=0), self.interpolation)
 
 

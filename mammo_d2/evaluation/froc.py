@@ -120,6 +120,11 @@ class FrocEvents:
     counted: np.ndarray
 
 
+def count_above(falling: np.ndarray, scores: np.ndarray, inclusive: bool = False) -> np.ndarray:
+    """How many entries of a falling list lie above each score (at or above it if ``inclusive``)."""
+    return len(falling) - np.searchsorted(falling[::-1], scores, side="left" if inclusive else "right")
+
+
 def _best_rows(scores: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
     """Rows of the ``limit`` highest scores of each group, ascending."""
     order = np.lexsort((-scores, group))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mammo_d2.evaluation.froc import FrocEvents, FrocRule
+from mammo_d2.evaluation.froc import FrocEvents, FrocRule, count_above
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,35 @@ def froc_curve(events: FrocEvents, weights: np.ndarray | None = None) -> FrocCur
 
     Args:
         events: from :func:`froc_events`.
-        weights: (N,) non-negative numbers, how often each image counts; None counts each once.
+        weights: (N,) whole numbers >= 0, how often each image counts; None counts each once.
 
     Returns:
         The curve; sensitivities are NaN when there is no unit, rates when no image is counted.
     """
-    unit_weights = np.ones(len(events.unit_scores)) if weights is None else weights[events.unit_image]
-    fp_weights = np.ones(len(events.fp_scores)) if weights is None else weights[events.fp_image]
-    images = events.counted.sum() if weights is None else weights[events.counted].sum()
-    units = unit_weights.sum()
     found = events.unit_scores[np.isfinite(events.unit_scores)]
-    thresholds = np.unique(np.concatenate([events.fp_scores, found]))[::-1]
-    fp_sum = np.concatenate([[0], np.cumsum(fp_weights)])
-    unit_sum = np.concatenate([[0], np.cumsum(unit_weights)])
-    fp = fp_sum[np.searchsorted(-events.fp_scores, -thresholds, side="right")]
-    tp = unit_sum[np.searchsorted(-events.unit_scores, -thresholds, side="right")]
+    fp_scores, fp_sums = _running(events.fp_scores, None if weights is None else weights[events.fp_image])
+    tp_scores, tp_sums = _running(found, None if weights is None else weights[events.unit_image[: len(found)]])
+    images = events.counted.sum() if weights is None else weights[events.counted].sum()
+    units = len(events.unit_scores) if weights is None else weights[events.unit_image].sum()
+    # Put the scores of found units among those of false positives, without sorting the long list again.
+    above = count_above(fp_scores, tp_scores)
+    new = np.append(fp_scores, np.nan)[above] != tp_scores
+    thresholds = np.insert(fp_scores, above[new], tp_scores[new])
+    fp = np.insert(fp_sums, above[new], np.concatenate([[0], fp_sums])[above[new]])
+    steps = np.zeros(len(thresholds))
+    steps[above + np.cumsum(new) - new] = np.diff(tp_sums, prepend=0)
+    tp = np.cumsum(steps)
     return FrocCurve(
         thresholds=np.concatenate([[np.inf], thresholds]),
         fp_per_image=np.concatenate([[0.0], fp]) / images if images else np.full(len(fp) + 1, np.nan),
         sensitivity=np.concatenate([[0.0], tp]) / units if units else np.full(len(tp) + 1, np.nan),
     )
+
+
+def _running(scores: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct scores of a falling list, and the summed weight (None: the number) of entries at or above each."""
+    last = np.flatnonzero(np.concatenate([scores[1:] != scores[:-1], np.ones(min(len(scores), 1), bool)]))
+    return scores[last], last + 1 if weights is None else np.cumsum(weights, dtype=np.int64)[last]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mammo_d2.evaluation.froc import FrocEvents, FrocRule
+from mammo_d2.evaluation.froc import FrocEvents, FrocRule, count_above
 from mammo_d2.evaluation.weighted_sums import WeightedSums
 
 _ROUNDING = 1e-12
@@ -35,7 +35,7 @@ class FrocStatistic:
         self._fp_scores = events.fp_scores
         self._fp_patient = patient[events.fp_image]
         self._unit_patient = patient[events.unit_image]
-        self._falling = -events.unit_scores
+        self._unit_scores = events.unit_scores
         self._found = int(np.isfinite(events.unit_scores).sum())
         self._images = np.bincount(patient[events.counted], minlength=int(patient.max(initial=-1)) + 1)
 
@@ -61,13 +61,13 @@ class FrocStatistic:
             first = false.first_exceeding(limits)
             reached = first < false.size
             score = np.append(self._fp_scores, -np.inf)[first]
-            above = np.where(reached, np.searchsorted(self._falling, -score, side="left"), self._found)
+            above = np.where(reached, count_above(self._unit_scores, score), self._found)
             value = units[above, column] / units[-1]
             if self.rule.interpolation == "linear" and len(self._fp_scores):
-                begin = np.searchsorted(-self._fp_scores, -score, side="left")
-                end = np.where(reached, np.searchsorted(-self._fp_scores, -score, side="right"), begin)
+                begin = count_above(self._fp_scores, score)
+                end = np.where(reached, count_above(self._fp_scores, score, True), begin)
                 x0, x1 = false.at(begin) / images, false.at(end) / images
-                through = np.where(reached, np.searchsorted(self._falling, -score, side="right"), above)
+                through = np.where(reached, count_above(self._unit_scores, score, True), above)
                 step = units[through, column] / units[-1] - value
                 share = np.maximum(rates[:, None] - x0, 0.0) / (x1 - x0)
                 value = np.where(reached, value + share * step, value)
