@@ -76,9 +76,9 @@ def test_spicules_converge_and_strands_do_not():
     assert (spiculated[:, None] < crossing[None, :]).mean() > 0.95
 
 
-def edge_width(look: str, seed: int) -> float:
+def edge_width(look: str, seed: int, likeness: float = 0.5) -> float:
     """Median width of the margin in radii: fall from 80 % to 20 % of the inner brightness along a ray."""
-    mass = draw(look, seed)
+    mass = draw_mass(look, SIZES, 1.0, np.random.default_rng(seed), likeness)
     rendered = render_mass(mass, (50.0, 60.0), 0.2, 0)
     cy, cx = 60 / 0.2 - 0.5 - rendered.origin[0], 50 / 0.2 - 0.5 - rendered.origin[1]
     widths = []
@@ -99,6 +99,15 @@ def test_look_alikes_have_a_gradual_margin():
     island = np.mean([edge_width("island", seed) for seed in range(6)])
     assert benign < 0.3
     assert island > 2 * benign
+
+
+def test_likeness_sharpens_look_alikes_and_changes_nothing_else():
+    wide, sharp = (np.mean([edge_width("island", seed, likeness) for seed in range(6)]) for likeness in (0.0, 1.0))
+    assert wide > 1.3 * sharp
+    unlike, like = (draw_mass("crossing", SIZES, 1.0, np.random.default_rng(4), likeness) for likeness in (0.0, 1.0))
+    assert unlike.margin > like.margin
+    for name in ("radius", "contrast", "lobes", "spicules", "reach", "spicule_strength", "seed"):
+        assert getattr(unlike, name) == getattr(like, name)
 
 
 def test_views_differ_but_share_the_character():
