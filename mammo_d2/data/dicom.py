@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,14 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from mammo_d2.data import dicom_codecs
 from mammo_d2.data.dicom_grey import grey_table
-from mammo_d2.data.dicom_tags import chest_wall_of, laterality_of, spacing_of, text_of, view_of
+from mammo_d2.data.dicom_tags import (
+    chest_wall_of,
+    laterality_of,
+    lift_frame_attributes,
+    spacing_of,
+    text_of,
+    view_of,
+)
 from mammo_d2.data.image_meta import ImageMeta, ImageReadError, ReadOptions
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -44,11 +53,14 @@ def read_dicom(path: str | os.PathLike[str], options: ReadOptions | None = None)
     """
     options = options or ReadOptions()
     dataset = open_dicom(path)
-    _check_readable(path, dataset, options)
+    with _damaged_header(path):
+        _check_readable(path, dataset, options)
+        lift_frame_attributes(dataset, options.frame or 0)
     stored = _decode(path, dataset, options.frame or 0)
-    table = grey_table(dataset, options)
-    pixels = table.apply(stored)
-    return pixels, meta_of(path, dataset, voi=table.voi, max_value=table.max_value, warnings=table.warnings)
+    with _damaged_header(path):
+        table = grey_table(dataset, options)
+        meta = meta_of(path, dataset, voi=table.voi, max_value=table.max_value, warnings=table.warnings)
+    return table.apply(stored), meta
 
 
 def read_dicom_meta(path: str | os.PathLike[str]) -> ImageMeta:
@@ -58,9 +70,11 @@ def read_dicom_meta(path: str | os.PathLike[str]) -> ImageMeta:
         ImageReadError: not a DICOM file, or not an image.
     """
     dataset = open_dicom(path, stop_before_pixels=True)
-    if not dataset.get("Rows") or not dataset.get("Columns"):
-        raise ImageReadError(path, "DICOM object without an image (no Rows and Columns)", "leave it out")
-    return meta_of(path, dataset)
+    with _damaged_header(path):
+        if not dataset.get("Rows") or not dataset.get("Columns"):
+            raise ImageReadError(path, "DICOM object without an image (no Rows and Columns)", "leave it out")
+        lift_frame_attributes(dataset, 0)
+        return meta_of(path, dataset)
 
 
 def open_dicom(path: str | os.PathLike[str], *, stop_before_pixels: bool = False) -> FileDataset:
@@ -70,21 +84,29 @@ def open_dicom(path: str | os.PathLike[str], *, stop_before_pixels: bool = False
         FileNotFoundError: no such file.
         ImageReadError: not DICOM, or cut off.
     """
+    with _damaged_header(path):
+        try:
+            return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
+        except InvalidDicomError:
+            # Old files lack the preamble; what parses as an image all the same is accepted.
+            dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=True)
+            if not dataset.get("Rows") or not dataset.get("Columns"):
+                raise ImageReadError(path, "not a DICOM file", "check what it is") from None
+            if "TransferSyntaxUID" not in dataset.file_meta:
+                dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+            return dataset
+
+
+@contextmanager
+def _damaged_header(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn whatever pydicom makes of a damaged header into an ``ImageReadError``; it parses values on first use."""
     try:
-        return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
-    except InvalidDicomError:
-        # Old files lack the preamble; what parses as an image all the same is accepted.
-        dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=True)
-        if not dataset.get("Rows") or not dataset.get("Columns"):
-            raise ImageReadError(path, "not a DICOM file", "check what it is") from None
-        if "TransferSyntaxUID" not in dataset.file_meta:
-            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-        return dataset
-    except (EOFError, OSError, KeyError, ValueError, NotImplementedError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        remedy = "copy the file again from its source"
-        raise ImageReadError(path, f"damaged or truncated DICOM file ({error})", remedy) from error
+        yield
+    except (ImageReadError, FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception as error:
+        problem = f"damaged or truncated DICOM file ({type(error).__name__}: {error})"
+        raise ImageReadError(path, problem, "copy the file again from its source") from error
 
 
 def meta_of(

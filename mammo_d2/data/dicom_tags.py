@@ -48,6 +48,13 @@ _VIEWS = set(_VIEW_CODES.values()) | {"XCC", "CV", "AT"}
 _SPACING_KEYWORDS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "SpatialResolution")
 
 
+_FRAME_ATTRIBUTES = {
+    "PixelMeasuresSequence": ("PixelSpacing",),
+    "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope"),
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
+}
+
+
 def laterality_of(dataset: Dataset) -> str | None:
     """ "L" or "R" from Image Laterality, Frame Laterality or (Series) Laterality; None if absent or both."""
     values = [dataset.get("ImageLaterality")]
@@ -93,6 +100,20 @@ def spacing_of(dataset: Dataset) -> tuple[tuple[float, float] | None, str | None
         if numbers and len(numbers) <= 2 and all(math.isfinite(n) and n > 0 for n in numbers):
             return (numbers[0], numbers[-1]), keyword
     return None, None
+
+
+def lift_frame_attributes(dataset: Dataset, frame: int) -> None:
+    """Copy one frame's spacing, rescale and window to the top level, in place, where they are not there already.
+
+    Enhanced files (tomosynthesis, synthetic 2D) keep them in functional groups, shared or per frame.
+    """
+    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    groups = [*per_frame[frame : frame + 1], *(dataset.get("SharedFunctionalGroupsSequence") or [])]
+    for sequence, keywords in _FRAME_ATTRIBUTES.items():
+        for item in (item for group in groups for item in group.get(sequence) or []):
+            for keyword in keywords:
+                if keyword in item and keyword not in dataset:
+                    dataset[keyword] = item[keyword]
 
 
 def chest_wall_of(dataset: Dataset) -> str | None:

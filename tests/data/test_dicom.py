@@ -216,3 +216,21 @@ def test_file_without_preamble_is_read(tmp_path):
     dataset.preamble = None
     pydicom.dcmwrite(bare, dataset, implicit_vr=True, little_endian=True)
     np.testing.assert_array_equal(read_dicom(bare)[0], RAMP)
+
+
+def test_damaged_headers_never_raise_anything_else(tmp_path):
+    data = write_dicom(tmp_path / "good.dcm", RAMP, WindowCenter=2000, WindowWidth=4000, ViewPosition="CC").read_bytes()
+    rng = np.random.default_rng(0)
+    path, messages = tmp_path / "bad.dcm", []
+    for _ in range(150):
+        damaged = bytearray(data)
+        start = int(rng.integers(132, 1000))
+        damaged[start : start + 4] = rng.bytes(int(rng.integers(0, 8)))
+        path.write_bytes(bytes(damaged))
+        for read in (read_dicom, read_dicom_meta):
+            try:
+                read(path)
+            except ImageReadError as error:
+                messages.append(str(error))
+    assert len(messages) > 50
+    assert all("bad.dcm" in message for message in messages)

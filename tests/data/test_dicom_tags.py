@@ -1,7 +1,7 @@
 import pytest
 from pydicom.dataset import Dataset
 
-from mammo_d2.data.dicom_tags import chest_wall_of, laterality_of, spacing_of, view_of
+from mammo_d2.data.dicom_tags import chest_wall_of, laterality_of, lift_frame_attributes, spacing_of, view_of
 from tests.data.dicom_files import code
 
 
@@ -83,3 +83,21 @@ def test_spacing(tags, expected):
 )
 def test_chest_wall(orientation, expected):
     assert chest_wall_of(dataset(PatientOrientation=orientation) if orientation else dataset()) == expected
+
+
+def test_attributes_of_enhanced_files_are_lifted():
+    def window(center):
+        return dataset(FrameVOILUTSequence=[dataset(WindowCenter=center, WindowWidth=100)])
+
+    shared = dataset(
+        PixelMeasuresSequence=[dataset(PixelSpacing=[0.1, 0.1])],
+        PixelValueTransformationSequence=[dataset(RescaleSlope=2, RescaleIntercept=-5)],
+        FrameVOILUTSequence=[dataset(WindowCenter=1, WindowWidth=1)],
+    )
+    frames = [window(10), window(20)]
+    enhanced = dataset(SharedFunctionalGroupsSequence=[shared], PerFrameFunctionalGroupsSequence=frames, RescaleSlope=3)
+    lift_frame_attributes(enhanced, 1)
+    assert spacing_of(enhanced) == ((0.1, 0.1), "PixelSpacing")
+    # The frame's own window wins over the shared one, and what is at the top level stays.
+    assert (enhanced.WindowCenter, enhanced.WindowWidth, enhanced.RescaleSlope) == (20, 100, 3)
+    assert enhanced.RescaleIntercept == -5

@@ -5,6 +5,8 @@ import math
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mammo_d2.data.report import SchemaError
 from mammo_d2.data.schema import check_splits, load_coco, validate_coco
@@ -121,6 +123,32 @@ def test_each_warning(path, value, code):
     report = validate_coco(changed(path, value))
     assert report.ok
     assert [p.code for p in report.warnings] == [code]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 200) | st.floats() | st.sampled_from(["", "L", "benign", "a.png"]),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from(["id", "bbox", "crop"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+FIELDS = [[key] for key in GOOD] + [
+    [key, 0, field] for key in GOOD for field in [*GOOD[key][0], "segmentation", "pathology", "exam_id"]
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(FIELDS), JSON, st.sampled_from(FIELDS), JSON)
+def test_no_value_makes_the_validator_itself_fail(path, value, other_path, other):
+    data = changed(path, value)
+    try:
+        target = data
+        for step in other_path[:-1]:
+            target = target[step]
+        target[other_path[-1]] = other
+    except (TypeError, KeyError, IndexError):
+        pass  # the first change took the place of the second away
+    assert isinstance(validate_coco(data).format(), str)
 
 
 def test_duplicate_annotation_ids():
