@@ -30,7 +30,13 @@ def run(argv: list[str]) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--config-file", required=True, help="config of the model, e.g. config.yaml of its run")
     parser.add_argument("--weights", required=True, help="its trained weights, model_final.pth")
-    parser.add_argument("--input", nargs="+", required=True, metavar="FILE|FOLDER", help="images, or folders of them")
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="FILE|FOLDER",
+        help="images, or folders of them (write -- before KEY VALUE if they follow)",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--score-threshold", type=float, help="leave out boxes below; default: the config's")
     parser.add_argument("--batch-size", type=int, default=1, help="images that go through the model together")

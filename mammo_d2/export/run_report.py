@@ -175,29 +175,35 @@ def _example_blocks(cfg: CfgNode, result: DatasetResult, records: list[dict[str,
         return [Note(f"No examples: {records}")]
     metadata = MetadataCatalog.get(result.name)
     classes, class_of = metadata.thing_classes, metadata.thing_dataset_id_to_contiguous_id
+    rule = froc_rule_from_config(cfg).hit
+    chosen = [_operating_point(result, name, cfg.TEST.PATIENT.THRESHOLD) for name in classes]
+    thresholds = [threshold for threshold, _ in chosen]
     try:
         data = evaluation_data(records, classes, result.predictions or [], class_of)
+        examples = choose_examples(data, rule, thresholds)
     except ValueError as error:
         return [Note(f"No examples: {error}")]
-    rule = froc_rule_from_config(cfg).hit
-    thresholds = [_threshold(result, name, cfg.TEST.PATIENT.THRESHOLD) for name in classes]
-    examples = choose_examples(data, rule, thresholds)
-    accepted = ", ".join(f"{name} {value:.3g}" for name, value in zip(classes, thresholds, strict=True))
+    accepted = ", ".join(
+        f"{name} {threshold:.3g} ({why})" for name, (threshold, why) in zip(classes, chosen, strict=True)
+    )
     words = (
-        f"Truth in green, predictions in orange with their score. A lesion counts as found if a box of its class with "
-        f"at least the score of about {_GALLERY_RATE:g} false positive per image hits it (lowest score: {accepted}; "
-        f"hit: {rule}). Boxes with less are not drawn unless the picture is about them."
+        "Truth in green, predictions in orange with their score. A lesion counts as found if a box of its class hits "
+        f"it ({rule}) with at least the score {accepted}. Boxes with less are not drawn unless the picture is about them."
     )
     return [Text(words), *gallery_blocks(records, data, examples, thresholds)]
 
 
-def _threshold(result: DatasetResult, name: str, default: float) -> float:
-    """Lowest accepted score of a class at the reported rate next to ``_GALLERY_RATE`` at which boxes are accepted."""
+def _operating_point(result: DatasetResult, name: str, default: float) -> tuple[float, str]:
+    """Lowest accepted score of a class at the reported rate nearest to ``_GALLERY_RATE`` at which any box is accepted,
+    and why this one."""
     numbers = result.tasks["froc"].numbers if "froc" in result.tasks else {}
     start = f"{name}/threshold@"
     at_rate = {float(key.removeprefix(start)): value for key, value in numbers.items() if key.startswith(start)}
     usable = [rate for rate, value in at_rate.items() if math.isfinite(value)]
-    return at_rate[min(usable, key=lambda rate: abs(rate - _GALLERY_RATE))] if usable else default
+    if not usable:
+        return default, "TEST.PATIENT.THRESHOLD"
+    rate = min(usable, key=lambda rate: abs(rate - _GALLERY_RATE))
+    return at_rate[rate], f"the threshold at {rate:g} false positives per image"
 
 
 def _config_blocks(cfg: CfgNode, run: Run) -> list[Block]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from argparse import Namespace
 
 import pytest
 
@@ -9,6 +10,7 @@ from mammo_d2.config import add_mammo_config
 from mammo_d2.data.catalog import register_datasets
 from mammo_d2.data.preparation import ImageOptions, Preparation
 from mammo_d2.engine.preparation import find_preparation, record_preparation
+from mammo_d2.engine.setup import setup
 from mammo_d2.framework import get_cfg
 from tests.data.toy_dataset import write_dataset
 
@@ -42,6 +44,13 @@ def test_recorded_in_training_and_found_without_the_data(cfg, tmp_path):
     assert record_preparation(cfg) == tmp_path / "run" / "preparation.json"
     manifest.unlink()
     assert find_preparation(cfg) == CROPPED
+
+
+def test_setting_up_a_job_records_it(cfg, tmp_path):
+    write_manifest(tmp_path / "data" / "prepared_a" / "manifest.json", CROPPED)
+    opts = ["DATASETS.ROOT", cfg.DATASETS.ROOT, "DATASETS.TRAIN", "('prepared_a_train',)", "OUTPUT_DIR", cfg.OUTPUT_DIR]
+    setup(Namespace(config_file="", opts=opts, resume=False, eval_only=False, num_gpus=0))
+    assert Preparation.from_file(tmp_path / "run" / "preparation.json") == CROPPED
 
 
 def test_found_in_the_training_data_when_nothing_lies_beside_the_weights(cfg, tmp_path):

@@ -41,13 +41,25 @@ def test_report_has_the_numbers_of_the_run(run):
 def test_examples_use_the_threshold_at_one_false_positive(run):
     folder, cfg = run
     html = write_run_report(cfg, folder).read_text(encoding="utf-8")
-    assert "lowest score: malignant 0.6" in html
+    assert "at least the score malignant 0.6 (the threshold at 1 false positives per image)" in html
     assert "image 3, patient P3, score 0.70" in html
     assert "image 4, patient P4, score 0.65" in html
     titles = re.findall(r"<h3>((?:Lesions|False)[^<]*: \d+)</h3>", html)
     assert titles == ["Lesions found: 1", "Lesions missed: 0", "False positives of any score: 1"]
     # Losses, FROC, two examples.
     assert html.count("data:image/png;base64,") == 4
+
+
+def test_examples_fall_back_to_the_threshold_for_patients(run):
+    folder, cfg = run
+    metrics = folder / "inference" / "toy_test" / "metrics.json"
+    metrics.write_text(
+        metrics.read_text().replace('threshold@1": 0.6', 'threshold@1": null').replace("0.9", "Infinity")
+    )
+    cfg.TEST.PATIENT.THRESHOLD = 0.72
+    html = write_run_report(cfg, folder).read_text(encoding="utf-8")
+    assert "at least the score malignant 0.72 (TEST.PATIENT.THRESHOLD)" in html
+    assert "<h3>Lesions missed: 1</h3>" in html  # its box has 0.70
 
 
 def test_texts_from_files_are_escaped(tmp_path):
