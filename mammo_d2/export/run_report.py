@@ -188,7 +188,8 @@ def _example_blocks(cfg: CfgNode, result: DatasetResult, records: list[dict[str,
     )
     words = (
         "Truth in green, predictions in orange with their score. A lesion counts as found if a box of its class hits "
-        f"it ({rule}) with at least the score {accepted}. Boxes with less are not drawn unless the picture is about them."
+        f"it ({rule}) with at least the score {accepted}. Boxes of lower scores are drawn only where the picture is "
+        "about them."
     )
     return [Text(words), *gallery_blocks(records, data, examples, thresholds)]
 
