@@ -3,7 +3,6 @@
 torchrun --nproc-per-node 2 -m tests.framework.launch_jobs FOLDER
 """
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from mammo_d2.framework import ENGINE, DatasetEvaluator, build_detection_test_loader, comm, inference_on_dataset, launch
+from mammo_d2.framework.embedded.job_setup import create_ddp_model
 from tests.framework import job_cases
 
 
@@ -32,11 +32,10 @@ class Gather(DatasetEvaluator):
 
 def gradient_of_a_step() -> list[float]:
     """The gradient after one distributed step in which rank r has the batch (r + 1, r + 2)."""
-    embedded = importlib.import_module("mammo_d2.framework.embedded")
     model = nn.Linear(1, 1)
     nn.init.ones_(model.weight)
     nn.init.zeros_(model.bias)
-    wrapped = embedded.create_ddp_model(model, broadcast_buffers=False)
+    wrapped = create_ddp_model(model, broadcast_buffers=False)
     batch = torch.tensor([[comm.get_rank() + 1.0], [comm.get_rank() + 2.0]])
     wrapped(batch).square().mean().backward()
     return [model.weight.grad.item(), model.bias.grad.item()]
