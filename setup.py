@@ -27,10 +27,7 @@ setup(
         "iopath>=0.1.7",
         "pycocotools>=2.0.8",
         "pydicom>=3.0,<4",
-        "pylibjpeg>=2.0",
-        "pylibjpeg-openjpeg>=2.3",
-        "pylibjpeg-rle>=2.0",
-        "pyjpegls>=1.2",
+        "imagecodecs>=2025.3",
         "scikit-learn>=1.4",
         "opencv-python-headless>=4.9",
         "tqdm>=4.64",
@@ -38,8 +35,9 @@ setup(
         "matplotlib>=3.8",
         "tensorboard>=2.14",
         "PyYAML>=6.0",
+        "termcolor>=2.0",
     ],
     extras_require={
-        "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.10"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.14", "mypy>=1.10"],
     },
 )

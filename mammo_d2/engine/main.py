@@ -5,7 +5,7 @@ import logging
 
 from mammo_d2.engine.setup import setup
 from mammo_d2.engine.trainer import MammoTrainer
-from mammo_d2.framework import DetectionCheckpointer
+from mammo_d2.framework import SafeCheckpointer
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +19,9 @@ def main(args: argparse.Namespace):
     cfg = setup(args)
     if args.eval_only:
         model = MammoTrainer.build_model(cfg)
-        DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR, strict_weights=args.strict_weights)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         return MammoTrainer.test(cfg, model)
-    trainer = MammoTrainer(cfg)
+    trainer = MammoTrainer(cfg, strict_weights=args.strict_weights)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

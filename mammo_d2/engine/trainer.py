@@ -2,6 +2,7 @@
 
 import logging
 import os
+import weakref
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from mammo_d2.engine.step import NonFiniteLossError, StepTrainer, amp_dtype
 from mammo_d2.evaluation.evaluators import build_evaluators
 from mammo_d2.evaluation.results_io import write_json
 from mammo_d2.export.coco import export_source_predictions
-from mammo_d2.framework import CfgNode, DefaultTrainer, EventStorage, comm, hooks
+from mammo_d2.framework import CfgNode, DefaultTrainer, EventStorage, SafeCheckpointer, comm, hooks
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,13 @@ class MammoTrainer(DefaultTrainer):
     are re-seeded each iteration, and optimizer, scheduler, scaler, averages and hooks are part of the checkpoint.
     """
 
-    def __init__(self, cfg: CfgNode):
+    def __init__(self, cfg: CfgNode, strict_weights: bool = False):
+        """
+        Args:
+            cfg: the config, frozen.
+            strict_weights: loading MODEL.WEIGHTS fails unless its names and shapes are the model's.
+        """
+        self._strict_weights = strict_weights
         amp_dtype(cfg)  # a wrong type is an error before anything is built
         # The engines' own mixed-precision step needs a GPU; StepTrainer below does the job on every device.
         base = cfg.clone()
@@ -65,6 +72,10 @@ class MammoTrainer(DefaultTrainer):
 
     def build_hooks(self) -> list:
         cfg = self.cfg
+        # In place of the engine's own checkpointer, before a hook takes hold of that one.
+        self.checkpointer = SafeCheckpointer(
+            unwrap(self.model), cfg.OUTPUT_DIR, strict_weights=self._strict_weights, trainer=weakref.proxy(self)
+        )
         ret = [StepSeed(cfg.SEED), hooks.IterationTimer(), hooks.LRScheduler()]
         if cfg.SOLVER.EMA.ENABLED:
             self.ema = EMA(unwrap(self.model), cfg.SOLVER.EMA.DECAY)
