@@ -15,7 +15,8 @@ from mammo_d2.cli import make_parser, run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "quickstart" / "phantom_top_likelihood.yaml"
-PHANTOM = ["--patients", "240", "--seed", "7", "--set", "rows=640", "cols=512", "contrast_scale=1.6"]
+PHANTOM = ["--patients", "240", "--seed", "7", "--set", "rows=640", "cols=512", "contrast_scale=1.5"]
+PHANTOM += ["share_malignant=0.45", "share_benign=0.15", "share_calcification_malignant=0", "distractor_likeness=0.3"]
 
 #: What is printed at the end: label → task and key in metrics.json.
 FIGURES = {
