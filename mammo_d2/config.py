@@ -102,6 +102,8 @@ def _add_solver_keys(cfg: CfgNode) -> None:
 def _add_test_keys(cfg: CfgNode) -> None:
     # Evaluators to run, by registry name.
     cfg.TEST.EVALUATORS = ["coco", "froc", "patient"]
+    # Log the training losses on DATASETS.TEST (validation/loss_*) every so many iterations (0: never).
+    cfg.TEST.LOSS_PERIOD = 0
     # Keep model_best.pth by this metric (e.g. "froc/malignant/sens@0.5"; empty: off) and stop after
     # EARLY_STOP_PATIENCE evaluations without a better one (0: never).
     cfg.TEST.BEST_METRIC = ""

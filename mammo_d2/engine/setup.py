@@ -62,6 +62,9 @@ def setup(args: argparse.Namespace) -> CfgNode:
             cfg.SEED = comm.all_gather(secrets.randbelow(2**31))[0]
     cfg.freeze()
     default_setup(cfg, args)
+    if cfg.SOLVER.DETERMINISTIC:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
     register_datasets(cfg)
     if not cfg.DATASETS.ALLOW_SHARED_PATIENTS:
         check_patients_apart(cfg)

@@ -12,6 +12,7 @@ from mammo_d2.data.loader import build_test_loader, build_train_loader
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
 from mammo_d2.engine.step import NonFiniteLossError, StepTrainer, amp_dtype
+from mammo_d2.engine.validation_loss import ValidationLoss
 from mammo_d2.evaluation.evaluators import build_evaluators
 from mammo_d2.evaluation.results_io import write_json
 from mammo_d2.export.coco import export_source_predictions
@@ -80,6 +81,14 @@ class MammoTrainer(DefaultTrainer):
         if cfg.SOLVER.EMA.ENABLED:
             self.ema = EMA(unwrap(self.model), cfg.SOLVER.EMA.DECAY)
             ret.append(self.ema)
+        if cfg.TEST.LOSS_PERIOD > 0:
+            ret.append(
+                ValidationLoss(
+                    cfg.TEST.LOSS_PERIOD,
+                    cfg.DATASETS.TEST,
+                    lambda name: build_test_loader(cfg, name, with_instances=True),
+                )
+            )
         ret.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
         if cfg.TEST.BEST_METRIC:
             ret.append(

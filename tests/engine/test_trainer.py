@@ -116,3 +116,12 @@ def test_finished_run_is_not_trained_again(folder):
     before = (folder / "out" / "model_final.pth").stat().st_mtime_ns
     assert run(folder, "SOLVER.MAX_ITER", "2", resume=True) is None
     assert (folder / "out" / "model_final.pth").stat().st_mtime_ns == before
+
+
+def test_validation_loss_is_logged_and_changes_nothing(folder):
+    run(folder, "SOLVER.MAX_ITER", "4", "TEST.LOSS_PERIOD", "2", "OUTPUT_DIR", str(folder / "with"))
+    run(folder, "SOLVER.MAX_ITER", "4", "OUTPUT_DIR", str(folder / "without"))
+    assert_same_weights(final_weights(folder / "with"), final_weights(folder / "without"))
+    logged = [json.loads(line) for line in (folder / "with" / "metrics.json").read_text().splitlines()]
+    assert logged[-1]["validation/total_loss"] > 0
+    assert "validation/loss_rpn_tll" in logged[-1]

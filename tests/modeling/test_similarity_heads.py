@@ -27,14 +27,14 @@ class TestPairRegions:
         sampled = [sampled_image([1.0, 9.0, 3.0], [0, 1, 0], positive=True), sampled_image([0.0, 0.0], [1, 1])]
         proposals = [sampled_image([1.0, 9.0, 3.0]), sampled_image([0.2, 0.9, 0.5])]
         pairs = pair_regions(sampled, proposals, num_classes=1)
-        assert pairs.foreground.tolist() == [2, 0]
+        assert [rows.tolist() for rows in pairs.foreground] == [[2, 0]]
         assert len(pairs.suspects[0]) == 0
         assert pairs.suspects[1].tensor[:, 0].tolist() == [1.0, 2.0]
 
     def test_k_shrinks_to_the_negative_images_proposals(self):
         sampled = [sampled_image([1.0, 2.0, 3.0], [0, 0, 0], positive=True), sampled_image([0.0], [1])]
         pairs = pair_regions(sampled, [sampled_image([1.0, 2.0, 3.0]), sampled_image([0.5])], num_classes=1)
-        assert pairs.foreground.tolist() == [2]
+        assert [rows.tolist() for rows in pairs.foreground] == [[2]]
         assert len(pairs.suspects[1]) == 1
 
     def test_second_pair_gets_its_own_offset_and_negative(self):
@@ -42,7 +42,7 @@ class TestPairRegions:
         sampled = [positive, negative, positive, negative]
         raw = [sampled_image([1.0, 2.0]), sampled_image([5.0, 6.0])] * 2
         pairs = pair_regions(sampled, raw, num_classes=1)
-        assert pairs.foreground.tolist() == [0, 4]
+        assert [rows.tolist() for rows in pairs.foreground] == [[0], [4]]
         assert [len(boxes) for boxes in pairs.suspects] == [0, 1, 0, 1]
         assert pairs.suspects[3].tensor[0, 0].item() == 1.0
 
@@ -50,13 +50,13 @@ class TestPairRegions:
     def test_no_partner_no_pairs(self, which):
         sampled = [sampled_image([1.0], [0], positive=True)] if which == "positives" else [sampled_image([1.0], [1])]
         pairs = pair_regions(sampled * 2, [sampled_image([1.0])] * 2, num_classes=1)
-        assert pairs.foreground.tolist() == []
+        assert pairs.foreground == []
         assert all(len(boxes) == 0 for boxes in pairs.suspects)
 
     def test_ignored_proposals_are_no_foreground(self):
         sampled = [sampled_image([1.0, 2.0], [-1, 0], positive=True), sampled_image([0.0], [1])]
         pairs = pair_regions(sampled, [sampled_image([1.0, 2.0])] * 2, num_classes=1)
-        assert pairs.foreground.tolist() == [1]
+        assert [rows.tolist() for rows in pairs.foreground] == [[1]]
 
 
 def losses_of(model, batch, seed=5):
@@ -98,15 +98,28 @@ def test_similarity_is_the_mean_cosine_of_paired_probabilities(make_model, form,
 
     probs = seen["logits"][0].softmax(dim=1)
     positive_boxes, pairs = seen["boxes"][0].tensor, seen["pairs"]
-    k = len(pairs.foreground)
+    rows = pairs.foreground[0]
+    k = len(rows)
     assert k >= 1
     # The appended ground truth has the highest objectness of all, so it is the first foreground region.
-    assert positive_boxes[pairs.foreground[0]].tolist() == BOX
+    assert positive_boxes[rows[0]].tolist() == BOX
     suspects = probs[-k:]
     assert seen["boxes"][1].tensor[-k:].tolist() == pairs.suspects[1].tensor.tolist()
-    foreground = probs[: len(positive_boxes)][pairs.foreground]
+    foreground = probs[: len(positive_boxes)][rows]
     cosine = (foreground * suspects).sum(1) / (foreground.norm(dim=1) * suspects.norm(dim=1))
     assert losses["loss_similarity"].item() == pytest.approx(cosine.mean().item(), rel=1e-5)
+
+
+def test_batch_of_two_pairs_is_the_mean_of_its_pairs(make_model):
+    """Whatever K each pair has; otherwise one device with two pairs would not equal two devices with one."""
+    model = make_model("FPN", "MODEL.ROI_HEADS.SIMILARITY_WEIGHT", 1.0)
+    boxes = [[BOX], [[5.0, 5.0, 60.0, 50.0], [40.0, 8.0, 80.0, 44.0]]]
+    pairs = [[make_image(boxes[i], seed=1 + i), make_image([], seed=3 + i)] for i in range(2)]
+    model.roi_heads.batch_size_per_image = 10_000  # every proposal is used, so nothing depends on random draws
+    single = [losses_of(model, pair)["loss_similarity"].item() for pair in pairs]
+    assert single[0] != pytest.approx(single[1], rel=1e-4)
+    both = losses_of(model, [*pairs[0], *pairs[1]])["loss_similarity"].item()
+    assert both == pytest.approx(sum(single) / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("form", ["FPN", "C4"])

@@ -28,12 +28,12 @@ class RegionPairs:
     """Which regions the similarity loss compares.
 
     Attributes:
-        foreground: (K,) rows among the sampled proposals of the whole batch (images concatenated in order).
-        suspects: per image, the boxes (K_i) to classify besides the sampled ones; empty for positive images. Their
-            concatenation in image order pairs row by row with ``foreground``.
+        foreground: per pair (K,) rows among the sampled proposals of the whole batch (images concatenated in order).
+        suspects: per image, the boxes to classify besides the sampled ones: K in the negative image of a pair, none in
+            other images. Pairs are in the order of their negative images.
     """
 
-    foreground: Tensor
+    foreground: list[Tensor]
     suspects: list[Boxes]
 
 
@@ -58,18 +58,16 @@ def pair_regions(sampled: list[Instances], proposals: list[Instances], num_class
         offsets.append(offsets[-1] + len(image))
 
     suspects = [image.proposal_boxes[:0] for image in proposals]
-    foreground: dict[int, Tensor] = {}
+    foreground = []
     for positive, negative in zip(positives, negatives, strict=False):
         classes = sampled[positive].gt_classes
         rows = torch.nonzero((classes >= 0) & (classes < num_classes)).squeeze(1)
         k = min(len(rows), len(proposals[negative]))
         order = sampled[positive].objectness_logits[rows].argsort(descending=True, stable=True)
-        foreground[negative] = rows[order[:k]] + offsets[positive]
+        foreground.append(rows[order[:k]] + offsets[positive])
         top = proposals[negative].objectness_logits.argsort(descending=True, stable=True)[:k]
         suspects[negative] = proposals[negative].proposal_boxes[top]
-    device = proposals[0].objectness_logits.device
-    no_rows = torch.zeros(0, dtype=torch.long, device=device)
-    return RegionPairs(torch.cat([no_rows, *(foreground[i] for i in sorted(foreground))]), suspects)
+    return RegionPairs(foreground, suspects)
 
 
 class _SimilarityMixin:
@@ -105,9 +103,15 @@ class _SimilarityMixin:
         )
         losses = self.box_predictor.losses((logits[is_sampled], deltas[is_sampled]), sampled)
         probs = logits.float().softmax(dim=1)
-        similarity = similarity_loss(probs[is_sampled][pairs.foreground], probs[~is_sampled])
+        counts = [len(rows) for rows in pairs.foreground]
+        per_pair = [
+            similarity_loss(probs[is_sampled][rows], suspects)
+            for rows, suspects in zip(pairs.foreground, probs[~is_sampled].split(counts), strict=True)
+        ]
+        # The mean over pairs, not over all regions: a batch then equals the mean of its parts on several devices.
+        similarity = torch.stack(per_pair).mean() if per_pair else probs.sum() * 0.0
         losses["loss_similarity"] = self.similarity_weight * similarity
-        get_event_storage().put_scalar("roi_head/num_similarity_pairs", len(pairs.foreground))
+        get_event_storage().put_scalar("roi_head/num_similarity_regions", sum(counts))
         return losses
 
 
