@@ -74,7 +74,7 @@ def run_ablation(
         seeds: values of SEED.
         output: folder; one sub-folder a run, and ``ablation.md``, ``ablation.csv``, ``ablation.json``.
         overrides: KEY VALUE overrides for all runs.
-        jobs: runs at the same time; the processor cores are shared out among them.
+        jobs: runs at the same time; the processor cores are shared out among them unless OMP_NUM_THREADS says otherwise.
 
     Returns:
         One dict a run: variant, seed and every metric (NaN where undefined).
@@ -97,7 +97,7 @@ def run_ablation(
         command = [sys.executable, "-m", "mammo_d2.engine.cli", "--config-file", config_file, "--resume"]
         command += [*overrides, *variant.overrides, "SEED", str(seed), "OUTPUT_DIR", str(target)]
         with open(target / "stdout.txt", "w") as log:
-            environment = {**os.environ, "OMP_NUM_THREADS": threads}
+            environment = {"OMP_NUM_THREADS": threads, **os.environ}
             status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
         if status != 0:
             raise RuntimeError(f"the run {variant.name!r} with seed {seed} failed; see {target / 'stdout.txt'}")

@@ -119,8 +119,18 @@ def test_finished_run_is_not_trained_again(folder):
 
 
 def test_validation_loss_is_logged_and_changes_nothing(folder):
-    run(folder, "SOLVER.MAX_ITER", "4", "TEST.LOSS_PERIOD", "2", "OUTPUT_DIR", str(folder / "with"))
-    run(folder, "SOLVER.MAX_ITER", "4", "OUTPUT_DIR", str(folder / "without"))
+    run(
+        folder,
+        "SOLVER.MAX_ITER",
+        "4",
+        "SOLVER.STEPS",
+        "[3]",
+        "TEST.LOSS_PERIOD",
+        "2",
+        "OUTPUT_DIR",
+        str(folder / "with"),
+    )
+    run(folder, "SOLVER.MAX_ITER", "4", "SOLVER.STEPS", "[3]", "OUTPUT_DIR", str(folder / "without"))
     assert_same_weights(final_weights(folder / "with"), final_weights(folder / "without"))
     logged = [json.loads(line) for line in (folder / "with" / "metrics.json").read_text().splitlines()]
     assert logged[-1]["validation/total_loss"] > 0
