@@ -74,7 +74,7 @@ def run_ablation(
         seeds: values of SEED.
         output: folder; one sub-folder a run, and ``ablation.md``, ``ablation.csv``, ``ablation.json``.
         overrides: KEY VALUE overrides for all runs.
-        jobs: runs at the same time; the processor cores are shared out among them unless OMP_NUM_THREADS says otherwise.
+        jobs: runs at the same time; they share the processor cores, unless OMP_NUM_THREADS gives each a number.
 
     Returns:
         One dict a run: variant, seed and every metric (NaN where undefined).
