@@ -48,17 +48,12 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path):
     one, two = final_weights(tmp_path / "one"), final_weights(tmp_path / "two")
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-6, msg=name)
-    results = [
-        json.loads((tmp_path / run_name / "inference" / "toy_train" / "coco_instances_results.json").read_text())
-        for run_name in ("one", "two")
-    ]
+    inference = [tmp_path / name / "inference" / "toy_train" for name in ("one", "two")]
+    results = [json.loads((folder / "coco_instances_results.json").read_text()) for folder in inference]
     assert len(results[0]) == len(results[1]) > 0
     key = lambda entry: (entry["image_id"], -entry["score"])  # noqa: E731
     for a, b in zip(sorted(results[0], key=key), sorted(results[1], key=key), strict=True):
         assert a["image_id"] == b["image_id"]
         assert a["score"] == pytest.approx(b["score"], abs=1e-5)
-    metrics = [
-        json.loads((tmp_path / name / "inference" / "toy_train" / "metrics.json").read_text())
-        for name in ("one", "two")
-    ]
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in inference]
     assert metrics[0]["patient"] == pytest.approx(metrics[1]["patient"], nan_ok=True)
