@@ -162,6 +162,8 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.SALIENCY.AVERAGE = "macro"
     cfg.TEST.SALIENCY.POINTING_TOLERANCE = 0.0
 
-    # Evaluator "lesion": one case per "lesion" (views averaged) or per "annotation".
+    # Evaluator "lesion": one case per "lesion" (views averaged) or per "annotation"; crops of a lesion averaged as
+    # "probability" or "logit".
     cfg.TEST.LESION = CfgNode()
     cfg.TEST.LESION.AVERAGE = "lesion"
+    cfg.TEST.LESION.CROPS = "probability"

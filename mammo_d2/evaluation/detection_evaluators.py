@@ -76,12 +76,13 @@ class FrocEvaluator(PredictionEvaluator):
             summary = summarize_froc(events, self.rule)
             flat = {f"{name}/{key}": value for key, value in summary.flat().items()}
             result.numbers.update(flat)
-            if summary.reason:
-                result.reasons.update({key: summary.reason for key, value in flat.items() if np.isnan(value)})
+            reason = summary.reason or "no lesion was found"
+            result.reasons.update({key: reason for key, value in flat.items() if np.isnan(value)})
             points[name] = {
                 "points": [vars(point) for point in summary.points],
                 "images_counted": summary.num_images,
                 "false_positives": summary.num_false_positives,
+                "hit_area_ratio_quantiles": summary.hit_area_ratio,
             }
             statistics[f"{name}/"] = FrocStatistic(events, patient, self.rule)
             curves.append(PlotCurve(name, summary.curve.fp_per_image, summary.curve.sensitivity))

@@ -109,11 +109,12 @@ def image(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEval
 def saliency(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
     """Agreement of saliency maps with the findings."""
     keys = cfg.TEST.SALIENCY
-    return SaliencyEvaluator(dataset_name, output_dir, keys.AVERAGE, keys.POINTING_TOLERANCE)
+    plan = bootstrap_plan_from_config(cfg)
+    return SaliencyEvaluator(dataset_name, output_dir, keys.AVERAGE, keys.POINTING_TOLERANCE, plan)
 
 
 @EVALUATOR_REGISTRY.register()
 def lesion(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
     """Benign or malignant, lesion by lesion."""
     keys = cfg.TEST.LESION
-    return LesionEvaluator(dataset_name, output_dir, keys.AVERAGE, bootstrap_plan_from_config(cfg))
+    return LesionEvaluator(dataset_name, output_dir, keys.AVERAGE, keys.CROPS, bootstrap_plan_from_config(cfg))

@@ -18,6 +18,7 @@ from mammo_d2.evaluation.matching import (
     HitRule,
     assign_greedy,
     best_lesion,
+    box_areas,
     find_hits,
     holders,
     order_of_boxes,
@@ -111,6 +112,7 @@ class FrocEvents:
         unit_scores: (U,) score at which each unit is found, falling; -inf for a unit that never is.
         unit_image: (U,) an image row of each unit.
         counted: (N,) bool, the images over which false positives are averaged.
+        area_ratios: (found lesions,) area of the detection that holds a lesion over the lesion's area.
     """
 
     fp_scores: np.ndarray
@@ -118,6 +120,7 @@ class FrocEvents:
     unit_scores: np.ndarray
     unit_image: np.ndarray
     counted: np.ndarray
+    area_ratios: np.ndarray
 
 
 def count_above(falling: np.ndarray, scores: np.ndarray, inclusive: bool = False) -> np.ndarray:
@@ -133,10 +136,10 @@ def _best_rows(scores: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Match:
-    """Per lesion the score at which it is found (-inf: never); per detection whether it is right (holds a lesion), and
-    whether it touches a lesion (hits one that another detection holds) or one that is excused."""
+    """Per lesion the detection that holds it (-1: none); per detection whether it is right (holds a lesion, or hits an
+    excused one), and whether it touches a lesion (which another detection may hold)."""
 
-    found_at: np.ndarray
+    holder: np.ndarray
     right: np.ndarray
     touches: np.ndarray
 
@@ -156,18 +159,16 @@ def _match(
     rows = np.arange(len(lesions))[targets]
     gt_boxes = lesions.boxes[rows]
     pairs = find_hits(rule.hit, boxes, group, gt_boxes, gt_group[rows], spacing[rows])
-    found_at = np.full(len(lesions), -np.inf)
+    holder = np.full(len(lesions), -1, np.int64)
     right, touches = np.zeros(len(scores), bool), np.zeros(len(scores), bool)
     touches[pairs.detection] = True
     if rule.matching in ("any", "best"):
         if rule.matching == "best":
             chosen = best_lesion(pairs, len(scores), gt_boxes)[pairs.detection] == pairs.lesion
             pairs = HitPairs(pairs.detection[chosen], pairs.lesion[chosen], pairs.quality[chosen])
-        holder = holders(pairs, scores, boxes, len(rows))
-        held = np.flatnonzero(holder >= 0)
-        found_at[rows[held]] = scores[holder[held]]
+        holder[rows] = holders(pairs, scores, boxes, len(rows))
+        right[holder[holder >= 0]] = True
         # Hits of an ignored lesion are never false positives, whether first or not.
-        right[holder[held]] = True
         right[pairs.detection[lesions.ignore[rows[pairs.lesion]]]] = True
     else:
         if rule.matching == "greedy":
@@ -176,8 +177,8 @@ def _match(
         else:
             got = assign_hungarian(pairs, len(scores), group)
         right = got >= 0
-        found_at[rows[got[right]]] = scores[right]
-    return _Match(found_at, right, touches)
+        holder[rows[got[right]]] = np.flatnonzero(right)
+    return _Match(holder, right, touches)
 
 
 def _counted_images(data: EvaluationData, rule: FrocRule, label: int | None, has_lesion: np.ndarray) -> np.ndarray:
@@ -229,7 +230,11 @@ def froc_events(data: EvaluationData, rule: FrocRule, label: int | None = None) 
     false = np.flatnonzero(wrong)
     false = false[np.argsort(-found.scores[false])]
 
-    unit_scores, unit_image = match.found_at[real], targets.image[real]
+    holder, unit_image = match.holder[real], targets.image[real]
+    unit_scores = np.append(found.scores, -np.inf)[holder]
+    held = holder >= 0
+    with np.errstate(divide="ignore"):
+        area_ratios = box_areas(found.boxes[holder[held]]) / box_areas(targets.boxes[real][held])
     if rule.recall_unit != "lesion":
         owner = data.images.groups(rule.recall_unit)[unit_image]
         units, first, member = np.unique(owner, return_index=True, return_inverse=True)
@@ -243,6 +248,7 @@ def froc_events(data: EvaluationData, rule: FrocRule, label: int | None = None) 
         unit_scores=unit_scores[by_score],
         unit_image=unit_image[by_score],
         counted=counted,
+        area_ratios=area_ratios,
     )
 
 

@@ -46,19 +46,27 @@ def froc_curve(events: FrocEvents, weights: np.ndarray | None = None) -> FrocCur
     tp_scores, tp_sums = _running(found, None if weights is None else weights[events.unit_image[: len(found)]])
     images = events.counted.sum() if weights is None else weights[events.counted].sum()
     units = len(events.unit_scores) if weights is None else weights[events.unit_image].sum()
-    # Put the scores of found units among those of false positives, without sorting the long list again.
+    # Put the scores of found units among those of false positives, without sorting the long list again. Point 0
+    # accepts nothing.
     above = count_above(fp_scores, tp_scores)
     new = np.append(fp_scores, np.nan)[above] != tp_scores
-    thresholds = np.insert(fp_scores, above[new], tp_scores[new])
-    fp = np.insert(fp_sums, above[new], np.concatenate([[0], fp_sums])[above[new]])
-    steps = np.zeros(len(thresholds))
-    steps[above + np.cumsum(new) - new] = np.diff(tp_sums, prepend=0)
-    tp = np.cumsum(steps)
-    return FrocCurve(
-        thresholds=np.concatenate([[np.inf], thresholds]),
-        fp_per_image=np.concatenate([[0.0], fp]) / images if images else np.full(len(fp) + 1, np.nan),
-        sensitivity=np.concatenate([[0.0], tp]) / units if units else np.full(len(tp) + 1, np.nan),
-    )
+    place = 1 + above + np.cumsum(new) - new
+    thresholds, fp, tp = np.empty((3, len(fp_scores) + int(new.sum()) + 1))
+    old = np.ones(len(fp), bool)
+    old[0] = old[place[new]] = False
+    thresholds[0], thresholds[old], thresholds[place[new]] = np.inf, fp_scores, tp_scores[new]
+    fp[0], fp[old], fp[place[new]] = 0, fp_sums, np.concatenate([[0], fp_sums])[above[new]]
+    tp[:] = 0
+    tp[place] = np.diff(tp_sums, prepend=0)
+    np.cumsum(tp, out=tp)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fp /= images
+        tp /= units
+    if not images:
+        fp[:] = np.nan
+    if not units:
+        tp[:] = np.nan
+    return FrocCurve(thresholds, fp, tp)
 
 
 def _running(scores: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +116,11 @@ def sensitivity_at(curve: FrocCurve, rates: tuple[float, ...], interpolation: st
 
 @dataclass(frozen=True)
 class FrocSummary:
-    """The numbers of one FROC curve. ``reason`` says why sensitivities are NaN, and is empty otherwise."""
+    """The numbers of one FROC curve.
+
+    ``hit_area_ratio`` is the 5 %, 50 % and 95 % quantile of (detection's area / lesion's area) over the found lesions:
+    far from 1, the hit rule rewards boxes of the wrong size. ``reason`` says why sensitivities are NaN, else "".
+    """
 
     rule: FrocRule
     curve: FrocCurve
@@ -117,6 +129,7 @@ class FrocSummary:
     num_units: int
     num_images: int
     num_false_positives: int
+    hit_area_ratio: tuple[float, float, float]
     reason: str
 
     def flat(self) -> Mapping[str, float]:
@@ -128,6 +141,7 @@ class FrocSummary:
         for point in self.points:
             numbers[f"threshold@{point.rate:g}"] = point.threshold
         numbers[f"num_{self.rule.recall_unit}s"] = float(self.num_units)
+        numbers["hit_area_ratio"] = self.hit_area_ratio[1]
         return numbers
 
 
@@ -137,6 +151,8 @@ def summarize_froc(events: FrocEvents, rule: FrocRule) -> FrocSummary:
     points = sensitivity_at(curve, rule.rates, rule.interpolation, rule.beyond)
     mean = sensitivity_at(curve, rule.mean_rates or rule.rates, rule.interpolation, rule.beyond)
     units, images = len(events.unit_scores), int(events.counted.sum())
+    ratios = events.area_ratios if len(events.area_ratios) else np.full(1, np.nan)
+    low, median, high = np.quantile(ratios, (0.05, 0.5, 0.95))
     reason = ""
     if not units:
         reason = "no lesion of this class in the ground truth: sensitivity is undefined"
@@ -150,5 +166,6 @@ def summarize_froc(events: FrocEvents, rule: FrocRule) -> FrocSummary:
         num_units=units,
         num_images=images,
         num_false_positives=len(events.fp_scores),
+        hit_area_ratio=(float(low), float(median), float(high)),
         reason=reason,
     )

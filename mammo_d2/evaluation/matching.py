@@ -24,7 +24,7 @@ class HitRule:
         kind: one of
             "iou": intersection over union (COCO, VOC);
             "iom": intersection over the smaller of the two areas (Wagner, Bakalo): a tiny box inside the lesion and a
-            box around the whole breast are both hits, see :func:`box_size_summary`;
+            box around the whole breast are both hits, which FROC's ``hit_area_ratio`` shows;
             "iobb": intersection over the detection's area; "iogt": over the lesion's area;
             "center_in_box": the detection's centre lies in the lesion's box (threshold unused);
             "center_radius": centre distance within ``threshold`` × half the lesion's longer side (LUNA16's radius);

@@ -14,7 +14,7 @@ from mammo_d2.evaluation.classification import LevelCases, combine_truth, level_
 from mammo_d2.evaluation.curves import score_table
 from mammo_d2.evaluation.delong import delong_interval
 from mammo_d2.evaluation.evaluator_base import NO_BOOTSTRAP, Computed, PredictionEvaluator
-from mammo_d2.evaluation.lesion import lesion_metrics, tnr_curve
+from mammo_d2.evaluation.lesion import average_over_crops, lesion_metrics, malignancy_of_crops, tnr_curve
 from mammo_d2.evaluation.plots import PlotCurve, plot_tnr
 from mammo_d2.evaluation.saliency import (
     SaliencySums,
@@ -24,7 +24,7 @@ from mammo_d2.evaluation.saliency import (
     pointing_game,
     summarize_saliency,
 )
-from mammo_d2.evaluation.score_statistic import ScoreRule, ScoreStatistic, level_numbers
+from mammo_d2.evaluation.score_statistic import MeanStatistic, ScoreRule, ScoreStatistic, level_numbers
 from mammo_d2.evaluation.tables import XYWH_ABS, dense_groups, images_from_records
 
 
@@ -118,9 +118,10 @@ class SaliencyEvaluator(PredictionEvaluator):
         output_dir: str | os.PathLike | None = None,
         average: str = "macro",
         tolerance: float = 0.0,
+        plan: BootstrapPlan = NO_BOOTSTRAP,
     ) -> None:
         super().__init__(dataset_name, output_dir)
-        self.average, self.tolerance = average, tolerance
+        self.average, self.tolerance, self.plan = average, tolerance, plan
 
     def keep(self, record: Mapping, output: Mapping) -> dict[int, tuple[SaliencySums, float]]:
         """By class with a finding: the sums and the pointing game's result; no map is kept.
@@ -154,10 +155,13 @@ class SaliencyEvaluator(PredictionEvaluator):
     def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
         result = Computed(
             options=f"continuous precision, recall, F1: {self.average} over images with a finding, nearest upsampling; "
-            f"pointing game: tolerance {self.tolerance:g} px"
+            f"pointing game: tolerance {self.tolerance:g} px; intervals of macro averages: {self.plan}"
         )
+        images = images_from_records(records, self.classes)
+        statistics = {}
         for label, name in enumerate(self.classes):
-            kept = [one[label] for one in found if label in one]
+            rows = np.array([row for row, one in enumerate(found) if label in one], np.int64)
+            kept = [found[row][label] for row in rows]
             summary = summarize_saliency([sums for sums, _ in kept], self.average)
             flat = {
                 "precision": summary.precision,
@@ -168,8 +172,14 @@ class SaliencyEvaluator(PredictionEvaluator):
                 "num_images_dark": float(summary.images_without_saliency),
             }
             result.numbers.update({f"{name}/{key}": value for key, value in flat.items()})
+            values = [(s.precision, s.recall, s.f1, point) for s, point in kept]
+            keys = ["precision", "recall", "f1", "pointing"]
+            table = np.array(values, float).reshape(-1, len(keys)).T
+            statistics[f"{name}/"] = MeanStatistic(table, keys, images.patient[rows])
             reason = "every map is 0" if kept else "no image with a finding of this class"
             result.reasons.update({f"{name}/{key}": reason for key, value in flat.items() if np.isnan(value)})
+        truth = combine_truth(images.truth)
+        result.details = {"intervals": self.intervals(statistics, images.patient, truth, self.plan)}
         return result
 
 
@@ -190,8 +200,9 @@ def _mask(segmentations: Sequence[Any], size: tuple[int, int]) -> np.ndarray:
 
 
 class LesionEvaluator(PredictionEvaluator):
-    """Benign or malignant per lesion, from ``output["lesion_scores"]``: one row per annotation of the record, in its
-    order, each the malignancy of the lesion or of its crops (averaged).
+    """Benign or malignant per lesion, from ``output["lesion_scores"]``: one row per annotation of the record, in order.
+
+    A row is the lesion's malignancy, that of its crops (n,), or both probabilities (malignant, benign) of them (n, 2).
 
     Truth is the annotation's ``pathology`` ("malignant…" or "benign…"), else its class name; others are masked and
     counted. Annotations of one patient with the same ``lesion_id`` (views of one lesion) are averaged to one case.
@@ -205,27 +216,31 @@ class LesionEvaluator(PredictionEvaluator):
         dataset_name: str,
         output_dir: str | os.PathLike | None = None,
         average: str = "lesion",
+        crops: str = "probability",
         plan: BootstrapPlan = NO_BOOTSTRAP,
     ) -> None:
         super().__init__(dataset_name, output_dir)
         if average not in ("lesion", "annotation"):
             raise ValueError(f"TEST.LESION.AVERAGE {average!r} is neither lesion nor annotation")
-        self.average, self.plan = average, plan
+        self.average, self.crops, self.plan = average, crops, plan
 
     def keep(self, record: Mapping, output: Mapping) -> np.ndarray:
-        """(annotations,) malignancy scores.
+        """(annotations,) malignancy, averaged over crops.
 
         Raises:
             ValueError: not one row of scores per annotation, or one that is not finite.
         """
         annotations = self._records[self._row[record["image_id"]]]["annotations"]
-        scores = [float(np.mean(_array(row))) for row in output.get("lesion_scores", ())]
+        rows = [_array(row) for row in output.get("lesion_scores", ())]
+        rows = [malignancy_of_crops(*row.T) if row.ndim == 2 else row.reshape(-1) for row in rows]
+        owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        scores = average_over_crops(np.concatenate([*rows, []]), owner, self.crops)
         if len(scores) != len(annotations) or not np.isfinite(scores).all():
             raise ValueError(
                 f'evaluator "lesion" needs one finite lesion_scores row per annotation: image {record["image_id"]!r} '
                 f"has {len(annotations)} annotation(s), the model gave {len(scores)}"
             )
-        return np.array(scores)
+        return scores
 
     def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
         images = images_from_records(records, self.classes)
@@ -248,8 +263,8 @@ class LesionEvaluator(PredictionEvaluator):
                 "num_benign": float(len(cases.truth) - cases.truth.sum()),
                 "num_unknown": float(cases.unknown),
             },
-            options=f"one case per {self.average}, mean score over crops and views; TNR at FNR in whole lesions; "
-            f"lesions of unknown pathology masked; {self.plan}",
+            options=f"one case per {self.average}, mean over views; crops averaged by {self.crops}; TNR at FNR in whole "
+            f"lesions; lesions of unknown pathology masked; {self.plan}",
         )
         if reason := undefined_reason(cases):
             result.reasons = {key: reason for key, value in numbers.items() if np.isnan(value)}

@@ -17,9 +17,11 @@ from mammo_d2.evaluation.curves import (
     rates_at,
     roc_auc,
     score_table,
+    sensitivity_at_specificity,
     specificity_at_sensitivity,
     tnr_at_fnr,
 )
+from mammo_d2.evaluation.delong import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class ScoreRule:
         threshold, strict: a case is called positive at score > threshold (strict) or >= threshold.
         min_sensitivity, normalization: of the partial AUC ratio, see :func:`partial_auc_ratio`.
         sensitivities: specificity is given at each of these, by steps (achievable).
+        specificities: sensitivity is given at each of these, likewise.
         fnrs: TNR is given at each of these false negative rates, in whole cases.
     """
 
@@ -38,18 +41,19 @@ class ScoreRule:
     min_sensitivity: float = 0.8
     normalization: str = "jiang"
     sensitivities: tuple[float, ...] = (0.85,)
+    specificities: tuple[float, ...] = (0.9,)
     fnrs: tuple[float, ...] = (0.0, 0.05)
 
     def __str__(self) -> str:
         return (
             f"called positive at score {'>' if self.strict else '>='} {self.threshold:g}; partial AUC ratio over "
             f"sensitivity [{self.min_sensitivity:g}, 1], normalization {self.normalization}, linear; specificity at "
-            "sensitivity and TNR at FNR by steps; unknown truth masked"
+            "sensitivity, sensitivity at specificity and TNR at FNR by steps; unknown truth masked"
         )
 
 
 def score_metrics(table: ScoreTable, rule: ScoreRule) -> dict[str, np.ndarray]:
-    """All numbers of a table: auc, sensitivity, specificity, accuracy, pauc_ratio, spec@sens…, tnr@fnr…, ap, pf1.
+    """All numbers: auc, sensitivity, specificity, accuracy, pauc_ratio, spec@sens…, sens@spec…, tnr@fnr…, ap, pf1.
 
     Each has the table's replicate shape. ``pf1`` reads the scores as probabilities; for scores outside [0, 1] it is of
     the clipped ones.
@@ -63,6 +67,7 @@ def score_metrics(table: ScoreTable, rule: ScoreRule) -> dict[str, np.ndarray]:
         "pauc_ratio": partial_auc_ratio(table, rule.min_sensitivity, rule.normalization),
     }
     numbers |= {f"spec@sens{x:g}": specificity_at_sensitivity(table, x) for x in rule.sensitivities}
+    numbers |= {f"sens@spec{x:g}": sensitivity_at_specificity(table, x) for x in rule.specificities}
     numbers |= {f"tnr@fnr{x:g}": tnr_at_fnr(table, x) for x in rule.fnrs}
     return numbers | {"ap": average_precision(table), "pf1": probabilistic_f1(table)}
 
@@ -76,6 +81,14 @@ def level_numbers(cases: LevelCases, rule: ScoreRule, keys: Sequence[str] = ()) 
         "num_negative": float(len(cases.truth) - positives),
         "num_unknown": float(cases.unknown),
     }
+
+
+def wilson_intervals(cases: LevelCases, rule: ScoreRule, confidence: float) -> dict[str, tuple[float, float]]:
+    """Wilson intervals of sensitivity, specificity and accuracy at the rule's threshold, for independent cases."""
+    positive = cases.truth == 1
+    right = (cases.scores > rule.threshold if rule.strict else cases.scores >= rule.threshold) == positive
+    groups = {"sensitivity": right[positive], "specificity": right[~positive], "accuracy": right}
+    return {name: wilson_interval(float(hit.sum()), len(hit), confidence) for name, hit in groups.items()}
 
 
 class ScoreStatistic:

@@ -32,7 +32,7 @@ from mammo_d2.evaluation.classification import (
 )
 from mammo_d2.evaluation.coco_files import GroundTruth
 from mammo_d2.evaluation.coco_map import coco_average_precision
-from mammo_d2.evaluation.curves import roc_curve, score_table
+from mammo_d2.evaluation.curves import roc_curve, score_table, threshold_at_sensitivity
 from mammo_d2.evaluation.delong import AucComparison, AucInterval, delong_interval, delong_test
 from mammo_d2.evaluation.detection_ap import ApStatistic
 from mammo_d2.evaluation.froc import froc_events
@@ -40,7 +40,7 @@ from mammo_d2.evaluation.froc_curve import froc_curve, summarize_froc
 from mammo_d2.evaluation.froc_statistic import FrocStatistic
 from mammo_d2.evaluation.plots import PlotCurve
 from mammo_d2.evaluation.presets import Preset, get_preset
-from mammo_d2.evaluation.score_statistic import RocBand, ScoreRule, ScoreStatistic
+from mammo_d2.evaluation.score_statistic import RocBand, ScoreRule, ScoreStatistic, wilson_intervals
 from mammo_d2.evaluation.tables import DetectionTable
 
 LEVELS = ("patient", "breast", "image")
@@ -90,7 +90,8 @@ class Metric:
 
 @dataclass
 class SystemReport:
-    """Everything about one system: ``metrics`` by name, ``auc`` DeLong intervals by task, curves by task, notes."""
+    """Everything about one system: ``metrics`` by name, ``auc`` DeLong intervals by level, ``wilson`` intervals of the
+    patients' sensitivity, specificity and accuracy, curves by task, notes."""
 
     name: str
     metrics: dict[str, Metric]
@@ -99,6 +100,7 @@ class SystemReport:
     roc_curves: dict[str, PlotCurve]
     notes: Mapping[str, int]
     options: list[str]
+    wilson: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -156,7 +158,7 @@ def run_study(
     }
     values = bootstrap(everything, patients, options.plan, strata, progress)
     for number, work in enumerate(works):
-        _finish(work, number, values, patients, options.plan)
+        _finish(work, number, values, patients, options.plan, options.scores)
     pairs = [_compare(works, number, values, options.plan) for number in range(1, len(works))]
     classes = [truth.images.classes[label] for label in positive]
     words = [
@@ -203,9 +205,10 @@ def _prepare_detection(work: _Work, truth: GroundTruth, detections: DetectionTab
         work.statistics[task] = FrocStatistic(events, patient, rule)
         if summary.reason:
             work.reasons[task] = work.reasons[f"ap/{name}"] = summary.reason
-        for point in summary.points:
-            work.fixed[f"{task}/threshold@{point.rate:g}"] = Metric(point.threshold)
-        work.fixed[f"{task}/num_{rule.recall_unit}s"] = Metric(float(summary.num_units))
+        for key, value in summary.flat().items():
+            if not key.startswith(("sens@", "mean_sens")):
+                reason = (summary.reason or "no lesion was found") if np.isnan(value) else ""
+                work.fixed[f"{task}/{key}"] = Metric(value, reason=reason)
         grid = np.geomspace(min(rule.rates) / 4 or 0.01, max(rule.rates) * 1.25, 60)
         work.bands[task] = FrocStatistic(events, patient, rule, grid.tolist())
         curve = froc_curve(events)
@@ -224,6 +227,10 @@ def _prepare_level(work: _Work, level: str, cases: LevelCases, rule: ScoreRule) 
     work.statistics[level] = ScoreStatistic(cases, rule)
     work.bands[level] = RocBand(cases, _ROC_GRID)
     work.cases[level] = cases
+    table = score_table(cases.truth, cases.scores)
+    for sensitivity in rule.sensitivities:
+        key = f"{level}/threshold@sens{sensitivity:g}"
+        work.fixed[key] = Metric(threshold_at_sensitivity(table, sensitivity), reason=undefined_reason(cases))
     positives = int(cases.truth.sum())
     work.fixed[f"{level}/num_positive"] = Metric(float(positives))
     work.fixed[f"{level}/num_negative"] = Metric(float(len(cases.truth) - positives))
@@ -232,11 +239,13 @@ def _prepare_level(work: _Work, level: str, cases: LevelCases, rule: ScoreRule) 
         work.report.notes = {**work.report.notes, f"{level} cases without score (left out)": cases.unscored}
     if reason := undefined_reason(cases):
         work.reasons[level] = reason
-    curve = roc_curve(score_table(cases.truth, cases.scores))
+    curve = roc_curve(table)
     work.report.roc_curves[level] = PlotCurve(work.report.name, curve.fpr, curve.tpr, _ROC_GRID)
 
 
-def _finish(work: _Work, number: int, values: Mapping[str, np.ndarray], patients: int, plan: BootstrapPlan) -> None:
+def _finish(
+    work: _Work, number: int, values: Mapping[str, np.ndarray], patients: int, plan: BootstrapPlan, rule: ScoreRule
+) -> None:
     for task, statistic in work.statistics.items():
         replicates = values[f"{number}:number:{task}"]
         for row, (key, value) in enumerate(zip(statistic.keys, estimate(statistic, patients), strict=True)):
@@ -244,6 +253,8 @@ def _finish(work: _Work, number: int, values: Mapping[str, np.ndarray], patients
             interval = percentile_interval(replicates[row], plan.confidence)
             work.report.metrics[f"{task}/{key}"] = Metric(float(value), interval, reason)
     work.report.metrics.update(work.fixed)
+    # Cases of a patient are independent of other patients only: Wilson's intervals are for patients.
+    work.report.wilson = wilson_intervals(work.cases["patient"], rule, plan.confidence)
     for level, cases in work.cases.items():
         work.report.auc[level] = delong_interval(cases.truth, cases.scores, cases.patient, plan.confidence)
     for task in work.bands:

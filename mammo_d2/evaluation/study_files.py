@@ -90,6 +90,7 @@ def _system_json(system: SystemReport) -> dict:
     return {
         "metrics": metrics,
         "auc_delong": {level: asdict(interval) for level, interval in system.auc.items()},
+        "patient_wilson": system.wilson,
         "notes": dict(system.notes),
         "options": system.options,
     }

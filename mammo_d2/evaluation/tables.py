@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -102,9 +102,6 @@ class EvaluationData:
     lesions: LesionTable
     detections: DetectionTable
     notes: Mapping[str, int] = field(default_factory=dict)
-
-    def with_detections(self, detections: DetectionTable) -> EvaluationData:
-        return replace(self, detections=detections)
 
 
 def empty_detections() -> DetectionTable:

@@ -23,16 +23,19 @@ class WeightedSums:
 
     def __init__(self, patient: np.ndarray, weights: np.ndarray) -> None:
         self.size, self.replicates = len(patient), weights.shape[1]
-        # One more patient of weight 0 fills the last block up.
-        self._weights = np.concatenate([weights, np.zeros((1, self.replicates), weights.dtype)])
+        most = int(weights.max(initial=0))
+        # One more patient of weight 0 fills the last block up. Small types, because memory is what limits the speed.
+        kind = np.uint8 if most < 2**8 else weights.dtype
+        self._weights = np.concatenate(
+            [weights, np.zeros((1, self.replicates), weights.dtype)], dtype=kind, casting="unsafe"
+        )
         self._patient = patient
         self._filler = len(weights)
         self._total = -(-self.size // _BLOCK)
         self._sums = np.zeros((self._total + 1, self.replicates), np.int64)
         self._done = 0
         # Sums of a block must fit the type they are added in.
-        largest = int(weights.max(initial=0)) * _BLOCK
-        self._type = np.uint16 if largest < 2**16 else np.uint64
+        self._type = np.uint16 if most * _BLOCK < 2**16 else np.uint64
 
     def _gather(self, first: int, last: int) -> np.ndarray:
         """Patients of the events of blocks first … last - 1, filled up."""

@@ -79,6 +79,9 @@ def test_two_systems_with_all_files(folder, tmp_path, capsys):
     expected = bad["froc/malignant/mean_sens"]["value"] - good["froc/malignant/mean_sens"]["value"]
     assert difference["difference"] == pytest.approx(expected, abs=1e-12)
     assert set(pair["auc_delong"]) == {"patient", "breast", "image"}
+    low, high = content["systems"]["good"]["patient_wilson"]["specificity"]
+    assert low <= good["patient/specificity"]["value"] <= high
+    assert 0 < good["patient/threshold@sens0.85"]["value"] < 1
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     assert {row["system"] for row in rows} == {"good", "bad"}
     value = next(r["value"] for r in rows if r["system"] == "good" and r["metric"] == "coco/AP50")

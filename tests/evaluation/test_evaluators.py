@@ -217,12 +217,13 @@ def test_image_scores(dataset, tmp_path):
         run(ImageScoreEvaluator(dataset), [{"image_scores": {"malignant": float("nan")}}], RECORDS[:1])
 
 
-def test_saliency(dataset):
+def test_saliency(dataset, tmp_path):
     maps = torch.zeros(1, 10, 6)
     maps[0, 1:3, 1:3] = 0.5  # rows 10..30, columns 10..30: the finding's box
     outputs = [{"saliency": maps}] + [{"saliency": torch.zeros(1, 10, 6)}] * 5
-    results = run(SaliencyEvaluator(dataset), outputs)["saliency"]
+    results = run(SaliencyEvaluator(dataset, tmp_path, plan=BootstrapPlan(20)), outputs)["saliency"]
     assert results["malignant/precision"] == 1
+    assert json.loads((tmp_path / "saliency.json").read_text())["intervals"]["malignant/precision"] == [1, 1]
     assert results["malignant/recall"] == 0.25
     assert results["malignant/f1"] == pytest.approx((2 * 200 / (200 + 400)) / 2)
     assert results["malignant/num_images"] == 2
@@ -246,7 +247,10 @@ def test_saliency_uses_the_segmentation_where_there_is_one():
 
 
 def test_lesions(dataset, tmp_path):
-    outputs = [{"lesion_scores": [np.array([0.9, 0.7])]}] + [{"lesion_scores": []}] * 4 + [{"lesion_scores": [0.3]}]
+    first, last = np.array([0.9, 0.7]), torch.tensor([[0.1, 0.3], [0.2, 0.2]])  # crops; (malignant, benign) of crops
+    outputs = [{"lesion_scores": [first]}] + [{"lesion_scores": []}] * 4 + [{"lesion_scores": [last]}]
+    kept = LesionEvaluator(dataset)
+    np.testing.assert_allclose(kept.keep(inputs()[5], outputs[5]), [(0.25 + 0.5) / 2])
     results = run(LesionEvaluator(dataset, tmp_path), outputs)["lesion"]
     # The same lesion_id in two patients is two lesions.
     assert (results["num_malignant"], results["num_benign"], results["num_unknown"]) == (1, 1, 0)

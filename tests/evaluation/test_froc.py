@@ -138,6 +138,16 @@ def test_beyond_the_last_point():
     assert summary_of(LESIONS, DETECTIONS, rates=(1.0,), beyond="nan").mean_sensitivity == 2 / 3
 
 
+def test_area_ratio_shows_boxes_of_the_wrong_size():
+    data = make(LESIONS, [(0, 0, 0.9), (1, 0, 0.5)])
+    data.detections.boxes[0] = [1, 1, 2, 2]  # a 1 x 1 box in a 10 x 10 lesion is a hit by IoM
+    rule = FrocRule(hit=HitRule("iom", 0.5))
+    summary = summarize_froc(froc_events(data, rule, 0), rule)
+    assert summary.hit_area_ratio == pytest.approx((0.0595, 0.505, 0.9505))
+    assert summary.flat()["hit_area_ratio"] == pytest.approx(0.505)
+    assert np.isnan(summary_of(LESIONS, []).hit_area_ratio[1])
+
+
 def test_wrong_option_is_a_named_error():
     with pytest.raises(ValueError, match="matching='first' is none of any, best, greedy, hungarian"):
         FrocRule(matching="first")
@@ -196,7 +206,7 @@ def test_a_copy_of_a_detection_with_a_lower_score_never_raises_the_curve(seed, r
     rates = tuple(np.linspace(0, 4, 30))
     before, after = (
         [p.sensitivity for p in sensitivity_at(froc_curve(froc_events(d, rule, 0)), rates, "step", "hold")]
-        for d in (data, data.with_detections(both))
+        for d in (data, dataclasses.replace(data, detections=both))
     )
     assert (np.array(after) <= np.array(before)).all()
 
