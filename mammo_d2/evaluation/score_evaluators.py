@@ -263,8 +263,8 @@ class LesionEvaluator(PredictionEvaluator):
                 "num_benign": float(len(cases.truth) - cases.truth.sum()),
                 "num_unknown": float(cases.unknown),
             },
-            options=f"one case per {self.average}, mean over views; crops averaged by {self.crops}; TNR at FNR in whole "
-            f"lesions; lesions of unknown pathology masked; {self.plan}",
+            options=f"one case per {self.average}, mean over views; crops averaged by {self.crops}; TNR at FNR in "
+            f"whole lesions; lesions of unknown pathology masked; {self.plan}",
         )
         if reason := undefined_reason(cases):
             result.reasons = {key: reason for key, value in numbers.items() if np.isnan(value)}

@@ -51,5 +51,5 @@ def test_rows_of_a_run(tmp_path, capsys):
 
 
 def test_a_measurement_that_fails_is_a_named_error():
-    with pytest.raises(RuntimeError, match="measurement 'load' of 10 x 2 failed: .*truth.json"):
+    with pytest.raises(RuntimeError, match=r"measurement 'load' of 10 x 2 failed: .*truth\.json"):
         evaluation._measure_apart("load", 10, 2, 1, "/nonexistent")
