@@ -6,6 +6,7 @@ Shape shorthand:
 Every loss says what it is averaged over, and stays attached to the graph (value 0) when there is nothing to average.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -65,3 +66,61 @@ def similarity_loss(positive_probs: Tensor, negative_probs: Tensor) -> Tensor:
     if positive_probs.numel() == 0:
         return (positive_probs.sum() + negative_probs.sum()) * 0.0
     return F.cosine_similarity(positive_probs, negative_probs, dim=1).mean()
+
+
+def multi_label_bce(predictions: Tensor, targets: Tensor, *, from_logits: bool = False) -> Tensor:
+    """Binary cross-entropy of several labels per image, unknown labels left out.
+
+    ``Σ_c mean_{n: y_nc known} BCE(y_nc, ŷ_nc)``: a sum over the classes as the papers write it, and a mean over the
+    images whose label is known, so that unknown labels do not dilute known ones. Always computed in float32.
+
+    Args:
+        predictions: (N, C) probabilities, or logits.
+        targets: (N, C) in [0, 1], NaN where unknown.
+        from_logits: ``predictions`` are logits.
+
+    Returns:
+        Scalar; 0 with a graph when no label is known.
+
+    Raises:
+        ValueError: the two differ in shape, or are no matrices.
+
+    Source:
+        Shen et al., MLMI 2019, eq. 1.
+    """
+    if predictions.dim() != 2 or predictions.shape != targets.shape:
+        raise ValueError(
+            f"predictions and targets must both be (images, classes), got {tuple(predictions.shape)} and "
+            f"{tuple(targets.shape)}"
+        )
+    known = ~targets.isnan()
+    wanted = torch.where(known, targets, torch.zeros_like(targets)).float()
+    function = F.binary_cross_entropy_with_logits if from_logits else F.binary_cross_entropy
+    # Autocast refuses the form with probabilities; in float32 there is nothing to refuse.
+    with torch.autocast(predictions.device.type, enabled=False):
+        entropies = function(predictions.float(), wanted, reduction="none") * known
+        return (entropies.sum(dim=0) / known.sum(dim=0).clamp(min=1)).sum()
+
+
+def sparsity_loss(saliency: Tensor, beta: float) -> Tensor:
+    """``Σ_c Σ_ij |A^c_ij|^β``, averaged over the images: few and small salient cells cost little.
+
+    Args:
+        saliency: (N, C, h, w), non-negative.
+        beta: β > 0. Below 1 the derivative at 0 is infinite; cells below 1e-6 get none.
+
+    Returns:
+        Scalar; 0 with a graph when N = 0.
+
+    Raises:
+        ValueError: β is not positive.
+
+    Source:
+        Shen et al., MLMI 2019, section 2.4.
+    """
+    if not beta > 0:
+        raise ValueError(f"the exponent of the sparsity loss must be positive, got {beta}")
+    cells = saliency.float()
+    if beta < 1:
+        cells = cells.clamp(min=1e-6)
+    return cells.pow(beta).sum() / max(1, len(saliency))

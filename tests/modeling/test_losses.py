@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mammo_d2.modeling.losses import similarity_loss, top_likelihood_loss
+from mammo_d2.modeling.losses import multi_label_bce, similarity_loss, sparsity_loss, top_likelihood_loss
 
 
 class TestTopLikelihood:
@@ -81,3 +81,78 @@ class TestSimilarity:
     def test_different_shapes(self):
         with pytest.raises(ValueError, match="one row per pair"):
             similarity_loss(torch.zeros(1, 2), torch.zeros(2, 2))
+
+
+class TestMultiLabelBce:
+    def test_hand_computed_with_an_unknown_label(self):
+        probabilities = torch.tensor([[0.5, 0.25], [0.2, 0.9]])
+        targets = torch.tensor([[1.0, 0.0], [0.0, math.nan]])
+        # class 0: mean of -ln 0.5 and -ln 0.8; class 1: the first image alone, -ln 0.75
+        expected = (-math.log(0.5) - math.log(0.8)) / 2 - math.log(0.75)
+        assert multi_label_bce(probabilities, targets).item() == pytest.approx(expected, rel=1e-6)
+
+    def test_logits_and_probabilities_agree(self):
+        logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+        targets = torch.tensor([[1.0, 0.0], [0.0, math.nan], [1.0, 1.0], [math.nan, 0.0]])
+        from_logits = multi_label_bce(logits, targets, from_logits=True)
+        torch.testing.assert_close(from_logits, multi_label_bce(logits.sigmoid(), targets))
+
+    @pytest.mark.parametrize("from_logits", [False, True])
+    def test_unknown_labels_get_no_gradient(self, from_logits):
+        predictions = torch.full((2, 2), 0.3, requires_grad=True)
+        targets = torch.tensor([[1.0, math.nan], [math.nan, math.nan]])
+        multi_label_bce(predictions, targets, from_logits=from_logits).backward()
+        assert predictions.grad[0, 0] != 0
+        assert predictions.grad.abs().sum() == predictions.grad[0, 0].abs()
+
+    @pytest.mark.parametrize("rows", [0, 3])
+    def test_nothing_known_keeps_the_graph(self, rows):
+        predictions = torch.full((rows, 2), 0.5, requires_grad=True)
+        loss = multi_label_bce(predictions, torch.full((rows, 2), math.nan))
+        loss.backward()
+        assert loss.item() == 0.0
+        assert predictions.grad.shape == (rows, 2)
+
+    def test_saturated_probability_is_finite(self):
+        probabilities = torch.tensor([[0.0, 1.0]], requires_grad=True)
+        loss = multi_label_bce(probabilities, torch.tensor([[1.0, 0.0]]))
+        loss.backward()
+        assert loss.item() == pytest.approx(200.0)  # torch cuts each logarithm at -100
+        assert probabilities.grad.isfinite().all()
+
+    def test_under_autocast_in_float32(self):
+        probabilities = torch.tensor([[0.3]])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = multi_label_bce(probabilities, torch.tensor([[1.0]]))
+        assert loss.item() == pytest.approx(-math.log(0.3), rel=1e-6)
+
+    def test_different_shapes(self):
+        with pytest.raises(ValueError, match=r"\(images, classes\)"):
+            multi_label_bce(torch.zeros(2, 2), torch.zeros(2, 1))
+
+
+class TestSparsity:
+    def test_hand_computed(self):
+        saliency = torch.tensor([[[[0.5, 0.0], [1.0, 0.25]]], [[[0.0, 0.0], [0.0, 0.5]]]])
+        # squares: 0.25 + 1 + 0.0625 and 0.25, mean of two images
+        assert sparsity_loss(saliency, 2.0).item() == pytest.approx((1.3125 + 0.25) / 2, rel=1e-6)
+
+    def test_classes_are_summed(self):
+        saliency = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+        parts = sum(sparsity_loss(saliency[:, c : c + 1], 1.3).item() for c in range(3))
+        assert sparsity_loss(saliency, 1.3).item() == pytest.approx(parts, rel=1e-6)
+
+    def test_small_exponent_has_a_finite_gradient_at_zero(self):
+        saliency = torch.tensor([[[[0.0, 0.25]]]], requires_grad=True)
+        sparsity_loss(saliency, 0.5).backward()
+        # d/dA sqrt(A) at 0.25 = 1
+        assert saliency.grad.flatten().tolist() == [0.0, pytest.approx(1.0, rel=1e-6)]
+
+    def test_no_image_keeps_the_graph(self):
+        saliency = torch.zeros(0, 2, 3, 3, requires_grad=True)
+        sparsity_loss(saliency, 1.0).backward()
+        assert saliency.grad.shape == (0, 2, 3, 3)
+
+    def test_bad_exponent(self):
+        with pytest.raises(ValueError, match="positive, got 0"):
+            sparsity_loss(torch.zeros(1, 1, 1, 1), 0)
