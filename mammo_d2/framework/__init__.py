@@ -5,6 +5,7 @@ engine once, at import: ``detectron2``, ``embedded``, or ``auto`` (the default: 
 ``ENGINE`` says which one it is. The names are listed in ``_contract.py`` and docs/framework_contract.md.
 """
 
+import warnings
 from typing import TYPE_CHECKING
 
 from mammo_d2.framework._contract import CONTRACT
@@ -13,7 +14,10 @@ from mammo_d2.framework._engine import EngineError, load_engine, logger, request
 if TYPE_CHECKING:  # type checkers and editors read the embedded engine: its names and signatures are the contract
     from mammo_d2.framework.embedded import *  # noqa: F403
 
-ENGINE, _module = load_engine(requested_engine())
+with warnings.catch_warnings():
+    # fvcore scripts a function when it is imported, which newer torch versions comment on: nothing a user could change.
+    warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
+    ENGINE, _module = load_engine(requested_engine())
 
 _missing = [name for name in CONTRACT if not hasattr(_module, name)]
 if _missing:
