@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mammo_d2.atomic import atomic_write
 from mammo_d2.data.loader import build_test_loader, build_train_loader
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
@@ -195,6 +196,5 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write ``{"model": state_dict}`` atomically, readable as MODEL.WEIGHTS."""
-    temporary = path.with_suffix(".tmp")
-    torch.save({"model": model.state_dict()}, temporary)
-    os.replace(temporary, path)
+    with atomic_write(path) as file:
+        torch.save({"model": model.state_dict()}, file)

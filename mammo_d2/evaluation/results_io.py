@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mammo_d2.atomic import atomic_write
 from mammo_d2.evaluation.tables import DetectionTable, ImageTable
 
 RESULTS_FILE = "coco_instances_results.json"
@@ -43,12 +44,9 @@ def detections_to_coco(
 def write_json(path: str | os.PathLike, content: Any) -> Path:
     """Write JSON in one step (a reader never sees half a file); NaN and inf become null."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with open(part, "w", encoding="utf-8") as stream:
+    with atomic_write(path, "w") as stream:
         json.dump(plain(content), stream, indent=None if isinstance(content, list) else 2, ensure_ascii=False)
         stream.write("\n")
-    os.replace(part, path)
     return path
 
 

@@ -15,7 +15,7 @@ from fvcore.common.checkpoint import (
     get_unexpected_parameters_message,
 )
 
-from mammo_d2.framework.atomic import atomic_write
+from mammo_d2.atomic import atomic_write
 from mammo_d2.framework.weight_files import read_weight_file
 from mammo_d2.framework.weight_names import (
     is_torchvision_resnet,
@@ -192,6 +192,9 @@ class SafeCheckpointing(Checkpointer):
         """The file's weights under the model's names where they can be told."""
         if all(name.startswith("module.") for name in weights):  # saved from a distributed wrapper
             weights = {name.removeprefix("module."): value for name, value in weights.items()}
+        rename = getattr(self.model, "rename_weights", None)  # of a model that knows other programs' files
+        if rename is not None:
+            weights = rename(weights)
         if is_caffe2:
             weights = rename_caffe2(weights)
         elif is_torchvision_resnet(weights) and any(name.endswith("stem.conv1.weight") for name in shapes):

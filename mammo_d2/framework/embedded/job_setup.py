@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..atomic import atomic_write
+from mammo_d2.atomic import atomic_write
+
 from . import comm
 from .config import CfgNode
 from .files import PathManager

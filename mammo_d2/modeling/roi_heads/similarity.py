@@ -73,9 +73,32 @@ def pair_regions(sampled: list[Instances], proposals: list[Instances], num_class
 class _SimilarityMixin:
     """Training step of both forms; a subclass says how boxes are classified (``_classify``)."""
 
-    similarity_weight: float
     num_classes: int
     box_predictor: Any
+
+    @configurable
+    def __init__(self, *, similarity_weight: float = 0.1, **kwargs):
+        """
+        Args:
+            similarity_weight: λ4 of eq. 4; 0 makes these the base class's heads.
+            kwargs: arguments of the base class.
+        """
+        super().__init__(**kwargs)
+        self.similarity_weight = similarity_weight
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        """
+        Raises:
+            ValueError: masks or keypoints are asked for.
+        """
+        if cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON:
+            raise ValueError(
+                "the similarity heads predict boxes only: set MODEL.MASK_ON and MODEL.KEYPOINT_ON to False, "
+                f"got {cfg.MODEL.MASK_ON} and {cfg.MODEL.KEYPOINT_ON}"
+            )
+        arguments = super().from_config(cfg, input_shape)
+        return {**arguments, "similarity_weight": cfg.MODEL.ROI_HEADS.SIMILARITY_WEIGHT}
 
     def _classify(self, features: dict[str, Tensor], boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
         """Class logits (R, C+1) and box deltas (R, 4C or 4) of the boxes of all images, concatenated."""
@@ -115,15 +138,6 @@ class _SimilarityMixin:
         return losses
 
 
-def _similarity_arguments(cfg) -> dict:
-    if cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON:
-        raise ValueError(
-            "the similarity heads predict boxes only: set MODEL.MASK_ON and MODEL.KEYPOINT_ON to False, "
-            f"got {cfg.MODEL.MASK_ON} and {cfg.MODEL.KEYPOINT_ON}"
-        )
-    return {"similarity_weight": cfg.MODEL.ROI_HEADS.SIMILARITY_WEIGHT}
-
-
 @ROI_HEADS_REGISTRY.register()
 class SimilarityROIHeads(_SimilarityMixin, StandardROIHeads):
     """The FPN form (pooler, two fully connected layers) with the similarity loss.
@@ -131,20 +145,6 @@ class SimilarityROIHeads(_SimilarityMixin, StandardROIHeads):
     Source:
         Xiao et al., "Learning from suspected target", MICCAI 2019, eq. 3 and 4.
     """
-
-    @configurable
-    def __init__(self, *, similarity_weight: float = 0.1, **kwargs):
-        """
-        Args:
-            similarity_weight: λ4 of eq. 4; 0 makes this StandardROIHeads.
-            kwargs: arguments of StandardROIHeads.
-        """
-        super().__init__(**kwargs)
-        self.similarity_weight = similarity_weight
-
-    @classmethod
-    def from_config(cls, cfg, input_shape):
-        return {**super().from_config(cfg, input_shape), **_similarity_arguments(cfg)}
 
     def _classify(self, features: dict[str, Tensor], boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
         pooled = self.box_pooler([features[f] for f in self.box_in_features], boxes)
@@ -158,20 +158,6 @@ class SimilarityRes5ROIHeads(_SimilarityMixin, Res5ROIHeads):
     Source:
         Xiao et al., "Learning from suspected target", MICCAI 2019, eq. 3 and 4.
     """
-
-    @configurable
-    def __init__(self, *, similarity_weight: float = 0.1, **kwargs):
-        """
-        Args:
-            similarity_weight: λ4 of eq. 4; 0 makes this Res5ROIHeads.
-            kwargs: arguments of Res5ROIHeads.
-        """
-        super().__init__(**kwargs)
-        self.similarity_weight = similarity_weight
-
-    @classmethod
-    def from_config(cls, cfg, input_shape):
-        return {**super().from_config(cfg, input_shape), **_similarity_arguments(cfg)}
 
     def _classify(self, features: dict[str, Tensor], boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
         regions = self._shared_roi_transform([features[f] for f in self.in_features], boxes)
