@@ -15,6 +15,7 @@ def add_mammo_config(cfg: CfgNode) -> None:
 
     _add_data_keys(cfg)
     _add_model_keys(cfg)
+    _add_deep_mil_keys(cfg)
     _add_solver_keys(cfg)
     _add_test_keys(cfg)
 
@@ -79,6 +80,63 @@ def _add_model_keys(cfg: CfgNode) -> None:
     cfg.MODEL.RPN.TOP_LIKELIHOOD_WEIGHT = 1.0
     # Weight lambda_4 of the similarity loss; 0 turns it off (and its computation).
     cfg.MODEL.ROI_HEADS.SIMILARITY_WEIGHT = 0.1
+
+    # Backbone "ResNet22": filters of the first convolution (each stage has twice as many as the one before), the
+    # stride of each stage, and whether stages are computed again in the backward pass to save memory.
+    cfg.MODEL.RESNET22 = CfgNode()
+    cfg.MODEL.RESNET22.STEM_CHANNELS = 16
+    cfg.MODEL.RESNET22.STRIDES = [1, 2, 2, 2, 2]
+    cfg.MODEL.RESNET22.CHECKPOINTING = False
+
+    # Meta-architecture "ResNet22Classifier": learns the "labels", or the BI-RADS groups (one class per list of grades).
+    cfg.MODEL.CLASSIFIER = CfgNode()
+    cfg.MODEL.CLASSIFIER.TARGET = "labels"
+    cfg.MODEL.CLASSIFIER.BIRADS_GROUPS = [[0], [1], [2]]
+
+    _add_gmic_keys(cfg)
+
+
+def _add_gmic_keys(cfg: CfgNode) -> None:
+    cfg.MODEL.GMIC = CfgNode()
+    # Row of the paper's table: "full", "loc", "mil", "no_attention", "random" or "loc_random" (random patches).
+    cfg.MODEL.GMIC.VARIANT = "full"
+    # Prediction of the full model: "average" of both modules (the paper) or "concat" (the released weights).
+    cfg.MODEL.GMIC.FUSION = "average"
+    # Fraction t of a saliency map's cells, the largest ones, whose mean is the image's score.
+    cfg.MODEL.GMIC.TOP_FRACTION = 0.03
+    # Number K of patches, and their (height, width) in pixels of the network input.
+    cfg.MODEL.GMIC.NUM_PATCHES = 6
+    cfg.MODEL.GMIC.PATCH_SIZE = [256, 256]
+    # Rows of the gated attention's matrices.
+    cfg.MODEL.GMIC.ATTENTION_CHANNELS = 128
+    # Weight lambda and exponent beta of the regulariser of the saliency maps.
+    cfg.MODEL.GMIC.SPARSITY_WEIGHT = 0.0001
+    cfg.MODEL.GMIC.SPARSITY_EXPONENT = 1.0
+    # File with torchvision's ResNet-18 to start the patch network from; empty: random weights.
+    cfg.MODEL.GMIC.PATCH_WEIGHTS = ""
+    # A box is a component of cells of at least this fraction of their map's maximum, and of at least the floor; its
+    # score is the "max" or "mean" of its cells, or "max_times_image" (times the image's score of the class).
+    cfg.MODEL.GMIC.BOX_THRESHOLD = 0.5
+    cfg.MODEL.GMIC.BOX_FLOOR = 0.05
+    cfg.MODEL.GMIC.BOX_SCORE = "max_times_image"
+
+
+def _add_deep_mil_keys(cfg: CfgNode) -> None:
+    cfg.MODEL.DEEP_MIL = CfgNode()
+    # Scheme: "max", "label_assignment", "sparse", or "classifier" (the baseline: fully connected layers, no responses).
+    cfg.MODEL.DEEP_MIL.HEAD = "sparse"
+    # Feature map that the head works on; empty: the backbone's last.
+    cfg.MODEL.DEEP_MIL.IN_FEATURE = ""
+    # "label_assignment": number k of regions that have the image's label.
+    cfg.MODEL.DEEP_MIL.TOP_K = 2
+    # "sparse": weight mu of the responses' sum.
+    cfg.MODEL.DEEP_MIL.SPARSITY = 1e-5
+    # "classifier": widths of the hidden layers, and the dropout before each.
+    cfg.MODEL.DEEP_MIL.CLASSIFIER_FC = [4096, 4096]
+    cfg.MODEL.DEEP_MIL.CLASSIFIER_DROPOUT = 0.5
+    # Boxes surround responses of at least this fraction of the image's highest one, and of at least BOX_FLOOR.
+    cfg.MODEL.DEEP_MIL.BOX_THRESHOLD = 0.5
+    cfg.MODEL.DEEP_MIL.BOX_FLOOR = 0.05
 
 
 def _add_solver_keys(cfg: CfgNode) -> None:

@@ -1,0 +1,287 @@
+"""GMIC: a classifier of whole mammograms with a saliency map and attention over the patches that the map points to.
+
+Naming convention (paper; names of the released weights in brackets):
+    global: the localisation module: ResNet-22, 1×1 convolution, sigmoid; ŷ_loc is the mean of the map's top cells.
+    local: the patch network (ResNet-18) and attention over K patches; ŷ_mil [y_local].
+    fusion: "average" ½(ŷ_loc + ŷ_mil), or "concat", a linear layer on both modules' features [y_fusion].
+
+Shape shorthand: N images of H×W pixels, C classes, maps of h×w cells, K patches.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from mammo_d2.framework import META_ARCH_REGISTRY, Backbone, CfgNode, build_backbone, configurable
+from mammo_d2.modeling.attention import EqualAttention, GatedAttention
+from mammo_d2.modeling.image_labels import class_names, label_targets
+from mammo_d2.modeling.losses import multi_label_bce, sparsity_loss
+from mammo_d2.modeling.meta_arch.gmic_weights import rename_released
+from mammo_d2.modeling.meta_arch.image_model import ImageModel, to_image_pixels
+from mammo_d2.modeling.saliency import (
+    SaliencyBoxRule,
+    crop_patches,
+    crop_positions,
+    map_size,
+    part_of_canvas,
+    random_windows,
+    retrieve_windows,
+    top_fraction_mean,
+    window_cells,
+)
+
+FUSIONS = ("average", "concat")
+PATCH_CHANNELS = 512
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the paper's table 1.
+
+    Attributes:
+        patches: "retrieved" by saliency, "random", or "" for a model without local module.
+        gated: gated attention, else equal weights.
+        prediction: whose prediction is the model's: "both", "global" or "local".
+    """
+
+    patches: str = "retrieved"
+    gated: bool = True
+    prediction: str = "both"
+
+
+VARIANTS = {
+    "full": Variant(),
+    "loc": Variant(patches="", prediction="global"),
+    "mil": Variant(prediction="local"),
+    "no_attention": Variant(gated=False, prediction="local"),
+    "random": Variant(patches="random", prediction="local"),
+    "loc_random": Variant(patches="random"),
+}
+
+
+@dataclass
+class GMICPrediction:
+    """What the network says about a batch.
+
+    Attributes:
+        saliency: (N, C, h, w) in [0, 1].
+        global_scores: (N, C) ŷ_loc.
+        positions: (N, K, 2) int64, top left pixels (row, column) of the patches on the network input.
+        attention: (N, K).
+        local_logits: (N, C), whose sigmoid is ŷ_mil.
+        fusion_logits: (N, C), whose sigmoid is the fused prediction.
+        The last four are None where the variant has no such part.
+    """
+
+    saliency: Tensor
+    global_scores: Tensor
+    positions: Tensor | None = None
+    attention: Tensor | None = None
+    local_logits: Tensor | None = None
+    fusion_logits: Tensor | None = None
+
+
+@META_ARCH_REGISTRY.register()
+class GMIC(ImageModel):
+    """Globally-aware multiple instance classifier.
+
+    Inference gives per image ``image_scores`` {class: probability}, ``module_scores`` {"global", "local", "fusion":
+    {class: probability}} as far as they exist, ``saliency`` (C, h, w), ``patches`` (K, 4) XYXY in pixels of the image
+    file, ``attention`` (K,), and ``instances``: boxes around salient components.
+
+    Source:
+        Shen et al., "Globally-aware multiple instance classifier for breast cancer screening", MLMI 2019. The form
+        "concat" is that of the released weights (Shen et al., Medical Image Analysis 2021).
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        categories: list[str],
+        merged: str = "",
+        variant: str = "full",
+        fusion: str = "average",
+        top_fraction: float = 0.03,
+        num_patches: int = 6,
+        patch_size: tuple[int, int] = (256, 256),
+        attention_channels: int = 128,
+        sparsity_weight: float = 1e-4,
+        sparsity_exponent: float = 1.0,
+        patch_weights: str = "",
+        **kwargs: Any,
+    ):
+        """
+        Args:
+            backbone: with one feature map.
+            categories, merged: see ``label_targets``.
+            variant: a key of ``VARIANTS``.
+            fusion: "average" or "concat".
+            top_fraction: t, as a fraction of the map's cells.
+            num_patches: K.
+            patch_size: (height, width) in pixels of the network input.
+            attention_channels: rows of the attention's U and V.
+            sparsity_weight, sparsity_exponent: λ and β.
+            patch_weights: file with a torchvision ResNet-18 for the patch network; empty: random.
+            kwargs: arguments of ``ImageModel``.
+
+        Raises:
+            ValueError: an unknown variant or fusion, or a number out of range.
+            FileNotFoundError: no file ``patch_weights``.
+        """
+        super().__init__(backbone=backbone, classes=class_names(categories, merged), **kwargs)
+        if variant not in VARIANTS:
+            raise ValueError(f"MODEL.GMIC.VARIANT is {variant!r}; use one of {', '.join(VARIANTS)}")
+        if fusion not in FUSIONS:
+            raise ValueError(f"MODEL.GMIC.FUSION is {fusion!r}; use one of {', '.join(FUSIONS)}")
+        if num_patches < 1 or min(patch_size) < 1 or not 0 < top_fraction <= 1:
+            raise ValueError(
+                f"MODEL.GMIC: NUM_PATCHES {num_patches} and PATCH_SIZE {tuple(patch_size)} must be positive, "
+                f"TOP_FRACTION {top_fraction} must lie in (0, 1]"
+            )
+        self.categories, self.merged = list(categories), merged
+        self.variant = VARIANTS[variant]
+        self.top_fraction, self.num_patches = top_fraction, num_patches
+        self.patch_size = (int(patch_size[0]), int(patch_size[1]))
+        self.sparsity_weight, self.sparsity_exponent = sparsity_weight, sparsity_exponent
+
+        num_classes, (feature, shape) = len(self.classes), next(iter(backbone.output_shape().items()))
+        self._feature = feature
+        self.saliency_head = nn.Conv2d(shape.channels, num_classes, 1, bias=False)
+        self.fusion: nn.Linear | None = None
+        if self.variant.patches:
+            self.patch_net = _patch_network(patch_weights)
+            self.attention = (
+                GatedAttention(PATCH_CHANNELS, attention_channels) if self.variant.gated else EqualAttention()
+            )
+            self.local_classifier = nn.Linear(PATCH_CHANNELS, num_classes, bias=False)
+            if fusion == "concat" and self.variant.prediction == "both":
+                self.fusion = nn.Linear(shape.channels + PATCH_CHANNELS, num_classes)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        keys = cfg.MODEL.GMIC
+        return {
+            **ImageModel.arguments(cfg),
+            "backbone": build_backbone(cfg),
+            "categories": list(cfg.DATASETS.CATEGORIES),
+            "merged": cfg.DATASETS.MERGE_CATEGORIES,
+            "variant": keys.VARIANT,
+            "fusion": keys.FUSION,
+            "top_fraction": keys.TOP_FRACTION,
+            "num_patches": keys.NUM_PATCHES,
+            "patch_size": tuple(keys.PATCH_SIZE),
+            "attention_channels": keys.ATTENTION_CHANNELS,
+            "sparsity_weight": keys.SPARSITY_WEIGHT,
+            "sparsity_exponent": keys.SPARSITY_EXPONENT,
+            "patch_weights": keys.PATCH_WEIGHTS,
+            "box_rule": SaliencyBoxRule(
+                keys.BOX_THRESHOLD, keys.BOX_FLOOR, keys.BOX_SCORE, cfg.TEST.DETECTIONS_PER_IMAGE
+            ),
+        }
+
+    # --- the network --------------------------------------------------------------------------------------------
+    def predict(self, images: Tensor, generator: torch.Generator | None = None) -> GMICPrediction:
+        """Run the modules on normalised images (N, D, H, W).
+
+        Args:
+            images: the batch.
+            generator: of the random patches of the variants that have them; None: torch's global one.
+        """
+        features = self.backbone(images)[self._feature]
+        saliency = self.saliency_head(features).float().sigmoid()
+        prediction = GMICPrediction(saliency, top_fraction_mean(saliency, self.top_fraction))
+        if not self.variant.patches:
+            return prediction
+        prediction.positions = self._patch_positions(saliency, images, generator)
+        patches = crop_patches(images, prediction.positions, self.patch_size)
+        prediction.attention, pooled = self.attention(self._patch_features(patches))
+        prediction.local_logits = self.local_classifier(pooled)
+        if self.fusion is not None:
+            prediction.fusion_logits = self.fusion(torch.cat([features.amax(dim=(2, 3)), pooled], dim=1))
+        return prediction
+
+    def _patch_positions(self, saliency: Tensor, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        cells_size, image_size = map_size(saliency), map_size(images)
+        window = window_cells(cells_size, image_size, self.patch_size)
+        if self.variant.patches == "random":
+            cells = random_windows(cells_size, window, (len(images), self.num_patches), generator)
+        else:
+            cells = retrieve_windows(saliency, window, self.num_patches)
+        return crop_positions(cells, cells_size, image_size, self.patch_size)
+
+    def _patch_features(self, patches: Tensor) -> Tensor:
+        """Patches (N, K, D, h_c, w_c) to features (N, K, PATCH_CHANNELS)."""
+        flat = patches.flatten(0, 1)
+        if flat.shape[1] == 1 and self.patch_net.conv1.in_channels == 3:
+            flat = flat.expand(-1, 3, -1, -1)
+        return self.patch_net(flat).unflatten(0, patches.shape[:2])
+
+    def final_scores(self, prediction: GMICPrediction) -> Tensor:
+        """(N, C) probabilities that the variant predicts."""
+        if self.variant.prediction == "global" or prediction.local_logits is None:
+            return prediction.global_scores
+        if prediction.fusion_logits is not None:
+            return prediction.fusion_logits.float().sigmoid()
+        local = prediction.local_logits.float().sigmoid()
+        return local if self.variant.prediction == "local" else (prediction.global_scores + local) / 2
+
+    # --- training and inference ---------------------------------------------------------------------------------
+    def losses(self, images: Tensor, records: list[dict]) -> dict[str, Tensor]:
+        """Eq. 1 of the paper; with the concatenating fusion also the cross-entropy of its prediction."""
+        targets = label_targets(records, self.categories, self.merged).to(self.device)
+        prediction = self.predict(images)
+        losses = {
+            "loss_global": multi_label_bce(prediction.global_scores, targets),
+            "loss_sparsity": self.sparsity_weight * sparsity_loss(prediction.saliency, self.sparsity_exponent),
+        }
+        if prediction.local_logits is not None:
+            losses["loss_local"] = multi_label_bce(prediction.local_logits, targets, from_logits=True)
+        if prediction.fusion_logits is not None:
+            losses["loss_fusion"] = multi_label_bce(prediction.fusion_logits, targets, from_logits=True)
+        return losses
+
+    def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
+        """See the class; ``sizes`` are those of the images before padding."""
+        # Random patches are drawn the same way every time, so that an evaluation can be repeated.
+        prediction = self.predict(images, torch.Generator().manual_seed(0))
+        scores = self.final_scores(prediction)
+        modules = {"global": prediction.global_scores}
+        for name, logits in (("local", prediction.local_logits), ("fusion", prediction.fusion_logits)):
+            if logits is not None:
+                modules[name] = logits.float().sigmoid()
+        results = []
+        for row, (size, record) in enumerate(zip(sizes, records, strict=True)):
+            saliency = part_of_canvas(prediction.saliency[row], map_size(images), size)
+            output = self.image_output(saliency, size, scores[row], record)
+            output["module_scores"] = {name: self.by_class(values[row]) for name, values in modules.items()}
+            if prediction.positions is not None and prediction.attention is not None:
+                corners = prediction.positions[row].flip(-1).cpu().float()
+                extent = torch.tensor([self.patch_size[1], self.patch_size[0]], dtype=torch.float32)
+                boxes = torch.cat([corners, corners + extent], dim=1)
+                output["patches"] = to_image_pixels(boxes, size, record)
+                output["attention"] = prediction.attention[row]
+            results.append(output)
+        return results
+
+    def rename_weights(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """The weights of a file under this model's names; the checkpointer calls it before it compares them.
+
+        Takes the released checkpoints as they are, and leaves out what the chosen variant does not have, so that one
+        file serves all of them.
+        """
+        return rename_released(weights, has_local=bool(self.variant.patches), has_fusion=self.fusion is not None)
+
+
+def _patch_network(weights: str) -> nn.Module:
+    """ResNet-18 without its classifier: (M, 3, h_c, w_c) to (M, PATCH_CHANNELS)."""
+    network = resnet18(weights=None)
+    if weights:
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    network.fc = nn.Identity()  # type: ignore[assignment]
+    return network

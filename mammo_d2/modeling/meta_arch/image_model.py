@@ -1,0 +1,124 @@
+"""What models of whole images share: normalised batches, and outputs in pixels of the image file."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mammo_d2.framework import Backbone, Boxes, CfgNode, ImageList, Instances
+from mammo_d2.modeling.saliency import SaliencyBoxRule, saliency_boxes
+
+
+class NetworkTransform(Protocol):
+    """How the network input came from the image file, where it is more than a resize."""
+
+    def boxes_to_source(self, boxes_xyxy: Any) -> np.ndarray:
+        """(n, 4) XYXY boxes in pixels of the file."""
+
+    def map_to_source(self, array: np.ndarray) -> np.ndarray:
+        """(C, h, w) covering the network input to (C, h', w') covering the file's image."""
+
+
+class ImageModel(nn.Module):
+    """Base class: subclasses say what the losses and the outputs of a batch are.
+
+    Model inputs are dicts with ``image`` (D, H, W); ``height``, ``width`` of the image file; and, where the network
+    input is more than a resize of that, ``network_transform``.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        classes: Sequence[str],
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        box_rule: SaliencyBoxRule | None = None,
+        score_threshold: float = 0.0,
+    ):
+        """
+        Args:
+            backbone: of the images.
+            classes: names by class number.
+            pixel_mean, pixel_std: one per channel.
+            box_rule: how boxes are made from saliency.
+            score_threshold: boxes of a lower score are left out.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.classes = list(classes)
+        self.box_rule = box_rule or SaliencyBoxRule()
+        self.score_threshold = score_threshold
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+
+    @staticmethod
+    def arguments(cfg: CfgNode) -> dict[str, Any]:
+        """This class's arguments that every subclass reads from the config in the same way."""
+        return {
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "score_threshold": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.pixel_mean.device  # type: ignore[return-value,union-attr]
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """A dict of losses in training, else one dict of outputs per image."""
+        images = ImageList.from_tensors(
+            [(record["image"].to(self.device) - self.pixel_mean) / self.pixel_std for record in batched_inputs],
+            self.backbone.size_divisibility,
+        )
+        if self.training:
+            return self.losses(images.tensor, batched_inputs)
+        return self.outputs(images.tensor, images.image_sizes, batched_inputs)
+
+    def losses(self, images: Tensor, records: list[dict]) -> dict[str, Tensor]:
+        """Losses of normalised images (N, D, H, W)."""
+        raise NotImplementedError
+
+    def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
+        """Outputs of normalised images; ``sizes`` are their (height, width) before padding."""
+        raise NotImplementedError
+
+    def by_class(self, scores: Tensor) -> dict[str, float]:
+        """(C,) as {class: number}."""
+        return dict(zip(self.classes, scores.float().tolist(), strict=True))
+
+    def image_output(self, saliency: Tensor, size: tuple[int, int], scores: Tensor, record: Mapping) -> dict[str, Any]:
+        """Image scores, saliency and its boxes of one image, in pixels of the file.
+
+        Args:
+            saliency: (C, h, w) covering the network input.
+            size: (height, width) of the network input.
+            scores: (C,) probability of each class.
+            record: the model input.
+        """
+        boxes, box_scores, classes = saliency_boxes(saliency, size, self.box_rule, scores)
+        kept = box_scores >= self.score_threshold
+        instances = Instances((record.get("height", size[0]), record.get("width", size[1])))
+        instances.pred_boxes = Boxes(to_image_pixels(boxes[kept], size, record))
+        instances.pred_boxes.clip(instances.image_size)
+        instances.scores, instances.pred_classes = box_scores[kept], classes[kept]
+        transform: NetworkTransform | None = record.get("network_transform")
+        if transform is not None:
+            saliency = torch.from_numpy(transform.map_to_source(saliency.detach().float().cpu().numpy()))
+        return {
+            "instances": instances[instances.pred_boxes.nonempty()].to(self.device),
+            "image_scores": self.by_class(scores),
+            "saliency": saliency,
+        }
+
+
+def to_image_pixels(boxes: Tensor, size: tuple[int, int], record: Mapping) -> Tensor:
+    """XYXY boxes (n, 4) on the network input of ``size`` (height, width) in pixels of the image file; not clipped."""
+    transform: NetworkTransform | None = record.get("network_transform")
+    if transform is not None:
+        return torch.from_numpy(transform.boxes_to_source(boxes.numpy()).reshape(-1, 4)).float()
+    height, width = record.get("height", size[0]), record.get("width", size[1])
+    return boxes * torch.tensor([width / size[1], height / size[0]]).repeat(2)
