@@ -171,9 +171,3 @@ def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
     intersection = pairwise_intersection(boxes1, boxes2)
     union = area1[:, None] + area2 - intersection
     return torch.where(intersection > 0, intersection / union, intersection.new_zeros(()))
-
-
-def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """Intersection over the area of the second box, ``(N, M)``; 0 where they do not meet."""
-    intersection = pairwise_intersection(boxes1, boxes2)
-    return torch.where(intersection > 0, intersection / boxes2.area(), intersection.new_zeros(()))

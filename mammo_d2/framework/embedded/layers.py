@@ -27,11 +27,6 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
 
 
-def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
-    """Indices of the true elements, one tensor per dimension."""
-    return x.nonzero(as_tuple=True)
-
-
 def cross_entropy(logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """Cross-entropy whose mean over no rows is 0, still connected to ``logits``, and not NaN."""
     if reduction == "mean" and target.numel() == 0:

@@ -9,18 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .boxes import Boxes, BoxMode, pairwise_intersection, pairwise_ioa, pairwise_iou
-
-__all__ = [
-    "BoxMode",
-    "Boxes",
-    "ImageList",
-    "Instances",
-    "pairwise_intersection",
-    "pairwise_ioa",
-    "pairwise_iou",
-]
-
 
 class Instances:
     """The objects of one image: named fields of equal length, one entry per object.

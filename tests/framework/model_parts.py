@@ -1,0 +1,138 @@
+"""The parts of a detector by name, of either engine, and small ones put together from them."""
+
+import importlib
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+Parts = SimpleNamespace
+
+_EMBEDDED = "mammo_d2.framework.embedded"
+_WHERE: dict[str, tuple[str, str]] = {
+    # name: (module of the embedded engine, module of detectron2)
+    "Backbone": ("backbone", "modeling"),
+    "Box2BoxTransform": ("box_regression", "modeling.box_regression"),
+    "Boxes": ("boxes", "structures"),
+    "CfgNode": ("config", "config"),
+    "DefaultAnchorGenerator": ("anchors", "modeling.anchor_generator"),
+    "EventStorage": ("events", "utils.events"),
+    "FPN": ("fpn", "modeling"),
+    "FastRCNNConvFCHead": ("box_head", "modeling.roi_heads"),
+    "FastRCNNOutputLayers": ("fast_rcnn", "modeling.roi_heads"),
+    "FrozenBatchNorm2d": ("layers", "layers"),
+    "GeneralizedRCNN": ("rcnn", "modeling"),
+    "ImageList": ("structures", "structures"),
+    "Instances": ("structures", "structures"),
+    "Matcher": ("matching", "modeling.matcher"),
+    "ROIPooler": ("poolers", "modeling.poolers"),
+    "RPN": ("rpn", "modeling.proposal_generator"),
+    "StandardROIHeads": ("roi_heads", "modeling.roi_heads"),
+    "StandardRPNHead": ("rpn", "modeling.proposal_generator.rpn"),
+    "ShapeSpec": ("layers", "layers"),
+    "add_ground_truth_to_proposals": ("proposals", "modeling.proposal_generator.proposal_utils"),
+    "assign_boxes_to_levels": ("poolers", "modeling.poolers"),
+    "build_resnet_backbone": ("resnet", "modeling.backbone"),
+    "configurable": ("config", "config"),
+    "detector_postprocess": ("rcnn", "modeling"),
+    "fast_rcnn_inference": ("fast_rcnn", "modeling.roi_heads.fast_rcnn"),
+    "find_top_rpn_proposals": ("proposals", "modeling.proposal_generator.proposal_utils"),
+    "get_cfg": ("config", "config"),
+    "subsample_labels": ("matching", "modeling.sampling"),
+}
+
+
+def load(engine: str) -> Parts:
+    """All parts of "embedded" or "detectron2"."""
+    embedded = engine == "embedded"
+    modules = {n: f"{_EMBEDDED}.{ours}" if embedded else f"detectron2.{theirs}" for n, (ours, theirs) in _WHERE.items()}
+    return Parts(engine=engine, **{n: getattr(importlib.import_module(m), n) for n, m in modules.items()})
+
+
+def small_rpn(parts: Parts, **kwargs: Any) -> nn.Module:
+    """An RPN on the one feature "f" of one channel and stride 4, with two square anchors (8 and 16) per cell."""
+    arguments = {
+        "in_features": ["f"],
+        "head": parts.StandardRPNHead(in_channels=1, num_anchors=2),
+        "anchor_generator": parts.DefaultAnchorGenerator(sizes=[[8, 16]], aspect_ratios=[[1]], strides=[4], offset=0.0),
+        "anchor_matcher": parts.Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=True),
+        "box2box_transform": parts.Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)),
+        "batch_size_per_image": 8,
+        "positive_fraction": 0.5,
+        "pre_nms_topk": (10, 10),
+        "post_nms_topk": (5, 5),
+    }
+    return parts.RPN(**{**arguments, **kwargs})
+
+
+def rpn_box_loss(parts: Parts, kind: str, beta: float, *, deltas: list[float], gt: list[float]) -> float:
+    """The box loss of one positive anchor 0, 0, 10, 10, divided by 1."""
+    rpn = small_rpn(parts, box_reg_loss_type=kind, smooth_l1_beta=beta, batch_size_per_image=1)
+    anchors = [parts.Boxes([[0.0, 0, 10, 10]])]
+    with parts.EventStorage(0):
+        losses = rpn.losses(
+            anchors,
+            [torch.zeros(1, 1)],
+            [torch.tensor([1])],
+            [torch.tensor(deltas, dtype=torch.float32).view(1, 1, 4)],
+            [torch.tensor([gt], dtype=torch.float32)],
+        )
+    return losses["loss_rpn_loc"].item()
+
+
+def output_layers(parts: Parts, num_classes: int, **kwargs: Any) -> nn.Module:
+    """Output layers on features of length 4."""
+    transform = parts.Box2BoxTransform(weights=(10.0, 10.0, 5.0, 5.0))
+    shape = parts.ShapeSpec(channels=4)
+    return parts.FastRCNNOutputLayers(shape, box2box_transform=transform, num_classes=num_classes, **kwargs)
+
+
+def small_roi_heads(
+    parts: Parts, thresholds: list[float], labels: list[int], batch_size_per_image: int, num_classes: int = 2
+) -> nn.Module:
+    """ROI heads on the one feature "f" of one channel and stride 4, pooled to 2x2."""
+    return parts.StandardROIHeads(
+        box_in_features=["f"],
+        box_pooler=parts.ROIPooler(2, [0.25], 0, "ROIAlignV2"),
+        box_head=parts.FastRCNNConvFCHead(parts.ShapeSpec(channels=1, height=2, width=2), conv_dims=[], fc_dims=[4]),
+        box_predictor=output_layers(parts, num_classes),
+        num_classes=num_classes,
+        batch_size_per_image=batch_size_per_image,
+        positive_fraction=0.5,
+        proposal_matcher=parts.Matcher(thresholds, labels),
+    )
+
+
+def small_fpn(parts: Parts) -> nn.Module:
+    """A feature pyramid on the stem and res2 of nothing: two levels, from maps of 64 channels and strides 4 and 8."""
+
+    class Maps(parts.Backbone):
+        def __init__(self) -> None:
+            super().__init__()
+            self._out_features = ["a", "b"]
+            self._out_feature_strides = {"a": 4, "b": 8}
+            self._out_feature_channels = {"a": 64, "b": 64}
+
+        def forward(self, x):
+            return {"a": x, "b": x[..., ::2, ::2]}
+
+    return parts.FPN(Maps(), ["a", "b"], 256)
+
+
+def preprocessing_model(parts: Parts) -> nn.Module:
+    """A detector of which only the treatment of images is of interest; images are padded to multiples of 4."""
+
+    class Pads(parts.Backbone):
+        size_divisibility = 4
+
+        def forward(self, x):
+            return {}
+
+    return parts.GeneralizedRCNN(
+        backbone=Pads(),
+        proposal_generator=None,
+        roi_heads=nn.Identity(),
+        pixel_mean=parts.get_cfg().MODEL.PIXEL_MEAN,
+        pixel_std=parts.get_cfg().MODEL.PIXEL_STD,
+    )
