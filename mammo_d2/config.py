@@ -16,6 +16,7 @@ def add_mammo_config(cfg: CfgNode) -> None:
     _add_data_keys(cfg)
     _add_model_keys(cfg)
     _add_deep_mil_keys(cfg)
+    _add_dual_branch_keys(cfg)
     _add_solver_keys(cfg)
     _add_test_keys(cfg)
 
@@ -45,6 +46,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # training data: preparation.json beside the weights, else the training data set's manifest.json), "none" (left as
     # they are), or the path of such a file.
     cfg.INPUT.PREPARATION = "auto"
+    # Side in pixels of the cells in which the mapper tells the model where breast and pectoral muscle are, for
+    # SlidingWindowRegions (0: it does not).
+    cfg.INPUT.TISSUE_CELL = 0
 
     cfg.INPUT.AUG = CfgNode()
     # Probability of a horizontal and of a vertical flip.
@@ -137,6 +141,37 @@ def _add_deep_mil_keys(cfg: CfgNode) -> None:
     # Boxes surround responses of at least this fraction of the image's highest one, and of at least BOX_FLOOR.
     cfg.MODEL.DEEP_MIL.BOX_THRESHOLD = 0.5
     cfg.MODEL.DEEP_MIL.BOX_FLOOR = 0.05
+
+
+def _add_dual_branch_keys(cfg: CfgNode) -> None:
+    # VGG-M: channels of its five convolutions, and widths of the two hidden layers (the second is the region's code).
+    cfg.MODEL.VGG_M = CfgNode()
+    cfg.MODEL.VGG_M.CHANNELS = [96, 256, 512, 512, 512]
+    cfg.MODEL.VGG_M.FC_DIMS = [4096, 128]
+    # SlidingWindowRegions: side and stride of the windows in pixels of the network input; least part of a window that
+    # is breast, largest part that is pectoral muscle (at least one window is kept).
+    cfg.MODEL.SLIDING_WINDOW = CfgNode()
+    cfg.MODEL.SLIDING_WINDOW.SIZE = 224
+    cfg.MODEL.SLIDING_WINDOW.STRIDE = 112
+    cfg.MODEL.SLIDING_WINDOW.MIN_BREAST = 0.5
+    cfg.MODEL.SLIDING_WINDOW.MAX_PECTORAL = 0.5
+    # DualBranchROIHeads. The compared systems: "cls_det_rs" (the paper's), "db_baseline" (no normal class, no region
+    # selection) or "max_region" (the highest region decides).
+    cfg.MODEL.DUAL_BRANCH = CfgNode()
+    cfg.MODEL.DUAL_BRANCH.VARIANT = "cls_det_rs"
+    # Number k of regions selected for each class in "cls_det_rs".
+    cfg.MODEL.DUAL_BRANCH.NUM_SELECTED = 10
+    # How a region of the feature map becomes a code: "VGGMRegionEncoder" or "PooledRegionEncoder" (any backbone).
+    cfg.MODEL.DUAL_BRANCH.REGION_ENCODER = "PooledRegionEncoder"
+    # Feature map of the regions; empty: the backbone's last.
+    cfg.MODEL.DUAL_BRANCH.IN_FEATURE = ""
+    # Two stages: backbone and region encoder are not trained, and run once per image and without gradient.
+    cfg.MODEL.DUAL_BRANCH.FROZEN = False
+    # Folder in which frozen region codes are kept, by content of image, regions, weights and settings; empty: nowhere.
+    cfg.MODEL.DUAL_BRANCH.CACHE_DIR = ""
+    # Width of the layer FC3 before the branches, and the dropout after it.
+    cfg.MODEL.DUAL_BRANCH.FC_DIM = 128
+    cfg.MODEL.DUAL_BRANCH.DROPOUT = 0.5
 
 
 def _add_solver_keys(cfg: CfgNode) -> None:

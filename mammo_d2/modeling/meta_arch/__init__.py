@@ -1,6 +1,7 @@
 """Meta-architectures of the package."""
 
+from mammo_d2.modeling.meta_arch.deep_mil import DeepMIL
 from mammo_d2.modeling.meta_arch.gmic import GMIC
 from mammo_d2.modeling.meta_arch.resnet22_classifier import ResNet22Classifier
 
-__all__ = ["GMIC", "ResNet22Classifier"]
+__all__ = ["GMIC", "DeepMIL", "ResNet22Classifier"]

@@ -1,0 +1,96 @@
+"""VGG-M's convolutional layers as a backbone whose maps are shared by overlapping windows.
+
+The network was made for 224×224 images and pads with zeros inside. Windows cut out of a large image would each be
+padded anew, and nothing could be shared between them. Here every layer sees the real surroundings instead: the image
+is padded once, and no layer pads. The 13×13 cells of a 224×224 window are then a part of the whole image's map, exactly
+those that the window with ``SURROUNDINGS`` pixels around it gives by itself. The cells lie where those of the padded
+network lie, so that weights trained with padding fit.
+
+Cell (i, j) of the map is centred on the pixel ``(16 i + 17, 16 j + 17)``.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mammo_d2.framework import BACKBONE_REGISTRY, Backbone, CfgNode, ShapeSpec
+
+#: Window of the original network in pixels, and the cells of its last convolution in it (along a side).
+WINDOW, WINDOW_CELLS = 224, 13
+#: Pixels that the cells of a window see beyond it: (left and top, right and bottom).
+SURROUNDINGS = (52, 55)
+STRIDE = 16
+#: Pixel on which the first cell is centred.
+FIRST_CENTRE = 17
+
+
+class VGGM(Backbone):
+    """Five convolutions; one map "conv5", stride 16, ReLU applied.
+
+    An image whose sides are 16·n pixels gives n - 1 cells a side. Parameters are named ``conv1`` ... ``conv5`` as in
+    the released Caffe model ("CNN-M-128" differs from the other CNN-M in its fully connected layers only).
+
+    Source:
+        Chatfield et al., "Return of the devil in the details", BMVC 2014, table 1.
+    """
+
+    def __init__(
+        self, in_channels: int = 3, channels: Sequence[int] = (96, 256, 512, 512, 512), freeze_at: int = 0
+    ):
+        """
+        Args:
+            in_channels: of the images.
+            channels: of the five convolutions.
+            freeze_at: number of convolutions, from the input on, that are not trained (0 to 5).
+
+        Raises:
+            ValueError: not five convolutions, or more frozen ones.
+        """
+        super().__init__()
+        if len(channels) != 5 or not 0 <= freeze_at <= 5:
+            raise ValueError(
+                f"VGG-M has 5 convolutions: MODEL.VGG_M.CHANNELS names {len(channels)}, "
+                f"MODEL.BACKBONE.FREEZE_AT {freeze_at}"
+            )
+        c1, c2, c3, c4, c5 = channels
+        self.conv1 = nn.Conv2d(in_channels, c1, kernel_size=7, stride=2)
+        self.conv2 = nn.Conv2d(c1, c2, kernel_size=5, stride=2)
+        self.conv3 = nn.Conv2d(c2, c3, kernel_size=3)
+        self.conv4 = nn.Conv2d(c3, c4, kernel_size=3)
+        self.conv5 = nn.Conv2d(c4, c5, kernel_size=3)
+        convolutions = [self.conv1, self.conv2, self.conv3, self.conv4, self.conv5]
+        for layer in convolutions:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        for layer in convolutions[:freeze_at]:
+            layer.requires_grad_(False)
+        self._out_features = ["conv5"]
+        self._out_feature_channels = {"conv5": c5}
+        self._out_feature_strides = {"conv5": STRIDE}
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, C, H, W), sides of at least 32 pixels, to {"conv5": (N, 512, H//16 - 1, W//16 - 1)}.
+
+        Beyond the image everything has the mean grey value, like the padding of a batch.
+        """
+        return {"conv5": self.without_padding(F.pad(x, SURROUNDINGS * 2))}
+
+    def without_padding(self, x: Tensor) -> Tensor:
+        """The layers on an image that has its surroundings already: (N, C, H + 107, W + 107) to (N, 512, h, w)."""
+        x = self._normalized_pool(F.relu(self.conv1(x)))
+        x = self._normalized_pool(F.relu(self.conv2(x)))
+        for layer in (self.conv3, self.conv4, self.conv5):
+            x = F.relu(layer(x))
+        return x
+
+    @staticmethod
+    def _normalized_pool(x: Tensor) -> Tensor:
+        # Over 5 channels with k = 2 and α = 5·1e-4: torch divides α by the number of channels.
+        return F.max_pool2d(F.local_response_norm(x, size=5, alpha=5e-4, beta=0.75, k=2.0), kernel_size=3, stride=2)
+
+
+@BACKBONE_REGISTRY.register()
+def build_vgg_m_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> VGGM:
+    """VGG-M for ``input_shape.channels`` channels; MODEL.BACKBONE.FREEZE_AT is its ``freeze_at``."""
+    return VGGM(input_shape.channels, cfg.MODEL.VGG_M.CHANNELS, cfg.MODEL.BACKBONE.FREEZE_AT)
