@@ -1,70 +1,70 @@
-"""Image-level training targets of model inputs, unknown ones as NaN."""
+"""Image-level training targets: which findings an image (or its breast) shows, unknown ones as NaN."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-def class_names(categories: Sequence[str], merged: str) -> list[str]:
-    """Classes by number: the categories, or the one they are merged into."""
-    return [merged] if merged else list(categories)
+from mammo_d2.framework import CfgNode
 
 
-def label_targets(records: Sequence[Mapping[str, Any]], categories: Sequence[str], merged: str = "") -> Tensor:
-    """Which classes each image (or its breast) shows.
+@dataclass(frozen=True)
+class Finding:
+    """A class of an image classifier.
 
-    1 if a label says so or a box of the class is there; NaN if the label is None; else 0. An image without ``labels``
-    counts as completely annotated, as it does in evaluation. Merged categories are one class: 1 if any is 1, unknown if
-    none is and any is unknown.
+    Attributes:
+        name: of the class.
+        categories: the categories that are this finding; several where they are merged.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+
+    def target(self, labels: Mapping[str, Any]) -> float:
+        """1 if any category is present, else NaN if any is unknown (None or absent), else 0.
+
+        Args:
+            labels: {category: 0, 1 or None}.
+        """
+        values = [labels.get(category) for category in self.categories]
+        if any(value == 1 for value in values):
+            return 1.0
+        return math.nan if any(value is None for value in values) else 0.0
+
+
+def findings_from_config(cfg: CfgNode) -> list[Finding]:
+    """The classes by number: DATASETS.CATEGORIES, or the one finding of DATASETS.MERGE_CATEGORIES."""
+    categories = tuple(cfg.DATASETS.CATEGORIES)
+    if cfg.DATASETS.MERGE_CATEGORIES:
+        return [Finding(cfg.DATASETS.MERGE_CATEGORIES, categories)]
+    return [Finding(category, (category,)) for category in categories]
+
+
+def image_targets(inputs: Sequence[Mapping[str, Any]], findings: Sequence[Finding], device: torch.device) -> Tensor:
+    """Targets of a batch.
 
     Args:
-        records: model inputs with ``labels`` {category: 0, 1 or None}, or with ``instances`` (``gt_classes``), or both.
-        categories: in class order.
-        merged: name of the one class all categories become; empty: they do not.
+        inputs: model inputs with ``labels`` {category: 0, 1 or None}.
+        findings: the C classes.
+        device: of the result.
 
     Returns:
-        (N, C) float32.
+        (N, C) float32 of 0, 1 and NaN (unknown).
 
     Raises:
-        ValueError: an input with neither, or a label that is none of 0, 1, None.
+        ValueError: an input without labels; the message names it.
     """
-    return torch.tensor([_of_one(record, categories, merged) for record in records]).reshape(
-        len(records), len(class_names(categories, merged))
-    )
-
-
-def _of_one(record: Mapping[str, Any], categories: Sequence[str], merged: str) -> list[float]:
-    labels, instances = record.get("labels"), record.get("instances")
-    if labels is None and instances is None:
-        raise ValueError(f"image {record.get('image_id')!r}: no labels and no annotations to train on")
-    values = [0.0 if labels is None else _value(labels.get(name, 0), name, record) for name in categories]
-    present = set() if instances is None else set(instances.gt_classes.tolist())
-    if merged:
-        if 1.0 in values or present:
-            return [1.0]
-        return [math.nan if any(map(math.isnan, values)) else 0.0]
-    return [1.0 if number in present else value for number, value in enumerate(values)]
-
-
-def _value(label: Any, name: str, record: Mapping[str, Any]) -> float:
-    if label is None:
-        return math.nan
-    if label not in (0, 1):
-        raise ValueError(f"image {record.get('image_id')!r}: label {name} is {label!r}; it must be 0, 1 or null")
-    return float(label)
-
-
-def birads_targets(records: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[int]]) -> Tensor:
-    """Number of the BI-RADS group of each image, -1 where it is unknown or in no group: (N,) int64.
-
-    Args:
-        records: model inputs with ``birads``, a number or a text such as "4A"; None or absent: unknown.
-        groups: grades of each class.
-    """
-    class_of = {int(grade): number for number, grades in enumerate(groups) for grade in grades}
-    found = [re.match(r"\s*(?:BI-?RADS\s*)?([0-6])", str(record.get("birads"))) for record in records]
-    return torch.tensor([-1 if match is None else class_of.get(int(match[1]), -1) for match in found])
+    rows = []
+    for record in inputs:
+        labels = record.get("labels")
+        if labels is None:
+            raise ValueError(
+                f"image {record.get('image_id')!r}, {record.get('file_name')}: the record has no labels "
+                '({"benign": 0, 1 or null, "malignant": ...}), which a classifier of images learns from; prepare the '
+                "data set again with labels"
+            )
+        rows.append([finding.target(labels) for finding in findings])
+    return torch.tensor(rows, dtype=torch.float32, device=device).reshape(len(rows), len(findings))

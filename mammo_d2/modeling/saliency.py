@@ -19,6 +19,11 @@ from torch import Tensor
 BOX_SCORES = ("max", "mean", "max_times_image")
 
 
+def map_size(maps: Tensor) -> tuple[int, int]:
+    """(height, width) of a batch of maps or images (..., h, w)."""
+    return maps.shape[-2], maps.shape[-1]
+
+
 def top_fraction_mean(saliency: Tensor, fraction: float) -> Tensor:
     """Aggregate each map to one value: the mean of its largest cells.
 
@@ -52,19 +57,17 @@ def minmax_normalize(saliency: Tensor) -> Tensor:
     return (saliency - low) / torch.where(extent > 0, extent, torch.ones_like(extent))
 
 
-def window_cells(
-    map_size: tuple[int, int], image_size: tuple[int, int], patch_size: tuple[int, int]
-) -> tuple[int, int]:
+def window_cells(grid: tuple[int, int], image_size: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
     """Cells that a patch covers: ``h_c · h/H`` by ``w_c · w/W``, rounded, at least one and at most the map.
 
     Args:
-        map_size: (h, w).
+        grid: (h, w) cells of the map.
         image_size: (H, W) pixels.
         patch_size: (h_c, w_c) pixels.
     """
     rows, columns = (
         min(max(1, round(patch * cells / pixels)), cells)
-        for patch, cells, pixels in zip(patch_size, map_size, image_size, strict=True)
+        for patch, cells, pixels in zip(patch_size, grid, image_size, strict=True)
     )
     return rows, columns
 
@@ -114,22 +117,22 @@ def _first_maximum(values: Tensor) -> Tensor:
 
 
 def random_windows(
-    map_size: tuple[int, int], window: tuple[int, int], shape: tuple[int, int], generator: torch.Generator | None = None
+    grid: tuple[int, int], window: tuple[int, int], shape: tuple[int, int], generator: torch.Generator | None = None
 ) -> Tensor:
     """Window positions drawn uniformly and independently: (N, K, 2) int64 like ``retrieve_windows``, on the CPU.
 
     Args:
-        map_size: (h, w).
+        grid: (h, w) cells of the map.
         window: (rows, columns) in cells.
         shape: (N, K).
         generator: source of randomness; None: torch's global one.
     """
-    spans = [max(1, cells - part + 1) for cells, part in zip(map_size, window, strict=True)]
+    spans = [max(1, cells - part + 1) for cells, part in zip(grid, window, strict=True)]
     return torch.stack([torch.randint(span, shape, generator=generator) for span in spans], dim=-1)
 
 
 def crop_positions(
-    cells: Tensor, map_size: tuple[int, int], image_size: tuple[int, int], patch_size: tuple[int, int]
+    cells: Tensor, grid: tuple[int, int], image_size: tuple[int, int], patch_size: tuple[int, int]
 ) -> Tensor:
     """Top left pixels of the patches that belong to windows of a map.
 
@@ -137,14 +140,14 @@ def crop_positions(
 
     Args:
         cells: (..., 2) int64 (row, column).
-        map_size: (h, w).
+        grid: (h, w) cells of the map.
         image_size: (H, W) pixels.
         patch_size: (h_c, w_c) pixels.
 
     Returns:
         (..., 2) int64 (row, column) in pixels, on the device of ``cells``.
     """
-    steps = torch.tensor([pixels / count for pixels, count in zip(image_size, map_size, strict=True)])
+    steps = torch.tensor([pixels / count for pixels, count in zip(image_size, grid, strict=True)])
     pixels = (cells.double() * steps.to(cells.device, torch.float64)).round().long()
     last = torch.tensor([max(0, size - patch) for size, patch in zip(image_size, patch_size, strict=True)])
     return torch.minimum(pixels, last.to(cells.device))

@@ -8,7 +8,7 @@ Naming convention (paper; names of the released weights in brackets):
 Shape shorthand: N images of H×W pixels, C classes, maps of h×w cells, K patches.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torchvision.models import resnet18
 
 from mammo_d2.framework import META_ARCH_REGISTRY, Backbone, CfgNode, build_backbone, configurable
 from mammo_d2.modeling.attention import EqualAttention, GatedAttention
-from mammo_d2.modeling.image_labels import class_names, label_targets
+from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
 from mammo_d2.modeling.losses import multi_label_bce, sparsity_loss
 from mammo_d2.modeling.meta_arch.gmic_weights import rename_released
 from mammo_d2.modeling.meta_arch.image_model import ImageModel, to_image_pixels
@@ -103,8 +103,7 @@ class GMIC(ImageModel):
         self,
         *,
         backbone: Backbone,
-        categories: list[str],
-        merged: str = "",
+        findings: Sequence[Finding],
         variant: str = "full",
         fusion: str = "average",
         top_fraction: float = 0.03,
@@ -119,7 +118,7 @@ class GMIC(ImageModel):
         """
         Args:
             backbone: with one feature map.
-            categories, merged: see ``label_targets``.
+            findings: the C classes.
             variant: a key of ``VARIANTS``.
             fusion: "average" or "concat".
             top_fraction: t, as a fraction of the map's cells.
@@ -134,7 +133,7 @@ class GMIC(ImageModel):
             ValueError: an unknown variant or fusion, or a number out of range.
             FileNotFoundError: no file ``patch_weights``.
         """
-        super().__init__(backbone=backbone, classes=class_names(categories, merged), **kwargs)
+        super().__init__(backbone=backbone, classes=[finding.name for finding in findings], **kwargs)
         if variant not in VARIANTS:
             raise ValueError(f"MODEL.GMIC.VARIANT is {variant!r}; use one of {', '.join(VARIANTS)}")
         if fusion not in FUSIONS:
@@ -144,7 +143,7 @@ class GMIC(ImageModel):
                 f"MODEL.GMIC: NUM_PATCHES {num_patches} and PATCH_SIZE {tuple(patch_size)} must be positive, "
                 f"TOP_FRACTION {top_fraction} must lie in (0, 1]"
             )
-        self.categories, self.merged = list(categories), merged
+        self.findings = list(findings)
         self.variant = VARIANTS[variant]
         self.top_fraction, self.num_patches = top_fraction, num_patches
         self.patch_size = (int(patch_size[0]), int(patch_size[1]))
@@ -169,8 +168,7 @@ class GMIC(ImageModel):
         return {
             **ImageModel.arguments(cfg),
             "backbone": build_backbone(cfg),
-            "categories": list(cfg.DATASETS.CATEGORIES),
-            "merged": cfg.DATASETS.MERGE_CATEGORIES,
+            "findings": findings_from_config(cfg),
             "variant": keys.VARIANT,
             "fusion": keys.FUSION,
             "top_fraction": keys.TOP_FRACTION,
@@ -200,7 +198,7 @@ class GMIC(ImageModel):
             return prediction
         prediction.positions = self._patch_positions(saliency, images, generator)
         patches = crop_patches(images, prediction.positions, self.patch_size)
-        prediction.attention, pooled = self.attention(self._patch_features(patches))
+        prediction.attention, pooled = self.attention(self._patch_features(patches).float())
         prediction.local_logits = self.local_classifier(pooled)
         if self.fusion is not None:
             prediction.fusion_logits = self.fusion(torch.cat([features.amax(dim=(2, 3)), pooled], dim=1))
@@ -234,7 +232,7 @@ class GMIC(ImageModel):
     # --- training and inference ---------------------------------------------------------------------------------
     def losses(self, images: Tensor, records: list[dict]) -> dict[str, Tensor]:
         """Eq. 1 of the paper; with the concatenating fusion also the cross-entropy of its prediction."""
-        targets = label_targets(records, self.categories, self.merged).to(self.device)
+        targets = image_targets(records, self.findings, self.device)
         prediction = self.predict(images)
         losses = {
             "loss_global": multi_label_bce(prediction.global_scores, targets),

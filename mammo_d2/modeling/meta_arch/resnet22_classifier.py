@@ -1,6 +1,7 @@
 """ResNet-22 as a classifier of whole images: the baseline of the GMIC paper, and its pretraining on BI-RADS."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mammo_d2.framework import META_ARCH_REGISTRY, Backbone, CfgNode, build_backbone, configurable
-from mammo_d2.modeling.image_labels import birads_targets, class_names, label_targets
+from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
 from mammo_d2.modeling.losses import multi_label_bce
 from mammo_d2.modeling.meta_arch.image_model import ImageModel
 from mammo_d2.modeling.saliency import map_size, part_of_canvas
@@ -33,8 +34,7 @@ class ResNet22Classifier(ImageModel):
         self,
         *,
         backbone: Backbone,
-        categories: Sequence[str],
-        merged: str = "",
+        findings: Sequence[Finding],
         target: str = "labels",
         birads_groups: Sequence[Sequence[int]] = ((0,), (1,), (2,)),
         **kwargs: Any,
@@ -42,7 +42,7 @@ class ResNet22Classifier(ImageModel):
         """
         Args:
             backbone: with one feature map.
-            categories, merged: see ``label_targets``.
+            findings: the classes of the target "labels".
             target: "labels" or "birads".
             birads_groups: grades of each class of the target "birads".
             kwargs: arguments of ``ImageModel``.
@@ -52,11 +52,11 @@ class ResNet22Classifier(ImageModel):
         """
         if target not in TARGETS:
             raise ValueError(f"MODEL.CLASSIFIER.TARGET is {target!r}; use one of {', '.join(TARGETS)}")
-        names = class_names(categories, merged)
+        names = [finding.name for finding in findings]
         if target == "birads":
             names = ["birads_" + "".join(map(str, grades)) for grades in birads_groups]
         super().__init__(backbone=backbone, classes=names, **kwargs)
-        self.categories, self.merged, self.target = list(categories), merged, target
+        self.findings, self.target = list(findings), target
         self.birads_groups = [list(grades) for grades in birads_groups]
         self._feature, shape = next(iter(backbone.output_shape().items()))
         self.classifier = nn.Linear(shape.channels, len(names))
@@ -66,8 +66,7 @@ class ResNet22Classifier(ImageModel):
         return {
             **ImageModel.arguments(cfg),
             "backbone": build_backbone(cfg),
-            "categories": list(cfg.DATASETS.CATEGORIES),
-            "merged": cfg.DATASETS.MERGE_CATEGORIES,
+            "findings": findings_from_config(cfg),
             "target": cfg.MODEL.CLASSIFIER.TARGET,
             "birads_groups": cfg.MODEL.CLASSIFIER.BIRADS_GROUPS,
         }
@@ -80,7 +79,7 @@ class ResNet22Classifier(ImageModel):
             known = targets >= 0
             total = F.cross_entropy(logits[known], targets[known], reduction="sum") + logits.sum() * 0.0
             return {"loss_classification": total / known.sum().clamp(min=1)}
-        labels = label_targets(records, self.categories, self.merged).to(self.device)
+        labels = image_targets(records, self.findings, self.device)
         return {"loss_classification": multi_label_bce(logits, labels, from_logits=True)}
 
     def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
@@ -96,3 +95,15 @@ class ResNet22Classifier(ImageModel):
                 output["instances"] = output["instances"][torch.zeros(len(output["instances"]), dtype=torch.bool)]
             results.append(output)
         return results
+
+
+def birads_targets(records: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[int]]) -> Tensor:
+    """Number of the BI-RADS group of each image, -1 where it is unknown or in no group: (N,) int64.
+
+    Args:
+        records: model inputs with ``birads``, a number or a text such as "4A"; None or absent: unknown.
+        groups: grades of each class.
+    """
+    class_of = {int(grade): number for number, grades in enumerate(groups) for grade in grades}
+    found = [re.match(r"\s*(?:BI-?RADS\s*)?([0-6])", str(record.get("birads"))) for record in records]
+    return torch.tensor([-1 if match is None else class_of.get(int(match[1]), -1) for match in found])
