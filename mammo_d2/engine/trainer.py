@@ -78,7 +78,8 @@ class MammoTrainer(DefaultTrainer):
         self.checkpointer = SafeCheckpointer(
             unwrap(self.model), cfg.OUTPUT_DIR, strict_weights=self._strict_weights, trainer=weakref.proxy(self)
         )
-        ret = [StepSeed(cfg.SEED), hooks.IterationTimer(), hooks.LRScheduler()]
+        # No warm-up: the writers of detectron2 fail in runs that end before the first measured iteration.
+        ret = [StepSeed(cfg.SEED), hooks.IterationTimer(warmup_iter=0), hooks.LRScheduler()]
         if cfg.SOLVER.EMA.ENABLED:
             self.ema = EMA(unwrap(self.model), cfg.SOLVER.EMA.DECAY)
             ret.append(self.ema)
