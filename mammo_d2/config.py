@@ -29,6 +29,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # Category names that are detection classes, in class order; annotations of other categories are dropped,
     # so that an image with nothing else becomes a negative image.
     cfg.DATASETS.CATEGORIES = ["malignant"]
+    # "breast": in training, the images of a breast of one exam share their labels (a finding in one view is one in
+    # all); "image": each has its own.
+    cfg.DATASETS.LABEL_LEVEL = "image"
     # Train although a patient (or the same source image) is in a training and in a test set.
     cfg.DATASETS.ALLOW_SHARED_PATIENTS = False
     # If not empty: all of DATASETS.CATEGORIES become this one class.
@@ -42,6 +45,13 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.INTENSITY = "bit_depth"
     # Lower and upper percentile of the non-background pixels for INTENSITY "percentile".
     cfg.INPUT.INTENSITY_PERCENTILES = [0.5, 99.5]
+    # Instead of intensity scaling and resizing: "breast_window" (the breast unscaled on a canvas of SIZE, facing right,
+    # standardised; GMIC and the ResNet-22 classifier). "resize" is the usual way.
+    cfg.INPUT.PREPROCESSING = "resize"
+    # "breast_window": steps of the erosion that removes markers, and the margin around the breast, in pixels.
+    cfg.INPUT.WINDOW = CfgNode()
+    cfg.INPUT.WINDOW.EROSION = 100
+    cfg.INPUT.WINDOW.MARGIN = 50
     # How files that were never prepared are read, cropped, flipped and scaled before prediction: "auto" (as the
     # training data: preparation.json beside the weights, else the training data set's manifest.json), "none" (left as
     # they are), or the path of such a file.
@@ -68,8 +78,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # A box that keeps less than this part of its area inside the image is dropped.
     cfg.INPUT.AUG.MIN_VISIBLE = 0.3
 
-    # Training sampler: "PairSampler" (positive, negative, positive, ...), "PositiveSampler" (annotated images only)
-    # or "TrainingSampler" (all images).
+    # Training sampler: "PairSampler" (positive, negative, positive, ...), "PositiveSampler" (annotated images only),
+    # "ExamSampler" (every epoch all exams with a finding and as many others) or "TrainingSampler" (all images).
     cfg.DATALOADER.SAMPLER_TRAIN = "PairSampler"
     # Keep resized images in memory, up to this many MiB per worker process (0: no cache).
     cfg.DATALOADER.CACHE_MB = 0
@@ -193,7 +203,7 @@ def _add_solver_keys(cfg: CfgNode) -> None:
 
 
 def _add_test_keys(cfg: CfgNode) -> None:
-    # Evaluators to run, by registry name.
+    # Evaluators to run, by registry name: "coco", "voc", "froc", "patient" (boxes), "image", "saliency", "lesion".
     cfg.TEST.EVALUATORS = ["coco", "froc", "patient"]
     # Log the training losses on DATASETS.TEST (validation/loss_*) every so many iterations (0: never).
     cfg.TEST.LOSS_PERIOD = 0

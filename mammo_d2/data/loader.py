@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mammo_d2.data.catalog import load_records
+from mammo_d2.data.exam_sampler import ExamSampler, share_breast_labels  # noqa: F401  importing registers the sampler
 from mammo_d2.data.mapper import MammoMapper
 from mammo_d2.data.samplers import SAMPLER_REGISTRY, ImagePools, StreamSampler, split_pools
 from mammo_d2.framework import CfgNode, InferenceSampler, MetadataCatalog, comm
@@ -74,6 +75,10 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
                 f"{', '.join(names)}: no image has a box of {', '.join(classes)}, and images without one are left out; "
                 "check DATASETS.CATEGORIES, or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False"
             )
+    if cfg.DATASETS.LABEL_LEVEL == "breast":
+        records = share_breast_labels(records)
+    elif cfg.DATASETS.LABEL_LEVEL != "image":
+        raise ValueError(f"DATASETS.LABEL_LEVEL is {cfg.DATASETS.LABEL_LEVEL!r}; use image or breast")
     seed = resolve_seed(cfg.SEED)
     rank, world_size = comm.get_rank(), comm.get_world_size()
 

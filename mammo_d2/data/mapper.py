@@ -4,16 +4,55 @@ Coordinates are continuous pixel edges (see ``augmentation.py``): a resize from 
 y by H/h.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
 from mammo_d2.data.augmentation import Augmentation, visible_boxes
+from mammo_d2.data.breast_window import BreastWindow
 from mammo_d2.data.intensity import scale_intensity
 from mammo_d2.data.reader import read_image
-from mammo_d2.framework import Boxes, BoxMode, CfgNode, Instances, configurable
+from mammo_d2.data.window import WindowTransform
+from mammo_d2.framework import Boxes, BoxMode, CfgNode, Instances, Registry, configurable
+
+PREPROCESSING_REGISTRY = Registry("PREPROCESSING")
+PREPROCESSING_REGISTRY.__doc__ = """
+Other ways from stored pixels to network pixels than scaling and resizing, by the name used in INPUT.PREPROCESSING.
+
+An entry is called as ``builder(cfg)`` and returns ``f(pixels (h, w), facts) -> ((H, W) float32, WindowTransform)``,
+where the facts are a record's or a file's ``laterality``, ``view`` and ``file_name``.
+"""
+
+Preprocessing = Callable[[np.ndarray, Mapping[str, Any]], tuple[np.ndarray, WindowTransform]]
+
+
+@PREPROCESSING_REGISTRY.register()
+def breast_window(cfg: CfgNode) -> Preprocessing:
+    """The breast in full resolution on a canvas of INPUT.SIZE, standardised (GMIC)."""
+    height, width = cfg.INPUT.SIZE
+    return BreastWindow((height, width), cfg.INPUT.WINDOW.EROSION, cfg.INPUT.WINDOW.MARGIN)
+
+
+@dataclass(frozen=True)
+class NetworkImage:
+    """An image as the network takes it, before augmentation.
+
+    Attributes:
+        pixels: (H, W) float32.
+        transform: from the image file's pixels, where it is more than a resize.
+    """
+
+    pixels: np.ndarray
+    transform: WindowTransform | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the pixels."""
+        return self.pixels.nbytes
 
 
 class MammoMapper:
@@ -28,6 +67,7 @@ class MammoMapper:
     * ``height``, ``width``: size of the image file, in whose pixels the model gives its outputs.
     * ``instances`` (if asked for): ``gt_boxes`` on the scale of ``image``, ``gt_classes``; of length 0 for a negative
       image. Crowd annotations are left out.
+    * ``network_transform`` (with ``INPUT.PREPROCESSING``): the ``WindowTransform`` from the file's pixels.
     """
 
     @configurable
@@ -42,6 +82,7 @@ class MammoMapper:
         augmentation: Augmentation | None = None,
         with_instances: bool = False,
         cache_mb: float = 0,
+        preprocessing: Preprocessing | None = None,
     ):
         """
         Args:
@@ -52,6 +93,7 @@ class MammoMapper:
             augmentation: applied if given.
             with_instances: add the ground truth.
             cache_mb: see ``ImageCache``.
+            preprocessing: takes the place of intensity scaling and resizing.
         """
         if len(size) != 2 or min(size) < 1:
             raise ValueError(f"INPUT.SIZE must be [height, width] in pixels, not {list(size)}")
@@ -64,6 +106,7 @@ class MammoMapper:
         self.percentiles = tuple(percentiles)
         self.augmentation = augmentation
         self.with_instances = with_instances
+        self.preprocessing = preprocessing
         self._cache = ImageCache(cache_mb)
 
     @classmethod
@@ -83,6 +126,7 @@ class MammoMapper:
             "augmentation": Augmentation.from_config(cfg) if is_train else None,
             "with_instances": is_train if with_instances is None else with_instances,
             "cache_mb": cfg.DATALOADER.CACHE_MB,
+            "preprocessing": build_preprocessing(cfg),
         }
 
     def __call__(self, record: dict, rng: np.random.Generator | None = None) -> dict:
@@ -95,14 +139,17 @@ class MammoMapper:
         Raises:
             FileNotFoundError, ValueError: the image cannot be used; the message names image id and file.
         """
-        image = self._cache.get(record["file_name"], lambda: self.prepare_image(record))
-        boxes, classes = self.prepare_boxes(record, image.shape)
+        network = self._cache.get(record["file_name"], lambda: self.prepare_image(record))
+        image = network.pixels
+        boxes, classes = self.prepare_boxes(record, image.shape, network.transform)
         if self.augmentation is not None:
             image, boxes, kept = self.augmentation(image, boxes, rng or np.random.default_rng())
             classes = classes[kept]
         sample = {key: value for key, value in record.items() if key != "annotations"}
         # A copy in every case: the cached array is never handed out.
         sample["image"] = self.to_tensor(image)
+        if network.transform is not None:
+            sample["network_transform"] = network.transform
         if self.with_instances:
             instances = Instances(image.shape)
             instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
@@ -110,8 +157,8 @@ class MammoMapper:
             sample["instances"] = instances
         return sample
 
-    def prepare_image(self, record: dict) -> np.ndarray:
-        """Read, scale and resize the image of a record: (H, W) float32 in 0..255, no randomness."""
+    def prepare_image(self, record: dict) -> NetworkImage:
+        """Read the image of a record and make the network's of it, no randomness."""
         try:
             pixels, meta = read_image(record["file_name"])
             if pixels.shape != (record["height"], record["width"]):
@@ -119,29 +166,44 @@ class MammoMapper:
                     f"the file has {pixels.shape[0]}x{pixels.shape[1]} pixels (height x width), its record says "
                     f"{record['height']}x{record['width']}; prepare the data set again"
                 )
-            return self.network_image(pixels, meta.max_value)
+            return self.network_image(pixels, meta.max_value, record)
         except FileNotFoundError as error:
             raise FileNotFoundError(_describe(record, error)) from error
         except (OSError, ValueError) as error:
             raise ValueError(_describe(record, error)) from error
 
-    def network_image(self, pixels: np.ndarray, max_value: float) -> np.ndarray:
-        """Scale the intensity of (h, w) pixels with full-scale value ``max_value`` and resize: (H, W) float32."""
+    def network_image(self, pixels: np.ndarray, max_value: float, facts: Mapping[str, Any]) -> NetworkImage:
+        """Scale the intensity of (h, w) pixels to 0..255 and resize, or what ``preprocessing`` does instead.
+
+        Args:
+            pixels: float32.
+            max_value: their full-scale value.
+            facts: ``laterality``, ``view``, ``file_name`` as far as they are known.
+        """
+        if self.preprocessing is not None:
+            return NetworkImage(*self.preprocessing(pixels, facts))
         pixels = scale_intensity(pixels, max_value, self.intensity, self.percentiles)
-        return resize_image(pixels, fitted_size(pixels.shape, self.size) if self.keep_aspect else self.size)
+        return NetworkImage(
+            resize_image(pixels, fitted_size(pixels.shape, self.size) if self.keep_aspect else self.size)
+        )
 
     def to_tensor(self, image: np.ndarray) -> torch.Tensor:
         """A copy of (H, W) as the model's (C, H, W), all channels equal."""
         return torch.from_numpy(np.repeat(image[np.newaxis], self.channels, axis=0))
 
-    def prepare_boxes(self, record: dict, size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (N, 4) XYXY on the scale of an image resized to ``size`` (H, W), clipped to it; classes (N,) int64."""
+    def prepare_boxes(
+        self, record: dict, size: tuple[int, ...], transform: WindowTransform | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (N, 4) XYXY on the network image of ``size`` (H, W), clipped to it; classes (N,) int64."""
         height, width = size
         usable = [annotation for annotation in record["annotations"] if not annotation.get("iscrowd", 0)]
         boxes = np.array(
             [BoxMode.convert(entry["bbox"], entry["bbox_mode"], BoxMode.XYXY_ABS) for entry in usable], dtype=np.float64
         ).reshape(-1, 4)
-        boxes *= np.tile([width / record["width"], height / record["height"]], 2)
+        if transform is not None:
+            boxes = transform.boxes_to_prepared(boxes)
+        else:
+            boxes *= np.tile([width / record["width"], height / record["height"]], 2)
         boxes, kept = visible_boxes(boxes, height, width, min_visible=0.0)
         return boxes, np.array([entry["category_id"] for entry in usable], dtype=np.int64)[kept]
 
@@ -162,12 +224,12 @@ class ImageCache:
         if megabytes < 0:
             raise ValueError(f"DATALOADER.CACHE_MB must not be negative: {megabytes}")
         self._free = int(megabytes * 2**20)
-        self._images: dict[str, np.ndarray] = {}
+        self._images: dict[str, NetworkImage] = {}
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def get(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    def get(self, key: str, make: Callable[[], NetworkImage]) -> NetworkImage:
         """The image of ``key``, made if it is not there; the caller must not write to it."""
         image = self._images.get(key)
         if image is None:
@@ -176,6 +238,23 @@ class ImageCache:
                 self._free -= image.nbytes
                 self._images[key] = image
         return image
+
+
+def build_preprocessing(cfg: CfgNode) -> Preprocessing | None:
+    """What INPUT.PREPROCESSING names; None for "resize".
+
+    Raises:
+        ValueError: an unknown name, or a model that would not map its boxes back.
+    """
+    name = cfg.INPUT.PREPROCESSING
+    if name == "resize":
+        return None
+    if name not in PREPROCESSING_REGISTRY:
+        known = ", ".join(["resize", *sorted(key for key, _ in PREPROCESSING_REGISTRY)])
+        raise ValueError(f"INPUT.PREPROCESSING {name!r} is unknown; choose one of {known}")
+    if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN":
+        raise ValueError(f"INPUT.PREPROCESSING {name} goes with classifiers of images; GeneralizedRCNN needs resize")
+    return PREPROCESSING_REGISTRY.get(name)(cfg)
 
 
 def fitted_size(image_size: Sequence[int], size: Sequence[int]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ Position: index into the global stream, from 0. Pass: one shuffled run through a
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,12 +39,14 @@ class ImagePools:
         unlocalized: images that show a finding but have no usable box (an image-level label, or a crowd box only).
             They are neither: their lesion would be trained as background.
         source: where the images come from, for error messages.
+        exams: per image the number of its exam, from 0.
     """
 
     positives: Sequence[int]
     negatives: Sequence[int]
     unlocalized: Sequence[int] = field(default=())
     source: str = "the training set"
+    exams: Sequence[int] = field(default=())
 
     @property
     def all(self) -> range:
@@ -66,6 +68,8 @@ def split_pools(
         The pools; together they hold every record exactly once.
     """
     positives, negatives, unlocalized = [], [], []
+    numbers: dict[Hashable, int] = {}
+    exams = [numbers.setdefault(exam_key(record), len(numbers)) for record in records]
     for index, record in enumerate(records):
         annotations = record["annotations"]
         labels = record.get("labels") or {}
@@ -83,7 +87,16 @@ def split_pools(
             len(unlocalized),
             records[unlocalized[0]].get("file_name"),
         )
-    return ImagePools(positives, negatives, unlocalized, source)
+    return ImagePools(positives, negatives, unlocalized, source, exams)
+
+
+def exam_key(record: dict) -> Hashable:
+    """What the images of one exam have in common: exam (of a patient), else patient, else nothing but themselves."""
+    if record.get("exam_id") is not None:
+        return "exam", record.get("patient_id"), record["exam_id"]
+    if record.get("patient_id") is not None:
+        return "patient", record["patient_id"]
+    return "image", record.get("image_id"), record.get("file_name")
 
 
 class ShuffledPool:

@@ -133,12 +133,15 @@ class _Files(Dataset):
     def _sample(self, name: str, index: int) -> dict[str, Any]:
         prepared = self._preparation.apply(name)
         height, width = prepared.pixels.shape
+        facts = {"laterality": prepared.meta.laterality, "view": prepared.meta.view, "file_name": name}
+        network = self._mapper.network_image(prepared.pixels, prepared.max_value, facts)
         return {
             "file_name": name,
             "image_id": index + 1,
             "height": height,
             "width": width,
-            "image": self._mapper.to_tensor(self._mapper.network_image(prepared.pixels, prepared.max_value)),
+            "image": self._mapper.to_tensor(network.pixels),
+            **({} if network.transform is None else {"network_transform": network.transform}),
             "meta": prepared.meta,
             "transform": prepared.transform,
             "warnings": prepared.warnings,

@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""Convert other programs' checkpoints to this package's parameter names.
+
+Released GMIC checkpoints can also be named as MODEL.WEIGHTS as they are; converting checks them once and for all.
+
+Examples:
+    python tools/convert_weights.py gmic sample_model_1.p --output gmic_1.pth
+"""
+
+from pathlib import Path
+
+from mammo_d2.cli import make_parser, run_tool
+from mammo_d2.engine.convert_weights import convert_gmic
+
+
+def run(argv: list[str]) -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("format", choices=["gmic"], help="what the file comes from")
+    parser.add_argument("file", type=Path, help="the checkpoint")
+    parser.add_argument("--output", type=Path, required=True, help="the converted file (.pth)")
+    args = parser.parse_args(argv)
+    count = convert_gmic(args.file, args.output)
+    print(f"{args.output}: {count} tensors, every name and shape checked")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(run)
