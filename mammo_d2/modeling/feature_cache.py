@@ -1,0 +1,73 @@
+"""Results of frozen networks on disk, found again by the content of everything that they depend on.
+
+There is no list of settings that somebody must keep complete: a key is a hash of the input's bytes, of the weights, and
+of the modules' own description. Another image, augmentation, window, weight or layer setting is another key.
+"""
+
+import hashlib
+import os
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+# Raised when what is computed changes without a change of weights or of the modules' description.
+_FORMAT = 1
+
+
+class FeatureCache:
+    """A folder of tensors by key; several processes may share it."""
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        """
+        Args:
+            folder: made when the first tensor is kept. Delete it to free the space.
+        """
+        self.folder = Path(folder)
+
+    def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """The tensor of ``key`` on the CPU, made and kept if it is not there or cannot be read."""
+        path = self.folder / key[:2] / f"{key}.pt"
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+            value = make().detach().cpu().clone()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: two processes may make the same tensor at the same time.
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        torch.save(value, temporary)
+        os.replace(temporary, path)
+        return value
+
+
+class ModuleFingerprint:
+    """Hash of frozen modules, made anew only after their weights were changed or moved."""
+
+    def __init__(self, modules: Sequence[nn.Module]):
+        self._modules = list(modules)
+        self._state: tuple = ()
+        self._digest = ""
+
+    def __call__(self) -> str:
+        """Hex digest of the modules' description, weights and buffers."""
+        tensors = [t for module in self._modules for t in (*module.parameters(), *module.buffers())]
+        state = tuple((t.data_ptr(), t._version) for t in tensors)
+        if state != self._state or not self._digest:
+            described = [repr(module).encode() for module in self._modules]
+            self._digest = content_key([str(_FORMAT).encode(), *described], tensors)
+            self._state = state
+        return self._digest
+
+
+def content_key(parts: Iterable[bytes | str], tensors: Iterable[Tensor] = ()) -> str:
+    """Hex digest of byte strings and of the shapes, types and values of tensors, in order."""
+    digest = hashlib.blake2b(digest_size=20)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little") + data)
+    for tensor in tensors:
+        digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,162 @@
+"""WeaklySupervisedRCNN: regions, a backbone and heads that learn from image labels; end to end or in two stages."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, GeneralizedRCNN, ImageList, Instances, configurable
+from mammo_d2.modeling.feature_cache import FeatureCache, ModuleFingerprint, content_key
+from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
+from mammo_d2.modeling.roi_heads.dual_branch import whole_image_if_empty
+
+
+@META_ARCH_REGISTRY.register()
+class WeaklySupervisedRCNN(GeneralizedRCNN):
+    """GeneralizedRCNN whose heads take image labels; proposals are computed, learned before, or come with the inputs.
+
+    A proposal generator is never trained here, since there are no boxes to train it with. In two stages (``frozen``)
+    neither are the backbone and the region encoder: they run image by image without a graph, and their results can be
+    kept on disk, where every change of image, regions, weights or layers is another entry.
+    """
+
+    @configurable
+    def __init__(
+        self, *, findings: Sequence[Finding], frozen: bool = False, cache: FeatureCache | None = None, **kwargs: Any
+    ):
+        """
+        Args:
+            findings: the classes in order.
+            frozen: two stages.
+            cache: keeps the regions' codes; only with ``frozen``, and proposals that need no feature maps.
+            kwargs: arguments of GeneralizedRCNN.
+
+        Raises:
+            ValueError: a cache for codes that training changes.
+        """
+        super().__init__(**kwargs)
+        self.findings = list(findings)
+        self.frozen = frozen
+        self.cache = cache
+        self._needs_features = getattr(self.proposal_generator, "needs_features", self.proposal_generator is not None)
+        if cache is not None and (not frozen or self._needs_features):
+            raise ValueError(
+                "MODEL.DUAL_BRANCH.CACHE_DIR needs MODEL.DUAL_BRANCH.FROZEN True and proposals that are not made from "
+                "feature maps (SlidingWindowRegions or PrecomputedProposals)"
+            )
+        self._fixed = [module for module in self._fixed_modules() if module is not None]
+        for module in self._fixed:
+            module.requires_grad_(False)
+        self._fingerprint = ModuleFingerprint([self.backbone, self.roi_heads.encoder])
+        self.train(self.training)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        keys = cfg.MODEL.DUAL_BRANCH
+        return {
+            **super().from_config(cfg),
+            "findings": findings_from_config(cfg),
+            "frozen": keys.FROZEN,
+            "cache": FeatureCache(keys.CACHE_DIR) if keys.CACHE_DIR else None,
+        }
+
+    def _fixed_modules(self) -> list[nn.Module | None]:
+        fixed = [self.backbone, self.roi_heads.encoder] if self.frozen else []
+        return [self.proposal_generator, *fixed]
+
+    def train(self, mode: bool = True) -> "WeaklySupervisedRCNN":
+        """As always, but what is not trained stays in evaluation mode: no dropout, no batch statistics."""
+        super().train(mode)
+        for module in getattr(self, "_fixed", ()):
+            module.eval()
+        return self
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """Train on a batch, or classify its images and find what shows it.
+
+        Args:
+            batched_inputs: per image "image" (C, H, W), in training "labels"; "height" and "width" to give boxes in;
+                "tissue" for SlidingWindowRegions; "proposals" if the model makes none.
+
+        Returns:
+            In training ``loss_image``. Otherwise per image ``image_scores`` {class: probability} and ``instances``:
+            regions with ``pred_boxes``, ``scores`` and ``pred_classes``.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        codes, proposals, _ = self._regions(batched_inputs)
+        targets = image_targets(batched_inputs, self.findings, self.device)
+        return self.roi_heads.forward_codes(codes, proposals, targets)[1]
+
+    def inference(
+        self,
+        batched_inputs: list[dict],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> list:
+        """See ``forward``; without post-processing the regions alone, in network input pixels.
+
+        Raises:
+            NotImplementedError: ``detected_instances`` are given; nothing is predicted for given boxes here.
+        """
+        if detected_instances is not None:
+            raise NotImplementedError("WeaklySupervisedRCNN predicts nothing for given boxes")
+        codes, proposals, sizes = self._regions(batched_inputs)
+        found, extra = self.roi_heads.forward_codes(codes, proposals)
+        if not do_postprocess:
+            return found
+        results = self._postprocess(found, batched_inputs, sizes)
+        for result, probs in zip(results, extra["image_probs"].detach(), strict=True):
+            result["image_scores"] = {f.name: float(p) for f, p in zip(self.findings, probs, strict=True)}
+        return results
+
+    def _regions(self, inputs: list[dict]) -> tuple[list[Tensor], list[Instances], list[tuple[int, int]]]:
+        """Per image the codes (m_n, D), the regions and the image's size."""
+        if not self.frozen:
+            images = self.preprocess_image(inputs)
+            features = self.backbone(images.tensor)
+            proposals = self._proposals(images, features, inputs)
+            return self.roi_heads.encode(features, proposals), proposals, images.image_sizes
+        parts = [self._frozen_regions(record) for record in inputs]
+        codes, proposals, sizes = (list(column) for column in zip(*parts, strict=True))
+        return codes, proposals, sizes
+
+    @torch.no_grad()
+    def _frozen_regions(self, record: dict) -> tuple[Tensor, Instances, tuple[int, int]]:
+        """The same for one image: an image of full resolution is as much as should be in memory."""
+        images = self.preprocess_image([record])
+        size = images.image_sizes[0]
+        if self._needs_features:
+            features = self.backbone(images.tensor)
+            proposals = self._proposals(images, features, [record])
+            return self.roi_heads.encode(features, proposals)[0], proposals[0], size
+        proposals = self._proposals(images, {}, [record])
+
+        def make() -> Tensor:
+            return self.roi_heads.encode(self.backbone(images.tensor), proposals)[0].float()
+
+        if self.cache is None:
+            return make(), proposals[0], size
+        device = images.tensor.device.type
+        autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else ""
+        key = content_key(
+            [self._fingerprint(), autocast],
+            [record["image"], self.pixel_mean, self.pixel_std, proposals[0].proposal_boxes.tensor],
+        )
+        return self.cache.get(key, make).to(self.device), proposals[0], size
+
+    @torch.no_grad()
+    def _proposals(self, images: ImageList, features: dict[str, Tensor], inputs: list[dict]) -> list[Instances]:
+        if self.proposal_generator is None:
+            missing = [x.get("image_id") for x in inputs if "proposals" not in x]
+            if missing:
+                raise ValueError(
+                    f"image {missing[0]!r} comes without proposals, but MODEL.PROPOSAL_GENERATOR.NAME is "
+                    "PrecomputedProposals; name a generator such as SlidingWindowRegions"
+                )
+            return whole_image_if_empty([x["proposals"].to(self.device) for x in inputs])
+        fields = getattr(self.proposal_generator, "input_fields", ())
+        extra = {name: [x.get(name) for x in inputs] for name in fields}
+        proposals, _ = self.proposal_generator(images, features, None, **extra)
+        return whole_image_if_empty(proposals)
