@@ -28,12 +28,17 @@ class CfgNode(_FvcoreCfgNode):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is written for another version of the key set.
+            ValueError: the file holds no keys, or is written for another version of the key set.
             KeyError: the file has a key that this config lacks.
         """
         if not g_pathmgr.isfile(cfg_filename):
             raise FileNotFoundError(f"config file {os.fspath(cfg_filename)!r} does not exist")
-        content = self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe) or {}
+        try:
+            content = self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe)
+        except TypeError:  # what an empty file, or an empty base, gives
+            content = None
+        if not isinstance(content, dict):
+            raise ValueError(f"{cfg_filename}: this file, or one it names in _BASE_, does not hold configuration keys")
         version = content.get("VERSION", self.get("VERSION"))
         if version != self.get("VERSION"):
             raise ValueError(
