@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> dict:
     """Run the benchmark and print a table; the first row is the reference of the ratios.
 
     Returns:
-        {contender: {"median_s", "peak_mb", "time_ratio", "memory_ratio", "max_loss_difference"}}.
+        {contender: {"median_s", "peak_mb", "time_ratio", "memory_ratio",
+        "first_loss_relative_difference"}}.
     """
     overrides = ["MODEL.RESNETS.DEPTH", "50", "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", *args.opts]
     contenders = [
@@ -101,16 +102,23 @@ def _report(contenders: list[Contender], output: str) -> dict:
     figures = {}
     for contender in contenders:
         ratios = [own / other for own, other in zip(contender.seconds, reference.seconds, strict=True)]
-        differences = [abs(own - other) for own, other in zip(contender.losses, reference.losses, strict=True)]
+        difference = abs(contender.losses[0] - reference.losses[0]) / abs(reference.losses[0])
         figures[contender.name] = {
             "median_s": statistics.median(contender.seconds),
             "peak_mb": contender.peak_mb,
             "time_ratio": statistics.median(ratios),
             "memory_ratio": contender.peak_mb / reference.peak_mb,
-            "first_loss_difference": differences[0],
+            "first_loss_relative_difference": difference,
         }
     rows = [[name, *values.values()] for name, values in figures.items()]
-    headers = ["contender", "median s/step", "peak MiB", "time ratio", "memory ratio", "first loss differs by"]
+    headers = [
+        "contender",
+        "median s/step",
+        "peak MiB",
+        "time ratio",
+        "memory ratio",
+        "first loss, relative difference",
+    ]
     print(tabulate(rows, headers, floatfmt=("", ".3f", ".0f", ".3f", ".3f", ".2e")))
     if output:
         with open(output, "w") as file:
