@@ -21,6 +21,23 @@ MAX_DRAWS = 10
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """Where the parts of one image go.
+
+    Attributes:
+        matrix: (2, 3), image -> augmented image.
+        hole: the cutout square, XYXY in pixels of the augmented image, or None.
+        boxes: (M, 4) boxes left, on the augmented image.
+        kept: (M,) their indices among the boxes before.
+    """
+
+    matrix: np.ndarray
+    hole: tuple[int, int, int, int] | None
+    boxes: np.ndarray
+    kept: np.ndarray
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """Augments an image and its boxes with random numbers from a given generator only.
 
@@ -93,22 +110,30 @@ class Augmentation:
         Returns:
             image (H, W) float32, boxes (M, 4) clipped to the image, and the (M,) indices of the input boxes kept.
         """
-        height, width = image.shape
+        geometry = self.draw_geometry(image.shape, boxes, rng)
+        image = warp_image(image, geometry.matrix)
+        image = adjust_intensity(image, *self.draw_intensity(rng))
+        if geometry.hole is not None:
+            x0, y0, x1, y1 = geometry.hole
+            image[y0:y1, x0:x1] = 0.0
+        return image, geometry.boxes, geometry.kept
+
+    def draw_geometry(self, size: tuple[int, ...], boxes: np.ndarray, rng: np.random.Generator) -> "Geometry":
+        """Draw where everything goes; a copy of ``rng`` tells what ``__call__`` will do.
+
+        Args:
+            size: (H, W).
+            boxes, rng: see ``__call__``.
+        """
+        height, width = size
         boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
         for _ in range(MAX_DRAWS):
             matrix = self.draw_matrix(height, width, rng)
             hole = self.draw_cutout(height, width, rng)
             moved, kept = visible_boxes(transform_boxes(boxes, matrix), height, width, self.min_visible, hole)
             if len(kept) or not len(boxes):
-                break
-        else:
-            matrix, hole, moved, kept = np.eye(2, 3), None, boxes, np.arange(len(boxes))
-        image = warp_image(image, matrix)
-        image = adjust_intensity(image, *self.draw_intensity(rng))
-        if hole is not None:
-            x0, y0, x1, y1 = hole
-            image[y0:y1, x0:x1] = 0.0
-        return image, moved, kept
+                return Geometry(matrix, hole, moved, kept)
+        return Geometry(np.eye(2, 3), None, boxes, np.arange(len(boxes)))
 
     def draw_matrix(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the geometry: (2, 3) float64. The same six numbers are drawn whatever is switched on."""

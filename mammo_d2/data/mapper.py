@@ -4,8 +4,9 @@ Coordinates are continuous pixel edges (see ``augmentation.py``): a resize from 
 y by H/h.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -16,6 +17,7 @@ from mammo_d2.data.augmentation import Augmentation, visible_boxes
 from mammo_d2.data.breast_window import BreastWindow
 from mammo_d2.data.intensity import scale_intensity
 from mammo_d2.data.reader import read_image
+from mammo_d2.data.tissue import tissue_map, warp_tissue
 from mammo_d2.data.window import WindowTransform
 from mammo_d2.framework import Boxes, BoxMode, CfgNode, Instances, Registry, configurable
 
@@ -44,15 +46,26 @@ class NetworkImage:
     Attributes:
         pixels: (H, W) float32.
         transform: from the image file's pixels, where it is more than a resize.
+        tissue: (2, h, w) where breast and muscle are, if the model is told (see ``tissue.py``).
     """
 
     pixels: np.ndarray
     transform: WindowTransform | None = None
+    tissue: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
-        """Memory of the pixels."""
-        return self.pixels.nbytes
+        """Memory of the pixels and the map."""
+        return self.pixels.nbytes + (0 if self.tissue is None else self.tissue.nbytes)
+
+    def sample_fields(self) -> dict[str, Any]:
+        """What a model input holds beside the pixels: ``network_transform`` and ``tissue``, where they are."""
+        fields: dict[str, Any] = {}
+        if self.transform is not None:
+            fields["network_transform"] = self.transform
+        if self.tissue is not None:
+            fields["tissue"] = torch.from_numpy(self.tissue)
+        return fields
 
 
 class MammoMapper:
@@ -68,6 +81,8 @@ class MammoMapper:
     * ``instances`` (if asked for): ``gt_boxes`` on the scale of ``image``, ``gt_classes``; of length 0 for a negative
       image. Crowd annotations are left out.
     * ``network_transform`` (with ``INPUT.PREPROCESSING``): the ``WindowTransform`` from the file's pixels.
+    * ``tissue`` (with ``INPUT.TISSUE_CELL``): (2, h, w) float32, the parts of each cell that are breast and muscle,
+      found before the augmentation and moved by it.
     """
 
     @configurable
@@ -83,6 +98,7 @@ class MammoMapper:
         with_instances: bool = False,
         cache_mb: float = 0,
         preprocessing: Preprocessing | None = None,
+        tissue_cell: int = 0,
     ):
         """
         Args:
@@ -94,6 +110,7 @@ class MammoMapper:
             with_instances: add the ground truth.
             cache_mb: see ``ImageCache``.
             preprocessing: takes the place of intensity scaling and resizing.
+            tissue_cell: side of the cells of ``tissue`` in pixels; 0: none.
         """
         if len(size) != 2 or min(size) < 1:
             raise ValueError(f"INPUT.SIZE must be [height, width] in pixels, not {list(size)}")
@@ -107,6 +124,7 @@ class MammoMapper:
         self.augmentation = augmentation
         self.with_instances = with_instances
         self.preprocessing = preprocessing
+        self.tissue_cell = tissue_cell
         self._cache = ImageCache(cache_mb)
 
     @classmethod
@@ -127,6 +145,7 @@ class MammoMapper:
             "with_instances": is_train if with_instances is None else with_instances,
             "cache_mb": cfg.DATALOADER.CACHE_MB,
             "preprocessing": build_preprocessing(cfg),
+            "tissue_cell": cfg.INPUT.TISSUE_CELL,
         }
 
     def __call__(self, record: dict, rng: np.random.Generator | None = None) -> dict:
@@ -143,13 +162,16 @@ class MammoMapper:
         image = network.pixels
         boxes, classes = self.prepare_boxes(record, image.shape, network.transform)
         if self.augmentation is not None:
-            image, boxes, kept = self.augmentation(image, boxes, rng or np.random.default_rng())
+            rng = rng or np.random.default_rng()
+            if network.tissue is not None:
+                matrix = self.augmentation.draw_geometry(image.shape, boxes, copy.deepcopy(rng)).matrix
+                network = replace(network, tissue=warp_tissue(network.tissue, self.tissue_cell, matrix))
+            image, boxes, kept = self.augmentation(image, boxes, rng)
             classes = classes[kept]
         sample = {key: value for key, value in record.items() if key != "annotations"}
         # A copy in every case: the cached array is never handed out.
         sample["image"] = self.to_tensor(image)
-        if network.transform is not None:
-            sample["network_transform"] = network.transform
+        sample.update(network.sample_fields())
         if self.with_instances:
             instances = Instances(image.shape)
             instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
@@ -180,12 +202,14 @@ class MammoMapper:
             max_value: their full-scale value.
             facts: ``laterality``, ``view``, ``file_name`` as far as they are known.
         """
+        transform = None
         if self.preprocessing is not None:
-            return NetworkImage(*self.preprocessing(pixels, facts))
-        pixels = scale_intensity(pixels, max_value, self.intensity, self.percentiles)
-        return NetworkImage(
-            resize_image(pixels, fitted_size(pixels.shape, self.size) if self.keep_aspect else self.size)
-        )
+            pixels, transform = self.preprocessing(pixels, facts)
+        else:
+            pixels = scale_intensity(pixels, max_value, self.intensity, self.percentiles)
+            pixels = resize_image(pixels, fitted_size(pixels.shape, self.size) if self.keep_aspect else self.size)
+        tissue = tissue_map(pixels, self.tissue_cell, facts.get("view")) if self.tissue_cell else None
+        return NetworkImage(pixels, transform, tissue)
 
     def to_tensor(self, image: np.ndarray) -> torch.Tensor:
         """A copy of (H, W) as the model's (C, H, W), all channels equal."""

@@ -141,7 +141,7 @@ class _Files(Dataset):
             "height": height,
             "width": width,
             "image": self._mapper.to_tensor(network.pixels),
-            **({} if network.transform is None else {"network_transform": network.transform}),
+            **network.sample_fields(),
             "meta": prepared.meta,
             "transform": prepared.transform,
             "warnings": prepared.warnings,

@@ -35,9 +35,7 @@ class VGGM(Backbone):
         Chatfield et al., "Return of the devil in the details", BMVC 2014, table 1.
     """
 
-    def __init__(
-        self, in_channels: int = 3, channels: Sequence[int] = (96, 256, 512, 512, 512), freeze_at: int = 0
-    ):
+    def __init__(self, in_channels: int = 3, channels: Sequence[int] = (96, 256, 512, 512, 512), freeze_at: int = 0):
         """
         Args:
             in_channels: of the images.
