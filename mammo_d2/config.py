@@ -118,6 +118,8 @@ def _add_gmic_keys(cfg: CfgNode) -> None:
     cfg.MODEL.GMIC.FUSION = "average"
     # Fraction t of a saliency map's cells, the largest ones, whose mean is the image's score.
     cfg.MODEL.GMIC.TOP_FRACTION = 0.03
+    # Meta-architecture "GMICEnsemble": t of each member; everything else they share.
+    cfg.MODEL.GMIC.ENSEMBLE = [0.02, 0.03, 0.03, 0.05, 0.1]
     # Number K of patches, and their (height, width) in pixels of the network input.
     cfg.MODEL.GMIC.NUM_PATCHES = 6
     cfg.MODEL.GMIC.PATCH_SIZE = [256, 256]

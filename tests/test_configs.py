@@ -59,3 +59,27 @@ def test_ablation_rows_are_valid_overrides():
     assert len(variants) == 4
     for variant in variants:
         load_config(str(CONFIGS / "quickstart" / "phantom_top_likelihood.yaml"), variant.overrides)
+
+
+def test_gmic_settings():
+    """Sections 2.2 and 3.1 of the paper; t of the released models."""
+    cfg = load_config(str(CONFIGS / "gmic" / "GMIC.yaml"))
+    assert cfg.INPUT.SIZE == [2944, 1920]
+    assert cfg.MODEL.GMIC.NUM_PATCHES == 6
+    assert cfg.MODEL.GMIC.PATCH_SIZE == [256, 256]
+    assert cfg.MODEL.GMIC.ATTENTION_CHANNELS == 128
+    assert cfg.MODEL.GMIC.FUSION == "average"
+    assert cfg.DATASETS.CATEGORIES == ["benign", "malignant"]
+    assert (cfg.SOLVER.OPTIMIZER, cfg.DATALOADER.SAMPLER_TRAIN) == ("Adam", "ExamSampler")
+    assert 10**-5.5 <= cfg.SOLVER.BASE_LR <= 10**-3.8
+    assert 10**-5 <= cfg.MODEL.GMIC.SPARSITY_WEIGHT <= 10**-2.8
+    released = [load_config(str(CONFIGS / "gmic" / f"released_{number}.yaml")) for number in range(1, 6)]
+    assert [one.MODEL.GMIC.TOP_FRACTION for one in released] == [0.02, 0.03, 0.03, 0.05, 0.1]
+    assert {one.MODEL.GMIC.FUSION for one in released} == {"concat"}
+
+
+def test_gmic_ablation_rows_are_the_papers():
+    variants = load_variants(str(CONFIGS / "quickstart" / "ablation_gmic.yaml"))
+    assert len(variants) == 7
+    for variant in variants:
+        load_config(str(CONFIGS / "quickstart" / "phantom_gmic.yaml"), variant.overrides)

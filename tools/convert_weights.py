@@ -5,6 +5,7 @@ Released GMIC checkpoints can also be named as MODEL.WEIGHTS as they are; conver
 
 Examples:
     python tools/convert_weights.py gmic sample_model_1.p --output gmic_1.pth
+    python tools/convert_weights.py gmic sample_model_?.p --output gmic_ensemble.pth
 """
 
 from pathlib import Path
@@ -16,10 +17,12 @@ from mammo_d2.engine.convert_weights import convert_gmic
 def run(argv: list[str]) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("format", choices=["gmic"], help="what the file comes from")
-    parser.add_argument("file", type=Path, help="the checkpoint")
+    parser.add_argument(
+        "files", type=Path, nargs="+", help="the checkpoint; several become one ensemble, in this order"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the converted file (.pth)")
     args = parser.parse_args(argv)
-    count = convert_gmic(args.file, args.output)
+    count = convert_gmic(args.files, args.output)
     print(f"{args.output}: {count} tensors, every name and shape checked")
     return 0
 

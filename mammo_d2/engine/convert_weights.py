@@ -1,5 +1,6 @@
 """Other programs' checkpoints as this package's weight files: the body of tools/convert_weights.py."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -7,6 +8,7 @@ import torch
 from mammo_d2.atomic import atomic_write
 from mammo_d2.engine.setup import load_config
 from mammo_d2.framework import SafeCheckpointer, build_model
+from mammo_d2.modeling.meta_arch.gmic_ensemble import member_prefix
 
 GMIC_CONFIG = [
     *("MODEL.META_ARCHITECTURE", "GMIC", "MODEL.BACKBONE.NAME", "ResNet22", "MODEL.GMIC.FUSION", "concat"),
@@ -15,13 +17,14 @@ GMIC_CONFIG = [
 ]
 
 
-def convert_gmic(source: str | Path, target: str | Path) -> int:
-    """Write a released GMIC checkpoint under this package's parameter names.
+def convert_gmic(sources: Sequence[str | Path], target: str | Path) -> int:
+    """Write released GMIC checkpoints under this package's parameter names.
 
-    The whole model is made and the file loaded into it, so that every name and shape is checked.
+    The whole model is made and each file loaded into it, so that every name and shape is checked.
 
     Args:
-        source: the released file.
+        sources: released files (or this package's); one gives a GMIC's weights, several those of a GMICEnsemble with
+            the files as members, in this order.
         target: ``{"model": weights}``, readable as MODEL.WEIGHTS of configs/gmic/.
 
     Returns:
@@ -32,8 +35,11 @@ def convert_gmic(source: str | Path, target: str | Path) -> int:
         ValueError: a tensor is missing, has another shape, or is not known.
     """
     model = build_model(load_config("", GMIC_CONFIG))
-    SafeCheckpointer(model, strict_weights=True).load(str(source))
-    weights = model.state_dict()
+    weights = {}
+    for number, source in enumerate(sources):
+        SafeCheckpointer(model, strict_weights=True).load(str(source))
+        prefix = member_prefix(number) if len(sources) > 1 else ""
+        weights.update({prefix + name: value.clone() for name, value in model.state_dict().items()})
     with atomic_write(target) as file:
         torch.save({"model": weights}, file)
     return len(weights)

@@ -136,7 +136,7 @@ class TestVariants:
         model = gmic_model().eval()
         with torch.no_grad():
             said = model.predict(images)
-        # 24 by 16 cells per... one cell is 16 pixels: windows of 2 by 2 cells
+        # a cell is 16 pixels, so windows have 2 by 2 cells
         expected = torch.minimum(retrieve_windows(said.saliency, (2, 2), 3) * 16, torch.tensor([64, 32]))
         assert said.positions.tolist() == expected.tolist()
         chance = gmic_model("MODEL.GMIC.VARIANT", "random").eval()

@@ -133,7 +133,10 @@ class GMIC(ImageModel):
             ValueError: an unknown variant or fusion, or a number out of range.
             FileNotFoundError: no file ``patch_weights``.
         """
-        super().__init__(backbone=backbone, classes=[finding.name for finding in findings], **kwargs)
+        super().__init__(
+            size_divisibility=backbone.size_divisibility, classes=[finding.name for finding in findings], **kwargs
+        )
+        self.backbone = backbone
         if variant not in VARIANTS:
             raise ValueError(f"MODEL.GMIC.VARIANT is {variant!r}; use one of {', '.join(VARIANTS)}")
         if fusion not in FUSIONS:
@@ -248,14 +251,31 @@ class GMIC(ImageModel):
         """See the class; ``sizes`` are those of the images before padding."""
         # Random patches are drawn the same way every time, so that an evaluation can be repeated.
         prediction = self.predict(images, torch.Generator().manual_seed(0))
-        scores = self.final_scores(prediction)
+        return self.describe(prediction, self.final_scores(prediction), map_size(images), sizes, records)
+
+    def describe(
+        self,
+        prediction: GMICPrediction,
+        scores: Tensor,
+        canvas: tuple[int, int],
+        sizes: list[tuple[int, int]],
+        records: list[dict],
+    ) -> list[dict[str, Any]]:
+        """Outputs of images whose prediction is known.
+
+        Args:
+            prediction: of the batch.
+            scores: (N, C) final probabilities.
+            canvas: (H, W) of the batch.
+            sizes, records: as for ``outputs``.
+        """
         modules = {"global": prediction.global_scores}
         for name, logits in (("local", prediction.local_logits), ("fusion", prediction.fusion_logits)):
             if logits is not None:
                 modules[name] = logits.float().sigmoid()
         results = []
         for row, (size, record) in enumerate(zip(sizes, records, strict=True)):
-            saliency = part_of_canvas(prediction.saliency[row], map_size(images), size)
+            saliency = part_of_canvas(prediction.saliency[row], canvas, size)
             output = self.image_output(saliency, size, scores[row], record)
             output["module_scores"] = {name: self.by_class(values[row]) for name, values in modules.items()}
             if prediction.positions is not None and prediction.attention is not None:

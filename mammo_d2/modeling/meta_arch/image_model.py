@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mammo_d2.framework import Backbone, Boxes, CfgNode, ImageList, Instances
+from mammo_d2.framework import Boxes, CfgNode, ImageList, Instances
 from mammo_d2.modeling.saliency import SaliencyBoxRule, saliency_boxes
 
 
@@ -31,23 +31,23 @@ class ImageModel(nn.Module):
     def __init__(
         self,
         *,
-        backbone: Backbone,
         classes: Sequence[str],
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         box_rule: SaliencyBoxRule | None = None,
         score_threshold: float = 0.0,
+        size_divisibility: int = 0,
     ):
         """
         Args:
-            backbone: of the images.
             classes: names by class number.
             pixel_mean, pixel_std: one per channel.
             box_rule: how boxes are made from saliency.
             score_threshold: boxes of a lower score are left out.
+            size_divisibility: batches are padded to a multiple of this; 0: of anything.
         """
         super().__init__()
-        self.backbone = backbone
+        self.size_divisibility = size_divisibility
         self.classes = list(classes)
         self.box_rule = box_rule or SaliencyBoxRule()
         self.score_threshold = score_threshold
@@ -72,7 +72,7 @@ class ImageModel(nn.Module):
         """A dict of losses in training, else one dict of outputs per image."""
         images = ImageList.from_tensors(
             [(record["image"].to(self.device) - self.pixel_mean) / self.pixel_std for record in batched_inputs],
-            self.backbone.size_divisibility,
+            self.size_divisibility,
         )
         if self.training:
             return self.losses(images.tensor, batched_inputs)

@@ -55,7 +55,8 @@ class ResNet22Classifier(ImageModel):
         names = [finding.name for finding in findings]
         if target == "birads":
             names = ["birads_" + "".join(map(str, grades)) for grades in birads_groups]
-        super().__init__(backbone=backbone, classes=names, **kwargs)
+        super().__init__(size_divisibility=backbone.size_divisibility, classes=names, **kwargs)
+        self.backbone = backbone
         self.findings, self.target = list(findings), target
         self.birads_groups = [list(grades) for grades in birads_groups]
         self._feature, shape = next(iter(backbone.output_shape().items()))
