@@ -69,5 +69,5 @@ def content_key(parts: Iterable[bytes | str], tensors: Iterable[Tensor] = ()) ->
         digest.update(len(data).to_bytes(8, "little") + data)
     for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -35,7 +35,7 @@ class ResponseHead(nn.Module):
         super().__init__()
         self.regression = nn.Conv2d(channels, num_findings, kernel_size=1)
         nn.init.normal_(self.regression.weight, std=0.01)
-        nn.init.zeros_(self.regression.bias)
+        nn.init.zeros_(self.regression.bias)  # type: ignore[arg-type]  # typed as optional
         self._loss = loss
 
     def forward(self, features: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class PooledRegionEncoder(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, shape: ShapeSpec) -> "PooledRegionEncoder":
+        assert shape.channels and shape.stride  # every backbone tells them
         return cls(shape.channels, shape.stride, cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION or 7)
 
     def forward(self, features: Tensor, boxes: Sequence[Tensor]) -> Tensor:
@@ -93,6 +94,7 @@ class VGGMRegionEncoder(nn.Module):
                 f"VGGMRegionEncoder needs the stride-{STRIDE} map of build_vgg_m_backbone, but MODEL.BACKBONE.NAME is "
                 f"{cfg.MODEL.BACKBONE.NAME} with stride {shape.stride}; use PooledRegionEncoder"
             )
+        assert shape.channels
         return cls(shape.channels, cfg.MODEL.VGG_M.FC_DIMS, cfg.MODEL.DUAL_BRANCH.DROPOUT)
 
     def forward(self, features: Tensor, boxes: Sequence[Tensor]) -> Tensor:

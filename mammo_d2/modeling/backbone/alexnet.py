@@ -46,4 +46,4 @@ class AlexNet(Backbone):
 @BACKBONE_REGISTRY.register()
 def build_alexnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> AlexNet:
     """AlexNet for ``input_shape.channels`` channels; MODEL.BACKBONE.FREEZE_AT is its ``freeze_at``."""
-    return AlexNet(input_shape.channels, cfg.MODEL.BACKBONE.FREEZE_AT)
+    return AlexNet(input_shape.channels or 3, cfg.MODEL.BACKBONE.FREEZE_AT)

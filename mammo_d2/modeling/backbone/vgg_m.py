@@ -60,7 +60,7 @@ class VGGM(Backbone):
         convolutions = [self.conv1, self.conv2, self.conv3, self.conv4, self.conv5]
         for layer in convolutions:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # typed as optional
         for layer in convolutions[:freeze_at]:
             layer.requires_grad_(False)
         self._out_features = ["conv5"]
@@ -91,4 +91,5 @@ class VGGM(Backbone):
 @BACKBONE_REGISTRY.register()
 def build_vgg_m_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> VGGM:
     """VGG-M for ``input_shape.channels`` channels; MODEL.BACKBONE.FREEZE_AT is its ``freeze_at``."""
-    return VGGM(input_shape.channels, cfg.MODEL.VGG_M.CHANNELS, cfg.MODEL.BACKBONE.FREEZE_AT)
+    channels = input_shape.channels or 3
+    return VGGM(channels, cfg.MODEL.VGG_M.CHANNELS, cfg.MODEL.BACKBONE.FREEZE_AT)

@@ -32,12 +32,14 @@ class DeepMIL(nn.Module):
         Zhu et al., MICCAI 2017.
     """
 
+    head: Any
+
     @configurable
     def __init__(
         self,
         *,
         backbone: Backbone,
-        head: nn.Module,
+        head: Any,
         in_feature: str,
         findings: Sequence[Finding],
         pixel_mean: Sequence[float],
@@ -72,9 +74,11 @@ class DeepMIL(nn.Module):
                 f"MODEL.DEEP_MIL.IN_FEATURE is {in_feature!r}; {cfg.MODEL.BACKBONE.NAME} gives {', '.join(shapes)}"
             )
         findings = findings_from_config(cfg)
+        channels = shapes[in_feature].channels
+        assert channels is not None  # every backbone tells them
         return {
             "backbone": backbone,
-            "head": build_mil_head(cfg, shapes[in_feature].channels, len(findings)),
+            "head": build_mil_head(cfg, channels, len(findings)),
             "in_feature": in_feature,
             "findings": findings,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,

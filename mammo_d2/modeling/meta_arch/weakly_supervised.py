@@ -21,6 +21,10 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
     kept on disk, where every change of image, regions, weights or layers is another entry.
     """
 
+    roi_heads: Any
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
     def __init__(
         self, *, findings: Sequence[Finding], frozen: bool = False, cache: FeatureCache | None = None, **kwargs: Any

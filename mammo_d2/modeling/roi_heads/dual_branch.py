@@ -7,6 +7,7 @@ Naming convention:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +74,7 @@ class DualBranchROIHeads(nn.Module):
     def __init__(
         self,
         *,
-        encoder: nn.Module,
+        encoder: Any,
         in_feature: str,
         num_findings: int,
         variant: str = "cls_det_rs",
