@@ -96,11 +96,13 @@ def _add_model_keys(cfg: CfgNode) -> None:
     cfg.MODEL.ROI_HEADS.SIMILARITY_WEIGHT = 0.1
 
     # Backbone "ResNet22": filters of the first convolution (each stage has twice as many as the one before), the
-    # stride of each stage, and whether stages are computed again in the backward pass to save memory.
+    # stride of each stage, whether stages are computed again in the backward pass to save memory, and whether equal
+    # rows and columns (background) are computed once at inference; neither changes the results.
     cfg.MODEL.RESNET22 = CfgNode()
     cfg.MODEL.RESNET22.STEM_CHANNELS = 16
     cfg.MODEL.RESNET22.STRIDES = [1, 2, 2, 2, 2]
     cfg.MODEL.RESNET22.CHECKPOINTING = False
+    cfg.MODEL.RESNET22.SKIP_BACKGROUND = False
 
     # Meta-architecture "ResNet22Classifier": learns the "labels", or the BI-RADS groups (one class per list of grades).
     cfg.MODEL.CLASSIFIER = CfgNode()
@@ -207,6 +209,10 @@ def _add_solver_keys(cfg: CfgNode) -> None:
 def _add_test_keys(cfg: CfgNode) -> None:
     # Evaluators to run, by registry name: "coco", "voc", "froc", "patient" (boxes), "image", "saliency", "lesion".
     cfg.TEST.EVALUATORS = ["coco", "froc", "patient"]
+    # Prediction on files: fold batch normalisation into the convolutions before it (GMIC and the ResNet-22 classifier),
+    # and compile the networks with torch.compile (needs a C++ compiler). Same results up to rounding.
+    cfg.TEST.FOLD_NORM = False
+    cfg.TEST.COMPILE = False
     # Log the training losses on DATASETS.TEST (validation/loss_*) every so many iterations (0: never).
     cfg.TEST.LOSS_PERIOD = 0
     # Keep model_best.pth by this metric (e.g. "froc/malignant/sens@0.5"; empty: off) and stop after

@@ -25,6 +25,7 @@ from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.export.pictures import to_display
 from mammo_d2.export.predictions import PICTURE_SIDE, FileProblem, Prediction
 from mammo_d2.framework import CfgNode, SafeCheckpointer
+from mammo_d2.modeling.fold_norm import compile_networks, fold_norms
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,10 @@ class Predictor:
         self.model = MammoTrainer.build_model(cfg).eval()
         # Missing weights would stay random: anything but an exact fit is an error.
         SafeCheckpointer(self.model, strict_weights=True).load(weights)
+        if cfg.TEST.FOLD_NORM:
+            fold_norms(self.model)
+        if cfg.TEST.COMPILE:
+            compile_networks(self.model)
 
     def __call__(
         self,

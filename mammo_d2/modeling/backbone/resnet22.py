@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mammo_d2.framework import BACKBONE_REGISTRY, Backbone, CfgNode, ShapeSpec
+from mammo_d2.modeling.background import Reach, apply_shortened, equal_runs
 
 #: Name of the one feature map.
 FEATURE = "res22"
@@ -27,6 +28,7 @@ class PreActivationBlock(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, project: bool):
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
+        self.reach = Reach(stride, 1, 1).then(Reach(1, 1, 1))
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
@@ -54,7 +56,7 @@ class ResNet22(Backbone):
         super().__init__()
         keys = cfg.MODEL.RESNET22
         _check_strides(keys.STRIDES)
-        self.checkpointing = keys.CHECKPOINTING
+        self.checkpointing, self.skip_background = keys.CHECKPOINTING, keys.SKIP_BACKGROUND
         width = keys.STEM_CHANNELS
         self.conv1 = nn.Conv2d(input_shape.channels, width, 7, stride=2, padding=3, bias=False)
         self.pool = nn.MaxPool2d(3, stride=2)
@@ -75,10 +77,26 @@ class ResNet22(Backbone):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map images (N, channels, H, W) to {FEATURE: (N, channels of the last stage, h, w)}."""
+        x = self._without_background(x) if self.skip_background and not self.training else self._all_of_it(x)
+        return {FEATURE: F.relu(self.norm(x), inplace=True)}
+
+    def _all_of_it(self, x: Tensor) -> Tensor:
         x = self.pool(self.conv1(x))
         for stage in self.stages:
             x = self._run_stage(stage, x)
-        return {FEATURE: F.relu(self.norm(x), inplace=True)}
+        return x
+
+    def _without_background(self, x: Tensor) -> Tensor:
+        """The same, computing equal rows and columns of the images once."""
+        runs = (equal_runs(x, 2), equal_runs(x, 3))
+        stem = Reach(2, 3, 3).then(Reach(2, 0, 2))
+        x, runs = apply_shortened(lambda part: self.pool(self.conv1(part)), x, stem, runs)
+        for stage in self.stages:
+            assert isinstance(stage, nn.Sequential)
+            for block in stage:
+                assert isinstance(block, PreActivationBlock)
+                x, runs = apply_shortened(block, x, block.reach, runs)
+        return x
 
     def _run_stage(self, stage: nn.Module, x: Tensor) -> Tensor:
         if not (self.checkpointing and self.training):
