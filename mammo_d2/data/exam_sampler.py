@@ -53,8 +53,10 @@ class ExamSampler(StreamSampler):
                 f"ExamSampler: none of the {len(images)} exams of {pools.source} has a finding of DATASETS.CATEGORIES, "
                 "by a box or a label; check DATASETS.CATEGORIES against the annotations and labels"
             )
-        groups = [[rows for exam, rows in images.items() if (exam in found) is kind] for kind in (True, False)]
-        return cls(*groups, seed=seed, **share)
+        with_finding, without = (
+            [rows for exam, rows in images.items() if (exam in found) is kind] for kind in (True, False)
+        )
+        return cls(with_finding, without, seed=seed, **share)
 
     def epoch(self, number: int) -> np.ndarray:
         """Image indices of an epoch, in order."""

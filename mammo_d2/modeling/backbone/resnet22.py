@@ -58,6 +58,7 @@ class ResNet22(Backbone):
         _check_strides(keys.STRIDES)
         self.checkpointing, self.skip_background = keys.CHECKPOINTING, keys.SKIP_BACKGROUND
         width = keys.STEM_CHANNELS
+        assert input_shape.channels is not None
         self.conv1 = nn.Conv2d(input_shape.channels, width, 7, stride=2, padding=3, bias=False)
         self.pool = nn.MaxPool2d(3, stride=2)
         self.stages = nn.ModuleList()

@@ -154,6 +154,7 @@ class GMIC(ImageModel):
 
         num_classes, (feature, shape) = len(self.classes), next(iter(backbone.output_shape().items()))
         self._feature = feature
+        assert shape.channels is not None
         self.saliency_head = nn.Conv2d(shape.channels, num_classes, 1, bias=False)
         self.fusion: nn.Linear | None = None
         if self.variant.patches:
@@ -219,7 +220,7 @@ class GMIC(ImageModel):
     def _patch_features(self, patches: Tensor) -> Tensor:
         """Patches (N, K, D, h_c, w_c) to features (N, K, PATCH_CHANNELS)."""
         flat = patches.flatten(0, 1)
-        if flat.shape[1] == 1 and self.patch_net.conv1.in_channels == 3:
+        if flat.shape[1] == 1:  # the patch network is made for colour images
             flat = flat.expand(-1, 3, -1, -1)
         return self.patch_net(flat).unflatten(0, patches.shape[:2])
 

@@ -60,6 +60,7 @@ class ResNet22Classifier(ImageModel):
         self.findings, self.target = list(findings), target
         self.birads_groups = [list(grades) for grades in birads_groups]
         self._feature, shape = next(iter(backbone.output_shape().items()))
+        assert shape.channels is not None
         self.classifier = nn.Linear(shape.channels, len(names))
 
     @classmethod
