@@ -30,8 +30,9 @@ class ValidationLoss(HookBase):
 
     def after_step(self) -> None:
         iteration = self.trainer.iter + 1
+        model: nn.Module = self.trainer.model  # type: ignore[attr-defined]
         if self.period > 0 and (iteration % self.period == 0 or iteration == self.trainer.max_iter):
-            losses = self.measure(self.trainer.model)  # type: ignore[attr-defined]  every engine trainer has one
+            losses = self.measure(model)
             storage = get_event_storage()
             for name, value in losses.items():
                 storage.put_scalar(f"validation/{name}", value, smoothing_hint=False)

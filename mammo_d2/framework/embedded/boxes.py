@@ -46,7 +46,8 @@ class BoxMode(IntEnum):
                 raise ValueError(f"a box must have 4 numbers, got {box!r}")
             # float32, as every other way a box takes through the engine.
             left, top, a, b = torch.tensor(box)
-            return type(box)(torch.stack([left, top, a + sign * left, b + sign * top]).tolist())
+            converted_box = torch.stack([left, top, a + sign * left, b + sign * top]).tolist()
+            return tuple(converted_box) if isinstance(box, tuple) else converted_box
         converted = box.copy() if isinstance(box, np.ndarray) else box.clone()
         converted[..., 2:4] += sign * converted[..., :2]
         return converted
@@ -116,7 +117,7 @@ class Boxes:
         sides = self.tensor[:, 2:] - self.tensor[:, :2]
         return (sides > threshold).all(dim=1)
 
-    def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
+    def inside_box(self, box_size: tuple[int, int], boundary_threshold: float = 0) -> Tensor:
         """Tell which boxes reach no further than ``boundary_threshold`` pixels beyond an image, bool ``(N,)``."""
         height, width = box_size
         left, top, right, bottom = self.tensor.unbind(-1)

@@ -77,7 +77,7 @@ class FPN(Backbone):
         self.bottom_up = bottom_up
 
         self._levels = levels
-        extra = range(levels[-1] + 1, levels[-1] + 1 + (0 if top_block is None else top_block.num_levels))
+        extra = range(levels[-1] + 1, levels[-1] + 1 + (0 if top_block is None else int(top_block.num_levels)))  # type: ignore[arg-type]
         self._out_feature_strides = {f"p{level}": 2**level for level in (*levels, *extra)}
         self._out_features = list(self._out_feature_strides)
         self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)
@@ -108,7 +108,7 @@ class FPN(Backbone):
             outputs.insert(0, getattr(self, f"fpn_output{level}")(merged))
         if self.top_block is not None:
             source = self.top_block.in_feature
-            top = features[source] if source in features else outputs[self._out_features.index(source)]
+            top = features[source] if source in features else outputs[self._out_features.index(str(source))]
             outputs.extend(self.top_block(top))
         return dict(zip(self._out_features, outputs, strict=True))
 

@@ -251,6 +251,7 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """
     _check(cfg)
     resnets = cfg.MODEL.RESNETS
+    assert input_shape.channels is not None  # a backbone is always told the channels of its input
     stem = BasicStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
     stages = []
     in_channels, out_channels = resnets.STEM_OUT_CHANNELS, resnets.RES2_OUT_CHANNELS

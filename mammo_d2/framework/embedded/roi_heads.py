@@ -1,6 +1,7 @@
 """ROI heads: sampling of proposals for training, and what is predicted for each region, in the C4 and the FPN form."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -175,8 +176,8 @@ class Res5ROIHeads(ROIHeads):
         super().__init__(**kwargs)
         self.in_features = in_features
         self.pooler = pooler
-        self.res5 = nn.Sequential(*res5) if isinstance(res5, (list, tuple)) else res5
-        self.box_predictor = box_predictor
+        self.res5: Any = nn.Sequential(*res5) if isinstance(res5, (list, tuple)) else res5
+        self.box_predictor: Any = box_predictor
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:  # type: ignore[override]
@@ -267,7 +268,7 @@ class StandardROIHeads(ROIHeads):
         self.in_features = self.box_in_features = box_in_features
         self.box_pooler = box_pooler
         self.box_head = box_head
-        self.box_predictor = box_predictor
+        self.box_predictor: Any = box_predictor
         self.train_on_pred_boxes = train_on_pred_boxes
 
     @classmethod

@@ -68,13 +68,13 @@ class StandardRPNHead(nn.Module):
         self.anchor_deltas = nn.Conv2d(widths[-1], num_anchors * box_dim, kernel_size=1)
         for layer in (*convs, self.objectness_logits, self.anchor_deltas):
             nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Sequence[ShapeSpec]) -> dict:
         channels = {shape.channels for shape in input_shape}
         anchors = build_anchor_generator(cfg, input_shape)
-        num_anchors = set(anchors.num_anchors)
+        num_anchors = set(anchors.num_anchors)  # type: ignore[arg-type]
         if len(channels) != 1 or len(num_anchors) != 1:
             raise ValueError(
                 f"MODEL.RPN.IN_FEATURES have {sorted(channels)} channels and {sorted(num_anchors)} anchors per cell; "  # type: ignore[type-var]

@@ -87,7 +87,7 @@ class _SimilarityMixin:
         self.similarity_weight = similarity_weight
 
     @classmethod
-    def from_config(cls, cfg, input_shape):
+    def from_config(cls, cfg, input_shape=None):
         """
         Raises:
             ValueError: masks or keypoints are asked for.
