@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -22,6 +23,7 @@ from mammo_d2.engine.preparation import find_preparation
 from mammo_d2.engine.setup import use_available_device
 from mammo_d2.engine.step import amp_dtype
 from mammo_d2.engine.trainer import MammoTrainer
+from mammo_d2.export.evidence import Evidence
 from mammo_d2.export.pictures import to_display
 from mammo_d2.export.predictions import PICTURE_SIDE, FileProblem, Prediction
 from mammo_d2.framework import CfgNode, SafeCheckpointer
@@ -193,7 +195,24 @@ def to_prediction(sample: Mapping[str, Any], output: Mapping[str, Any], classes:
         image_scores,
         tuple(sample["warnings"]),
         sample["picture"],
+        _evidence(sample, output),
     )
+
+
+def _evidence(sample: Mapping[str, Any], output: Mapping[str, Any]) -> Evidence | None:
+    """Saliency and patches on the sample's picture; None without a picture or of a method that has no saliency."""
+    picture, transform = sample["picture"], sample["transform"]
+    if picture is None or "saliency" not in output:
+        return None
+    height, width = picture.shape
+    maps = transform.map_to_source(output["saliency"].float().cpu().numpy(), nearest=True)
+    saliency = np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA) for one in maps])
+    patches, attention = np.zeros((0, 4)), np.zeros(0)
+    if "patches" in output:
+        factor = np.tile([width / transform.source_size[1], height / transform.source_size[0]], 2)
+        patches = transform.boxes_to_source(output["patches"].double().cpu().numpy()) * factor
+        attention = output["attention"].double().cpu().numpy()
+    return Evidence(saliency, patches, attention)
 
 
 def find_image_files(inputs: Iterable[str | os.PathLike]) -> list[str]:

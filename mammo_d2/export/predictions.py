@@ -20,6 +20,7 @@ from mammo_d2.data.files import write_bytes_atomic, write_json
 from mammo_d2.data.geometry import ImageTransform, xyxy_to_xywh
 from mammo_d2.data.image_meta import ImageMeta
 from mammo_d2.data.schema import CATEGORIES
+from mammo_d2.export.evidence import Evidence, panels
 from mammo_d2.export.pictures import overlay, save_picture
 
 COCO_FILE, TABLE_FILE, ERROR_FILE, PICTURE_FOLDER = "predictions.json", "predictions.csv", "errors.csv", "pictures"
@@ -45,6 +46,7 @@ class Prediction:
         image_scores: per class name, of the whole image.
         warnings: what a person should look at.
         picture: the file windowed to 8 bit, at most ``PICTURE_SIDE`` pixels a side, where it was asked for.
+        evidence: what the model looked at, on that picture, of methods that say so.
     """
 
     file: str
@@ -56,6 +58,7 @@ class Prediction:
     image_scores: Mapping[str, float]
     warnings: tuple[str, ...] = ()
     picture: np.ndarray | None = None
+    evidence: Evidence | None = None
 
     def at_least(self, threshold: float) -> Prediction:
         """The same without the boxes of a lower score."""
@@ -64,7 +67,7 @@ class Prediction:
 
     def without_picture(self) -> Prediction:
         """The same without the pixels, to keep many."""
-        return replace(self, picture=None)
+        return replace(self, picture=None, evidence=None)
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,9 @@ def write_picture(folder: str | os.PathLike, number: int, prediction: Prediction
         windowed=True,
         caption=f"{' '.join(words)}: {', '.join(scores)}",
     )
+    if prediction.evidence is not None:
+        beside = panels(prediction.picture, prediction.evidence, classes)
+        picture = np.concatenate([picture, *beside], axis=1)
     stem = re.sub(r"[^\w.-]+", "_", Path(prediction.file).stem)
     return save_picture(Path(folder) / PICTURE_FOLDER / f"{number:05d}_{stem}.png", picture)
 

@@ -1,0 +1,68 @@
+"""GMIC on files: released-style preprocessing, results in the file's pixels, pictures of what it looked at."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mammo_d2.data.breast_window import BreastWindow
+from mammo_d2.data.reader import read_image
+from mammo_d2.engine.predictor import Predictor
+from mammo_d2.export.predictions import write_picture
+from mammo_d2.framework import build_model
+from tests.engine.tiny_model import CROP_FLIP_SCALE, SIZE, write_mammogram
+from tests.modeling.gmic_models import gmic_cfg
+
+WINDOW = ("INPUT.PREPROCESSING", "breast_window", "INPUT.SIZE", [160, 128], "INPUT.WINDOW.EROSION", 3)
+
+
+@pytest.fixture
+def predictor(tmp_path):
+    def make(preparation=None, *overrides):
+        cfg = gmic_cfg(*WINDOW, "INPUT.PREPARATION", "none", *overrides)
+        cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [0.0], [1.0]
+        cfg.DATALOADER.NUM_WORKERS = 0
+        torch.manual_seed(0)
+        torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "gmic.pth")
+        cfg.MODEL.WEIGHTS = str(tmp_path / "gmic.pth")
+        return Predictor(cfg, preparation)
+
+    return make
+
+
+def test_a_file_without_exam_or_view(predictor, tmp_path):
+    path = write_mammogram(tmp_path / "image.png")
+    one = predictor()
+    found = next(one([path], pictures=True))
+    window, transform = BreastWindow((160, 128), 3)(read_image(path)[0], {})
+    with torch.inference_mode():
+        said = one.model.predict(torch.from_numpy(window)[None, None])
+    expected = one.model.final_scores(said)[0].tolist()
+    assert list(found.image_scores.values()) == pytest.approx(expected, rel=1e-5)
+    y, x = said.positions[0, 0].tolist()
+    box = transform.boxes_to_source([x, y, x + 32, y + 32])[0]
+    assert transform.flip  # the chest wall is at the right
+    assert found.evidence.patches[0].tolist() == pytest.approx(box.tolist())  # the picture is not smaller than the file
+    assert found.evidence.saliency.shape == (2, *SIZE)
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= [SIZE[1], SIZE[0]] * 2).all()
+    picture = cv2.imread(str(write_picture(tmp_path, 1, found, one.classes)))
+    assert picture.shape[1] == 4 * SIZE[1]  # boxes, patches, two maps
+
+
+def test_after_a_preparation_results_are_in_the_files_pixels(predictor, tmp_path):
+    path = write_mammogram(tmp_path / "image.png")
+    found = next(predictor(CROP_FLIP_SCALE)([path], pictures=True))
+    x0, y0, width, height = found.transform.crop
+    outside = np.ones(SIZE, bool)
+    outside[y0 : y0 + height, x0 : x0 + width] = False
+    assert (found.evidence.saliency[:, outside] == 0).all()
+    assert (found.evidence.saliency[:, ~outside] > 0).any()
+
+
+def test_folded_norms_change_rounding_only(predictor, tmp_path):
+    path = write_mammogram(tmp_path / "image.png")
+    models = [predictor(None, "TEST.FOLD_NORM", fold) for fold in (False, True)]
+    assert [isinstance(one.model.patch_net.bn1, torch.nn.Identity) for one in models] == [False, True]
+    plain, folded = (next(one([path])) for one in models)
+    assert folded.image_scores == pytest.approx(plain.image_scores, abs=1e-5)
