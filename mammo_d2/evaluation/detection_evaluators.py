@@ -1,4 +1,4 @@
-"""Evaluators of boxes: COCO average precision, FROC, and decisions about patients from box scores."""
+"""Evaluators of boxes: COCO and VOC average precision, FROC, and decisions about patients from box scores."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from mammo_d2.evaluation.classification import (
 from mammo_d2.evaluation.coco_map import coco_average_precision
 from mammo_d2.evaluation.curves import roc_curve, score_table
 from mammo_d2.evaluation.delong import delong_interval
+from mammo_d2.evaluation.detection_ap import average_precision
 from mammo_d2.evaluation.evaluator_base import NO_BOOTSTRAP, Computed, PredictionEvaluator
 from mammo_d2.evaluation.froc import FrocRule, froc_events
 from mammo_d2.evaluation.froc_curve import summarize_froc
 from mammo_d2.evaluation.froc_statistic import FrocStatistic
 from mammo_d2.evaluation.plots import PlotCurve, plot_froc, plot_roc
+from mammo_d2.evaluation.presets import PRESETS
 from mammo_d2.evaluation.results_io import RESULTS_FILE, detections_to_coco, write_json
 from mammo_d2.evaluation.score_statistic import ScoreRule, ScoreStatistic, level_numbers
 
@@ -47,6 +49,25 @@ class CocoEvaluator(PredictionEvaluator):
             write_json(self.output_dir / RESULTS_FILE, entries)
         summary = coco_average_precision(data, self.backend)
         return Computed(dict(summary.numbers), dict(summary.reasons), summary.options)
+
+
+class VocEvaluator(PredictionEvaluator):
+    """PASCAL VOC AP at IoU > 0.5 (top-likelihood paper): ``AP50`` is the area under the curve (VOC 2010 and later),
+    ``AP50_11`` the mean over 11 recalls (VOC 2007); means over the classes with a lesion, and ``<class>/…``."""
+
+    task = "voc"
+    presets = (("AP50", "voc10"), ("AP50_11", "voc07"))
+
+    def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
+        data = self.data(records, found)
+        result = Computed(options="; ".join(str(PRESETS[preset]) for _, preset in self.presets))
+        events = [froc_events(data, PRESETS["voc10"].ap_rule, label) for label in range(len(self.classes))]
+        for key, preset in self.presets:
+            values = np.array([average_precision(one, PRESETS[preset].ap) for one in events])
+            result.numbers[key] = float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+            result.numbers.update({f"{name}/{key}": v for name, v in zip(self.classes, values.tolist(), strict=True)})
+        result.reasons = {key: "no lesion in the ground truth" for key, v in result.numbers.items() if np.isnan(v)}
+        return result
 
 
 class FrocEvaluator(PredictionEvaluator):

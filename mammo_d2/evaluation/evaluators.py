@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from mammo_d2.evaluation.bootstrap import BootstrapPlan
-from mammo_d2.evaluation.detection_evaluators import CocoEvaluator, FrocEvaluator, PatientEvaluator
+from mammo_d2.evaluation.detection_evaluators import CocoEvaluator, FrocEvaluator, PatientEvaluator, VocEvaluator
 from mammo_d2.evaluation.froc import FrocRule
 from mammo_d2.evaluation.matching import HitRule
 from mammo_d2.evaluation.presets import get_preset
@@ -75,6 +75,12 @@ def score_rule_from_config(keys: CfgNode) -> ScoreRule:
 def coco(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
     """Average precision, and the COCO results file."""
     return CocoEvaluator(dataset_name, output_dir, cfg.TEST.COCO.BACKEND)
+
+
+@EVALUATOR_REGISTRY.register()
+def voc(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """PASCAL VOC average precision at IoU > 0.5."""
+    return VocEvaluator(dataset_name, output_dir)
 
 
 @EVALUATOR_REGISTRY.register()

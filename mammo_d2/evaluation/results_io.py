@@ -15,6 +15,7 @@ from mammo_d2.atomic import atomic_write
 from mammo_d2.evaluation.tables import DetectionTable, ImageTable
 
 RESULTS_FILE = "coco_instances_results.json"
+IMAGE_SCORES_FILE = "image_scores.json"
 
 
 class ResultsError(ValueError):

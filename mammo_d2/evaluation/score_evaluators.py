@@ -16,6 +16,7 @@ from mammo_d2.evaluation.delong import delong_interval
 from mammo_d2.evaluation.evaluator_base import NO_BOOTSTRAP, Computed, PredictionEvaluator
 from mammo_d2.evaluation.lesion import average_over_crops, lesion_metrics, malignancy_of_crops, tnr_curve
 from mammo_d2.evaluation.plots import PlotCurve, plot_tnr
+from mammo_d2.evaluation.results_io import IMAGE_SCORES_FILE, write_json
 from mammo_d2.evaluation.saliency import (
     SaliencySums,
     areas_of_boxes,
@@ -36,6 +37,7 @@ def _array(value: Any) -> np.ndarray:
 class ImageScoreEvaluator(PredictionEvaluator):
     """Classification by ``output["image_scores"]`` ({class: probability}) at image, breast, exam and patient level.
 
+    Writes ``image.json``, and the scores themselves to ``image_scores.json``: [{"image_id", "scores": {class: p}}].
     Keys are ``<class>/<metric>`` at image level and ``<class>/breast_<metric>`` … above it; with several classes also
     ``any/…``, scored by the maximum over the classes (dual-branch paper: "MB vs N").
     """
@@ -94,6 +96,10 @@ class ImageScoreEvaluator(PredictionEvaluator):
                 delong[full + "auc"] = [interval.low, interval.high]
                 rows.append([f"{name}, {level}s", *(f"{flat[key]:.4g}" for key in self.keys)])
         result.table = tabulate(rows, headers=("", *self.keys))
+        if self.output_dir is not None:
+            named = [dict(zip(self.classes, row, strict=True)) for row in scores.tolist()]
+            entries = [{"image_id": i, "scores": one} for i, one in zip(images.ids, named, strict=True)]
+            write_json(self.output_dir / IMAGE_SCORES_FILE, entries)
         truth = combine_truth(images.truth)
         result.details = {
             "delong_intervals": delong,

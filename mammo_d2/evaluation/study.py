@@ -43,7 +43,7 @@ from mammo_d2.evaluation.presets import Preset, get_preset
 from mammo_d2.evaluation.score_statistic import RocBand, ScoreRule, ScoreStatistic, wilson_intervals
 from mammo_d2.evaluation.tables import DetectionTable
 
-LEVELS = ("patient", "breast", "image")
+LEVELS = ("patient", "exam", "breast", "image")
 _ROC_GRID = np.linspace(0, 1, 101)
 
 
@@ -166,7 +166,7 @@ def run_study(
         f"positive classes: {', '.join(classes)}; {options.scores}; image scores combined by {options.aggregation}, "
         "box scores by max",
         str(options.plan),
-        "AUC interval: DeLong, at image and breast level with Obuchowski's correction for patients",
+        "AUC interval: DeLong, below patient level with Obuchowski's correction for patients",
     ]
     return Study([work.report for work in works], pairs, words)
 

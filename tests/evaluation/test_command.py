@@ -65,7 +65,7 @@ def test_two_systems_with_all_files(folder, tmp_path, capsys):
     names = {path.name for path in out.iterdir()}
     assert names == {
         "metrics.json", "metrics.csv", "table.tex", "froc_benign.png", "froc_malignant.png", "froc_all.png",
-        "roc_patient.png", "roc_breast.png", "roc_image.png", "forest_1.png",
+        "roc_patient.png", "roc_exam.png", "roc_breast.png", "roc_image.png", "forest_1.png",
     }  # fmt: skip
     assert all((out / name).read_bytes()[:4] == b"\x89PNG" for name in names if name.endswith("png"))
     content = metrics_of(out)
@@ -78,7 +78,7 @@ def test_two_systems_with_all_files(folder, tmp_path, capsys):
     bad = content["systems"]["bad"]["metrics"]
     expected = bad["froc/malignant/mean_sens"]["value"] - good["froc/malignant/mean_sens"]["value"]
     assert difference["difference"] == pytest.approx(expected, abs=1e-12)
-    assert set(pair["auc_delong"]) == {"patient", "breast", "image"}
+    assert set(pair["auc_delong"]) == {"patient", "exam", "breast", "image"}
     low, high = content["systems"]["good"]["patient_wilson"]["specificity"]
     assert low <= good["patient/specificity"]["value"] <= high
     assert 0 < good["patient/threshold@sens0.85"]["value"] < 1
@@ -87,8 +87,8 @@ def test_two_systems_with_all_files(folder, tmp_path, capsys):
     value = next(r["value"] for r in rows if r["system"] == "good" and r["metric"] == "coco/AP50")
     assert float(value) == good["coco/AP50"]["value"]
     table = (out / "table.tex").read_text()
-    # A header, 3 x 8 FROC and 3 x 2 AP numbers, 3 of COCO, 7 of patients, the AUC of breasts and of images.
-    assert table.count("\\\\") == 1 + 24 + 6 + 3 + 7 + 2
+    # A header, 3 x 8 FROC and 3 x 2 AP numbers, 3 of COCO, 7 of patients, the AUC of other levels.
+    assert table.count("\\\\") == 1 + 24 + 6 + 3 + 7 + 3
     assert "\\toprule" in table
 
 

@@ -13,7 +13,8 @@ from mammo_d2.evaluation.detection_evaluators import CocoEvaluator, FrocEvaluato
 from mammo_d2.evaluation.evaluators import EVALUATOR_REGISTRY, build_evaluators, froc_rule_from_config
 from mammo_d2.evaluation.presets import PRESETS
 from mammo_d2.evaluation.score_evaluators import ImageScoreEvaluator, LesionEvaluator, SaliencyEvaluator
-from mammo_d2.framework import Boxes, DatasetCatalog, Instances, MetadataCatalog, get_cfg
+from mammo_d2.framework import Boxes, DatasetCatalog, Instances, MetadataCatalog, get_cfg, launch
+from tests.evaluation import rank_job
 
 SIZE = (100, 60)
 HIT, MISS = [10.0, 10.0, 30.0, 30.0], [40.0, 50.0, 55.0, 70.0]
@@ -124,12 +125,21 @@ def test_default_evaluators_by_config(dataset, tmp_path):
     assert "IoU >= 0.5" in content["options"]
 
 
+def test_voc_average_precision(dataset):
+    # By score: false, hit, false, false, false, hit: precision 1/2 at recall 1/2, 2/6 at recall 1.
+    results = run(build_evaluators(config(["voc"]), dataset, None))["voc"]
+    assert results["AP50"] == results["malignant/AP50"] == pytest.approx((1 / 2 + 2 / 6) / 2)
+    assert results["AP50_11"] == pytest.approx((6 * 1 / 2 + 5 * 2 / 6) / 11)
+
+
 def test_keys_are_the_same_without_any_detection_or_lesion(dataset):
-    full = run(build_evaluators(config(), dataset, None))
-    empty = run(build_evaluators(config(), dataset, None), [output()] * 2, RECORDS[1:3])
+    names = ("coco", "voc", "froc", "patient")
+    full = run(build_evaluators(config(names), dataset, None))
+    empty = run(build_evaluators(config(names), dataset, None), [output()] * 2, RECORDS[1:3])
     assert {task: list(v) for task, v in full.items()} == {task: list(v) for task, v in empty.items()}
     assert np.isnan(empty["froc"]["malignant/mean_sens"])
     assert np.isnan(empty["coco"]["AP50"])
+    assert np.isnan(empty["voc"]["AP50"])
     assert np.isnan(empty["patient"]["auc"])
     assert empty["patient"]["specificity"] == 1
 
@@ -150,6 +160,15 @@ def test_an_image_sent_to_two_ranks_counts_once(dataset, monkeypatch):
     evaluator.process(inputs(RECORDS[3:]), OUTPUTS[3:])
     monkeypatch.setattr(evaluator_base.comm, "gather", lambda found, dst=0: [first, found])
     assert evaluator.evaluate() == alone
+
+
+def test_two_ranks_give_the_numbers_of_one(tmp_path):
+    launch(rank_job.main, 2, dist_url="auto", args=(str(tmp_path / "two"),))
+    rank_job.main(str(tmp_path / "one"))
+    assert not (tmp_path / "two" / "rank1.json").exists()
+    one, two = (json.loads((tmp_path / name / "rank0.json").read_text()) for name in ("one", "two"))
+    assert one == two
+    assert one["froc"]["malignant/num_lesions"] > 3
 
 
 def test_other_ranks_return_nothing(dataset, monkeypatch):
