@@ -1,0 +1,84 @@
+"""GMIC as a job: exams from a data set with image labels, training, evaluation of scores, saliency and boxes."""
+
+import argparse
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mammo_d2.data.coco_builder import CocoBuilder
+from mammo_d2.engine.main import main as train_main
+from tests.conftest import ROOT
+
+SMALL = {
+    "MODEL.RESNET22.STEM_CHANNELS": "4",
+    "MODEL.RESNET22.STRIDES": "[1, 2, 2]",
+    "MODEL.GMIC.NUM_PATCHES": "2",
+    "MODEL.GMIC.PATCH_SIZE": "[32, 32]",
+    "DATASETS.TRAIN": "['exams_train']",
+    "DATASETS.TEST": "['exams_test']",
+    "DATASETS.LABEL_LEVEL": "breast",
+    "INPUT.SIZE": "[96, 64]",
+    "SOLVER.MAX_ITER": "3",
+    "SOLVER.IMS_PER_BATCH": "4",
+    "SOLVER.WARMUP_ITERS": "0",
+    "TEST.EVAL_PERIOD": "3",
+}
+
+
+def write_exams(root, split: str, seed: int) -> None:
+    """Four exams of two views; a finding in one view of the first two, a label unknown in the last."""
+    folder, builder = root / "exams", CocoBuilder()
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for exam in range(4):
+        for view in ("CC", "MLO"):
+            name = f"{split}_{exam}_{view}.png"
+            assert cv2.imwrite(str(folder / "images" / name), rng.integers(0, 65536, (96, 64), dtype=np.uint16))
+            found = exam < 2 and view == "CC"
+            image = builder.add_image(
+                name, 96, 64, patient_id=f"{split}{exam}", exam_id=f"{exam}", laterality="L", view=view,
+                labels={"benign": 0, "malignant": None if exam == 3 else int(found)},
+            )  # fmt: skip
+            if found:
+                builder.add_annotation(image, [10.0, 20.0, 30.0, 24.0], "malignant")
+    builder.write(folder / "annotations" / f"{split}.json")
+
+
+@pytest.fixture
+def run(tmp_path):
+    write_exams(tmp_path, "train", 0)
+    write_exams(tmp_path, "test", 1)
+
+    def train(*overrides: str, folder: str = "out", resume: bool = False):
+        settings = SMALL | {"DATASETS.ROOT": str(tmp_path), "OUTPUT_DIR": str(tmp_path / folder)}
+        settings |= dict(zip(overrides[::2], overrides[1::2], strict=True))
+        opts = [item for pair in settings.items() for item in pair]
+        config = str(ROOT / "configs/quickstart/phantom_gmic.yaml")
+        args = argparse.Namespace(
+            config_file=config, opts=opts, resume=resume, eval_only=False, strict_weights=False, num_gpus=0
+        )
+        return train_main(args), tmp_path / folder
+
+    return train
+
+
+def test_train_and_evaluate(run):
+    results, folder = run()
+    assert 0 <= results["image"]["malignant/breast_auc"] <= 1
+    assert results["saliency"]["malignant/num_images"] == 2
+    assert results["saliency"]["malignant/f1"] > 0
+    assert 0 <= results["froc"]["malignant/sens@1"] <= 1
+    logged = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    assert {"loss_global", "loss_local", "loss_sparsity"} <= set(logged[0])
+
+
+def test_baseline_trains_on_the_same_data(run):
+    results, _ = run("MODEL.META_ARCHITECTURE", "ResNet22Classifier")
+    assert 0 <= results["image"]["malignant/breast_auc"] <= 1
+
+
+def test_bad_label_level(run):
+    with pytest.raises(ValueError, match="'exam'; use image or breast"):
+        run("DATASETS.LABEL_LEVEL", "exam")
