@@ -31,8 +31,9 @@ def froc_curve(events: FrocEvents, weights: np.ndarray | None = None) -> FrocCur
 
     Source: Bunch et al. 1978; Chakraborty 1989. One point per distinct score, so ties cannot depend on file order.
     It differs from a per-lesion ROC (``fp / all false candidates``) in its x axis, which has no upper end, and from the
-    localisation ROC (LROC) in that every mark of an image counts. nnDetection and MONAI compute the false-positive
-    rate with scikit-learn's ROC over the candidates, which is undefined (they say 0) when there is none.
+    localisation ROC (LROC) in that every mark of an image counts. LUNA16 and nnDetection take the false-positive rate
+    from scikit-learn's ROC over the candidates, which does not exist without a false positive; MONAI leaves out the
+    lowest threshold. Here a detector without false positives has its points at rate 0, and a perfect one scores 1.
 
     Args:
         events: from :func:`froc_events`.
