@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+#: A run is shortened where that saves this part of the axis at least; less does not pay for the copies.
+WORTHWHILE = 0.1
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -80,32 +83,38 @@ def apply_shortened(layer: Callable[[Tensor], Tensor], x: Tensor, reach: Reach, 
         reach: of the layer.
         runs: of ``x``, of rows and of columns, each in order.
     """
-    for axis, along in zip((2, 3), runs, strict=True):
-        x = _without(x, axis, along, reach)
+    spared = [
+        [count if (count := run.removable(reach)) >= WORTHWHILE * x.shape[axis] else 0 for run in along]
+        for axis, along in zip((2, 3), runs, strict=True)
+    ]
+    for axis, along, counts in zip((2, 3), runs, spared, strict=True):
+        x = _without(x, axis, along, counts)
     y = layer(x)
-    for axis, along in zip((2, 3), runs, strict=True):
-        y = _with_copies(y, axis, along, reach)
+    for axis, along, counts in zip((2, 3), runs, spared, strict=True):
+        y = _with_copies(y, axis, along, counts, reach)
     rows, columns = ([run.after(reach) for run in along] for along in runs)
     return y, (rows, columns)
 
 
-def _without(x: Tensor, axis: int, runs: Sequence[Run], reach: Reach) -> Tensor:
+def _without(x: Tensor, axis: int, runs: Sequence[Run], counts: Sequence[int]) -> Tensor:
+    """The last ``counts`` slices of each run taken out."""
     kept, begin = [], 0
-    for run in runs:
-        if count := run.removable(reach):
+    for run, count in zip(runs, counts, strict=True):
+        if count:
             kept.append(x.narrow(axis, begin, run.stop - count - begin))
             begin = run.stop
     return torch.cat([*kept, x.narrow(axis, begin, x.shape[axis] - begin)], dim=axis) if kept else x
 
 
-def _with_copies(y: Tensor, axis: int, runs: Sequence[Run], reach: Reach) -> Tensor:
+def _with_copies(y: Tensor, axis: int, runs: Sequence[Run], counts: Sequence[int], reach: Reach) -> Tensor:
+    """The outputs of what was taken out put back: copies of one that saw equal slices only."""
     parts, begin, gone = [], 0, 0
-    for run in runs:
-        count = run.removable(reach) // reach.stride
+    for run, count in zip(runs, counts, strict=True):
         if count:
+            copies = count // reach.stride
             place = run.first_output(reach) - gone
             shape = list(y.shape)
-            shape[axis] = count
+            shape[axis] = copies
             parts += [y.narrow(axis, begin, place - begin), y.narrow(axis, place, 1).expand(shape)]
-            begin, gone = place, gone + count
+            begin, gone = place, gone + copies
     return torch.cat([*parts, y.narrow(axis, begin, y.shape[axis] - begin)], dim=axis) if parts else y
