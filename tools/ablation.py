@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from mammo_d2.cli import run_tool
-from mammo_d2.engine.ablation import load_variants, run_ablation, summary_table
+from mammo_d2.engine.ablation import load_variants, run_ablation, variants_table
 
 
 def run(argv: list[str]) -> int:
@@ -24,7 +24,7 @@ def run(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     variants = load_variants(args.variants)
     rows = run_ablation(args.config_file, variants, args.seeds, args.output, args.opts, args.jobs)
-    print(summary_table(rows, [variant.name for variant in variants]))
+    print(variants_table(rows, [variant.name for variant in variants]))
     return 0
 
 

@@ -1,20 +1,12 @@
 """Ablations: the same config trained in several variants and seeds, side by side in one table."""
 
-import csv
-import json
-import math
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import yaml
-from tabulate import tabulate
 
+from mammo_d2.engine.jobs import LOG_FILE, metrics_file, read_metrics, run_all, run_job, summary_table, write_tables
 from mammo_d2.engine.setup import load_config
 
 #: Columns of the table: heading → task and key in metrics.json.
@@ -83,7 +75,6 @@ def run_ablation(
         RuntimeError: a run failed; its log is named.
     """
     runs = [(variant, seed) for variant in variants for seed in seeds]
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
 
     def folder(variant: Variant, seed: int) -> Path:
         return output / f"{variant.folder}_seed{seed}"
@@ -91,62 +82,30 @@ def run_ablation(
     def train(run: tuple[Variant, int]) -> None:
         variant, seed = run
         target = folder(variant, seed)
-        if _metrics_file(target) is not None:
-            return
-        target.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "mammo_d2.engine.cli", "--config-file", config_file, "--resume"]
-        command += [*overrides, *variant.overrides, "SEED", str(seed), "OUTPUT_DIR", str(target)]
-        with open(target / "stdout.txt", "w") as log:
-            environment = {"OMP_NUM_THREADS": threads, **os.environ}
-            status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
-        if status != 0:
-            raise RuntimeError(f"the run {variant.name!r} with seed {seed} failed; see {target / 'stdout.txt'}")
+        if metrics_file(target) is None:
+            name = f"the run {variant.name!r} with seed {seed}"
+            settings = [*overrides, *variant.overrides, "SEED", str(seed)]
+            run_job(target, name, config_file, settings, jobs, "--resume")
 
     load_config(config_file, list(overrides))  # a wrong key is an error before hours of training
-    with ThreadPoolExecutor(jobs) as pool:
-        for number, _ in enumerate(pool.map(train, runs), 1):
-            print(f"{number}/{len(runs)} runs done", flush=True)
+    run_all(train, runs, jobs)
     rows = [_read_run(variant.name, seed, folder(variant, seed)) for variant, seed in runs]
-    _write_tables(rows, [variant.name for variant in variants], output)
+    write_tables(rows, variants_table(rows, [variant.name for variant in variants]), output, "ablation")
     return rows
 
 
-def _metrics_file(folder: Path) -> Path | None:
-    found = sorted(folder.glob("inference/*/metrics.json"))
-    return found[0] if found and (folder / "model_final.pth").is_file() else None
-
-
 def _read_run(name: str, seed: int, folder: Path) -> dict:
-    path = _metrics_file(folder)
+    path = metrics_file(folder)
     if path is None:
-        raise RuntimeError(f"{folder} has no finished evaluation; see {folder / 'stdout.txt'}")
-    metrics = json.loads(path.read_text())
+        raise RuntimeError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
+    metrics = read_metrics(path)
     first = next(iter(metrics["froc"])).split("/")[0]
     row: dict = {"variant": name, "seed": seed}
     for heading, (task, key) in METRICS.items():
-        value = metrics[task][key.format(first=first)]
-        row[heading] = math.nan if value is None else float(value)
+        row[heading] = metrics[task][key.format(first=first)]
     return row
 
 
-def summary_table(rows: Sequence[dict], names: Sequence[str], style: str = "github") -> str:
+def variants_table(rows: Sequence[dict], names: Sequence[str]) -> str:
     """Mean ± standard deviation over the seeds, one row a variant."""
-    lines = []
-    for name in names:
-        mine = [row for row in rows if row["variant"] == name]
-        cells = []
-        for heading in METRICS:
-            values = [row[heading] for row in mine]
-            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.3f}{spread}")
-        lines.append([name, len(mine), *cells])
-    return tabulate(lines, ["variant", "seeds", *METRICS], tablefmt=style)
-
-
-def _write_tables(rows: list[dict], names: list[str], output: Path) -> None:
-    (output / "ablation.md").write_text(summary_table(rows, names) + "\n")
-    (output / "ablation.json").write_text(json.dumps(rows, indent=1))
-    with open(output / "ablation.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    return summary_table(rows, names, list(METRICS), by="variant", count="seeds")

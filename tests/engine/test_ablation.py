@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from mammo_d2.engine import ablation
-from mammo_d2.engine.ablation import Variant, load_variants, run_ablation, summary_table
+from mammo_d2.engine import jobs
+from mammo_d2.engine.ablation import Variant, load_variants, run_ablation, variants_table
 
 
 def write_run(folder, auc):
@@ -19,7 +19,7 @@ def write_run(folder, auc):
 
 
 def test_finished_runs_are_tabulated_without_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablation.subprocess, "run", lambda *a, **k: pytest.fail("trained a finished run"))
+    monkeypatch.setattr(jobs.subprocess, "run", lambda *a, **k: pytest.fail("trained a finished run"))
     variants = [Variant("a"), Variant("b + c", ["SEED", "1"])]
     for variant, aucs in zip(variants, [(0.5, 0.7), (0.9, 0.9)], strict=True):
         for seed, auc in zip((1, 2), aucs, strict=True):
@@ -27,7 +27,7 @@ def test_finished_runs_are_tabulated_without_training(tmp_path, monkeypatch):
     rows = run_ablation("", variants, [1, 2], tmp_path)
     assert [row["AUC"] for row in rows] == [0.5, 0.7, 0.9, 0.9]
     assert str(rows[0]["sens@1"]) == "nan"
-    table = summary_table(rows, ["a", "b + c"])
+    table = variants_table(rows, ["a", "b + c"])
     assert "0.600 ± 0.141" in table  # mean and sample standard deviation of 0.5 and 0.7
     assert "0.900 ± 0.000" in table
     assert (tmp_path / "ablation.md").read_text().strip() == table

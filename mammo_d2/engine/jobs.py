@@ -1,0 +1,100 @@
+"""Trainings in processes of their own: started once, found again when finished, put side by side in a table."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from tabulate import tabulate
+
+LOG_FILE = "stdout.txt"
+
+Job = TypeVar("Job")
+
+
+def run_job(folder: Path, name: str, config_file: str, overrides: Sequence[str], jobs: int, *flags: str) -> None:
+    """Run the training command with OUTPUT_DIR ``folder``; its output goes to ``stdout.txt`` there.
+
+    Args:
+        folder: made if it is not there.
+        name: of the run, for the error message.
+        config_file: the config.
+        overrides: KEY VALUE pairs.
+        jobs: number of runs at the same time; the cores are shared, unless OMP_NUM_THREADS gives each a number.
+        flags: of the training command, e.g. ``--resume``.
+
+    Raises:
+        RuntimeError: the run failed; the message names its log.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "mammo_d2.engine.cli", "--config-file", config_file, *flags]
+    command += [*overrides, "OUTPUT_DIR", str(folder)]
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
+    with open(folder / LOG_FILE, "a") as log:
+        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
+    if status != 0:
+        raise RuntimeError(f"{name} failed; see {folder / LOG_FILE}")
+
+
+def run_all(run: Callable[[Job], None], items: Sequence[Job], jobs: int) -> None:
+    """Call ``run`` for every item, ``jobs`` at the same time, and count them on the terminal."""
+    with ThreadPoolExecutor(jobs) as pool:
+        for number, _ in enumerate(pool.map(run, items), 1):
+            print(f"{number}/{len(items)} runs done", flush=True)
+
+
+def metrics_file(folder: Path, trained: bool = True) -> Path | None:
+    """metrics.json of a finished run, None of another; ``trained`` False: of an evaluation alone."""
+    found = sorted(folder.glob("inference/*/metrics.json"))
+    return found[0] if found and (not trained or (folder / "model_final.pth").is_file()) else None
+
+
+def read_metrics(path: Path) -> dict[str, dict[str, float]]:
+    """{task: {key: number}} with NaN where a metric is undefined."""
+    content = json.loads(path.read_text())
+    return {
+        task: {key: float("nan") if value is None else float(value) for key, value in numbers.items()}
+        for task, numbers in content.items()
+    }
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation; the mean alone of one value."""
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+def summary_table(
+    rows: Sequence[dict], names: Sequence[str], metrics: Sequence[str], by: str, count: str, style: str = "github"
+) -> str:
+    """One line per name with mean ± standard deviation over its rows.
+
+    Args:
+        rows: one dict a run.
+        names: values of the column ``by``, in order.
+        metrics: the columns.
+        by: column that names a line.
+        count: heading of the number of rows.
+        style: of tabulate.
+    """
+    lines = []
+    for name in names:
+        mine = [row for row in rows if row[by] == name]
+        lines.append([name, len(mine), *(mean_and_spread([row[key] for row in mine]) for key in metrics)])
+    return tabulate(lines, [by, count, *metrics], tablefmt=style)
+
+
+def write_tables(rows: Sequence[dict], table: str, output: Path, stem: str) -> None:
+    """Write ``<stem>.md`` (the table), ``<stem>.json`` and ``<stem>.csv`` (one row a run)."""
+    (output / f"{stem}.md").write_text(table + "\n")
+    (output / f"{stem}.json").write_text(json.dumps(list(rows), indent=1))
+    with open(output / f"{stem}.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

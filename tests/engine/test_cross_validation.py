@@ -1,0 +1,176 @@
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from mammo_d2.data.coco_builder import CocoBuilder
+from mammo_d2.engine import cross_validation, jobs
+from mammo_d2.engine.cross_validation import Plan, cross_validate, deal_out, folds_table, join_splits
+from tests.conftest import ROOT
+
+CONFIG = str(ROOT / "configs" / "quickstart" / "phantom_deep_mil.yaml")
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    """Six patients with two images each in two splits; the first of each split's three has a malignant lesion."""
+    folder = tmp_path / "toy"
+    (folder / "images").mkdir(parents=True)
+    for number, split in enumerate(("train", "test")):
+        builder = CocoBuilder()
+        for patient in range(3):
+            for view in ("CC", "MLO"):
+                file_name = f"{split}{patient}{view}.png"
+                (folder / "images" / file_name).touch()
+                image = builder.add_image(
+                    file_name, 40, 30, patient_id=f"p{3 * number + patient}", exam_id="1", laterality="L", view=view,
+                    labels={"benign": 0, "malignant": int(patient == 0)},
+                )  # fmt: skip
+                if patient == 0:
+                    builder.add_annotation(image, [1, 2, 3, 4], "malignant", pathology="malignant", lesion_id="l")
+        builder.write(folder / "annotations" / f"{split}.json")
+    return folder
+
+
+class FakeJobs:
+    """In place of trainings: a test gives every image its label as its score and the fold's number / 10 as AUC."""
+
+    def __init__(self):
+        self.calls: list[tuple[str, str]] = []
+        self.fail_at = ""
+
+    def __call__(self, folder, name, config_file, overrides, jobs, *flags):
+        settings = dict(zip(overrides[::2], overrides[1::2], strict=True))
+        self.calls.append((folder.parent.name, folder.name))
+        if name == self.fail_at:
+            raise RuntimeError(f"{name} failed")
+        folder.mkdir(parents=True, exist_ok=True)
+        if flags == ("--resume",):
+            (folder / "model_final.pth").touch()
+            return
+        (tested,) = ast.literal_eval(settings["DATASETS.TEST"])
+        files = {entry[0]: entry[1] for entry in ast.literal_eval(settings["DATASETS.REGISTER"])}
+        images = json.loads(Path(files[tested]).read_text())["images"]
+        inference = folder / "inference" / tested
+        inference.mkdir(parents=True)
+        scores = [{"image_id": i["id"], "scores": {"malignant": float(i["labels"]["malignant"])}} for i in images]
+        (inference / "image_scores.json").write_text(json.dumps(scores))
+        fold = int(folder.parent.name[-1])
+        metrics = {"image": {"malignant/auc": fold / 10, "malignant/ap": None if fold == 0 else 0.5}}
+        (inference / "metrics.json").write_text(json.dumps(metrics))
+
+
+@pytest.fixture
+def fake_jobs(monkeypatch) -> FakeJobs:
+    fake = FakeJobs()
+    monkeypatch.setattr(cross_validation, "run_job", fake)
+    return fake
+
+
+class TestFolds:
+    @pytest.mark.parametrize(
+        ("plan", "expected"),
+        [
+            (Plan(Path(), 5), {"train": [0, 1, 2], "test": [3], "val": [4]}),
+            (Plan(Path(), 5, validation=False), {"train": [0, 1, 2, 4], "test": [3]}),
+        ],
+    )
+    def test_parts_of_a_fold(self, plan, expected):
+        assert plan.parts(3) == expected
+
+    def test_the_last_fold_validates_on_the_first_part(self):
+        assert Plan(Path(), 3).parts(2) == {"train": [1], "test": [2], "val": [0]}
+
+    def test_too_few_folds(self):
+        with pytest.raises(ValueError, match="need at least 3"):
+            Plan(Path(), 2)
+
+    def test_joined_splits_keep_every_image_and_its_annotations(self, dataset):
+        coco = join_splits(dataset)
+        assert sorted(image["id"] for image in coco["images"]) == list(range(1, 13))
+        names = {image["id"]: image["file_name"] for image in coco["images"]}
+        assert sorted(names[a["image_id"]] for a in coco["annotations"]) == [
+            "test0CC.png", "test0MLO.png", "train0CC.png", "train0MLO.png",
+        ]  # fmt: skip
+        assert len({a["id"] for a in coco["annotations"]}) == 4
+
+    def test_patients_stay_together(self, dataset):
+        coco = join_splits(dataset)
+        parts: dict[str, set[int]] = {}
+        for image, part in zip(coco["images"], deal_out(coco, 3, seed=1), strict=True):
+            parts.setdefault(image["patient_id"], set()).add(part)
+        assert all(len(found) == 1 for found in parts.values())
+        assert set.union(*parts.values()) == {0, 1, 2}
+
+    def test_no_data_set(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="no JSON file"):
+            join_splits(tmp_path)
+
+
+class TestCrossValidate:
+    def test_every_image_is_tested_once_by_a_model_that_has_not_seen_its_patient(self, dataset, tmp_path, fake_jobs):
+        output = tmp_path / "out"
+        cross_validate(CONFIG, Plan(dataset, 3), output)
+        tested = []
+        for fold in range(3):
+            files = {
+                s: json.loads((output / f"fold{fold}" / f"{s}.json").read_text()) for s in ("train", "val", "test")
+            }
+            patients = {split: {i["patient_id"] for i in coco["images"]} for split, coco in files.items()}
+            assert sum(map(len, patients.values())) == len(set.union(*patients.values())) == 6
+            tested += [image["file_name"] for image in files["test"]["images"]]
+            ids = {image["id"] for image in files["train"]["images"]}
+            assert {a["image_id"] for a in files["train"]["annotations"]} <= ids
+        assert len(tested) == len(set(tested)) == 12
+
+    def test_table_and_pooled_curve(self, dataset, tmp_path, fake_jobs):
+        output = tmp_path / "out"
+        rows = cross_validate(CONFIG, Plan(dataset, 3), output)
+        table = folds_table(rows)
+        assert "| image/malignant/auc |       3 | 0.100 ± 0.100 |" in table
+        assert "| image/malignant/ap  |       2 | 0.500 ± 0.000 |" in table  # undefined in the first fold
+        pooled = json.loads((output / "pooled.json").read_text())
+        assert pooled["malignant, image"]["auc"] == 1.0
+        assert (pooled["malignant, image"]["cases"], pooled["malignant, breast"]["cases"]) == (12, 6)
+        assert (output / "roc.png").stat().st_size > 0
+        assert (output / "cross_validation.md").read_text().strip() == table
+
+    def test_an_interrupted_run_goes_on(self, dataset, tmp_path, fake_jobs):
+        output = tmp_path / "out"
+        fake_jobs.fail_at = "the test of fold 1"
+        with pytest.raises(RuntimeError, match="the test of fold 1 failed"):
+            cross_validate(CONFIG, Plan(dataset, 3), output)
+        fake_jobs.calls, fake_jobs.fail_at = [], ""
+        cross_validate(CONFIG, Plan(dataset, 3), output)
+        assert ("fold0", "train") not in fake_jobs.calls
+        assert ("fold0", "test") not in fake_jobs.calls
+        assert ("fold1", "train") not in fake_jobs.calls
+        assert ("fold1", "test") in fake_jobs.calls
+        fake_jobs.calls = []
+        cross_validate(CONFIG, Plan(dataset, 3), output)
+        assert fake_jobs.calls == []
+
+    def test_another_plan_needs_another_folder(self, dataset, tmp_path, fake_jobs):
+        cross_validate(CONFIG, Plan(dataset, 3), tmp_path / "out")
+        with pytest.raises(ValueError, match="other folds, seed or images"):
+            cross_validate(CONFIG, Plan(dataset, 3, seed=1), tmp_path / "out")
+
+    def test_without_validation_nothing_is_chosen_on_the_test_set(self, dataset, tmp_path, monkeypatch):
+        seen = []
+
+        def record(folder, name, config_file, overrides, jobs, *flags):
+            seen.append(dict(zip(overrides[::2], overrides[1::2], strict=True)))
+            raise RuntimeError("enough")
+
+        monkeypatch.setattr(cross_validation, "run_job", record)
+        with pytest.raises(RuntimeError, match="enough"):
+            cross_validate(CONFIG, Plan(dataset, 2, validation=False), tmp_path / "out")
+        assert seen[0]["TEST.BEST_METRIC"] == ""
+        assert seen[0]["TEST.EVAL_PERIOD"] == "0"
+
+
+def test_a_failed_job_names_its_log(tmp_path):
+    with pytest.raises(RuntimeError, match=r"fold 0 failed; see .*stdout\.txt"):
+        jobs.run_job(tmp_path / "job", "fold 0", "nowhere.yaml", [], 1)
+    assert "nowhere.yaml" in (tmp_path / "job" / "stdout.txt").read_text()

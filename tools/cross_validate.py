@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Cross-validate a config on a prepared data set, whole patients at a time, and print mean ± standard deviation.
+
+All splits of the data set are joined and dealt out anew. Folds that are finished are not repeated, a fold that was
+interrupted goes on where it was.
+
+Example:
+    python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \
+        --dataset datasets/phantom --folds 5 --output output/cv_deep_mil --opts MODEL.DEEP_MIL.HEAD max
+"""
+
+import argparse
+from pathlib import Path
+
+from mammo_d2.cli import run_tool
+from mammo_d2.engine.cross_validation import Plan, cross_validate, folds_table
+
+
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--dataset", type=Path, required=True, help="folder of a prepared data set")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0, help="of the folds; SEED is that of the training")
+    parser.add_argument("--no-validation", action="store_true", help="train on all parts but the test's")
+    parser.add_argument("--output", type=Path, required=True, help="finished folds found here are not repeated")
+    parser.add_argument("--jobs", type=int, default=1, help="folds at the same time, each in a process of its own")
+    parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all folds")
+    args = parser.parse_args(argv)
+    plan = Plan(args.dataset, args.folds, args.seed, validation=not args.no_validation)
+    rows = cross_validate(args.config_file, plan, args.output, args.opts, args.jobs)
+    print(folds_table(rows))
+    print(f"pooled ROC: {args.output / 'roc.png'}, numbers in {args.output / 'pooled.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(run)
