@@ -83,3 +83,35 @@ def test_gmic_ablation_rows_are_the_papers():
     assert len(variants) == 7
     for variant in variants:
         load_config(str(CONFIGS / "quickstart" / "phantom_gmic.yaml"), variant.overrides)
+
+
+@pytest.mark.parametrize(
+    ("head", "weight_decay"), [("max", 1e-5), ("label_assignment", 1e-5), ("sparse", 5e-6), ("classifier", 1e-5)]
+)
+def test_deep_mil_settings(head, weight_decay):
+    """Section 3 of the paper: input, augmentation, optimizer, λ and μ."""
+    cfg = load_config(str(CONFIGS / "deep_mil" / f"AlexNet_{head}.yaml"))
+    assert cfg.MODEL.META_ARCHITECTURE == "DeepMIL"
+    assert head == cfg.MODEL.DEEP_MIL.HEAD
+    assert (cfg.INPUT.SIZE, cfg.INPUT.KEEP_ASPECT) == ([227, 227], False)
+    assert (cfg.INPUT.AUG.SHIFT, cfg.INPUT.AUG.ROTATION, cfg.INPUT.AUG.CUTOUT_SIZE) == (0.1, 45.0, 50)
+    assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR) == ("Adam", 5e-5)
+    assert cfg.SOLVER.WEIGHT_DECAY == pytest.approx(weight_decay)
+    assert cfg.MODEL.DEEP_MIL.SPARSITY == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("variant", ["cls_det_rs", "db_baseline", "max_region"])
+def test_dual_branch_settings(variant):
+    """Section 2 of the paper: windows, network, k, optimizer and batch."""
+    cfg = load_config(str(CONFIGS / "dual_branch" / f"VGGM128_{variant}.yaml"))
+    assert variant == cfg.MODEL.DUAL_BRANCH.VARIANT
+    assert (cfg.MODEL.SLIDING_WINDOW.SIZE, cfg.MODEL.SLIDING_WINDOW.STRIDE) == (224, 112)
+    assert cfg.MODEL.VGG_M.CHANNELS == [96, 256, 512, 512, 512]
+    assert cfg.MODEL.VGG_M.FC_DIMS == [4096, 128]
+    assert cfg.MODEL.DUAL_BRANCH.FROZEN
+    assert cfg.MODEL.DUAL_BRANCH.NUM_SELECTED == 10
+    assert cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATE == 256
+    assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR) == ("Adam", 1e-4)
+    assert cfg.DATASETS.CATEGORIES == ["benign", "malignant"]
+    assert (cfg.TEST.FROC.HIT, cfg.TEST.FROC.THRESHOLD, cfg.TEST.FROC.RECALL_OF) == ("iom", 0.5, "image")
+    assert cfg.TEST.IMAGE.AGGREGATE == "max"

@@ -17,6 +17,11 @@ Naming convention:
 Everything is computed from logits, in float32 or better whatever the input's type, and never from a probability that
 had to be clipped. Losses are sums over the findings and means over the N images of the batch (images without a known
 label included, so that the mean over parts of a batch is the batch's), 0 with a graph if no label is known.
+
+Source:
+    Dual-branch paper: Bakalo et al., "Classification and detection in mammograms with weak supervision via dual branch
+    deep neural net", ISBI 2019. Deep MIL paper: Zhu et al., "Deep multi-instance networks with sparse label assignment
+    for whole mammogram classification", MICCAI 2017.
 """
 
 from typing import NamedTuple

@@ -18,7 +18,7 @@ class SlidingWindowRegions(nn.Module):
     kept.
 
     Source:
-        Dual-branch paper, section 2; the shares of breast and muscle are decided by this package.
+        Bakalo et al., ISBI 2019, section 2; the shares of breast and muscle are decided by this package.
     """
 
     #: Fields of the model inputs that ``forward`` takes as keyword arguments, a list each (None where missing).

@@ -66,8 +66,8 @@ class DualBranchROIHeads(nn.Module):
     (the paper's w_c and u_c are linear in a feature that may hold a constant).
 
     Source:
-        "Classification and localization of mammograms by a dual branch network with region ranking" (the dual-branch
-        paper), figure 1 and eq. 1 to 5.
+        Bakalo et al., "Classification and detection in mammograms with weak supervision via dual branch deep neural
+        net", ISBI 2019, figure 1 and eq. 1 to 5.
     """
 
     @configurable
