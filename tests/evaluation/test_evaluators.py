@@ -230,6 +230,9 @@ def test_image_scores(dataset, tmp_path):
     assert results["malignant/num_unknown"] == 1
     assert "any/auc" not in results
     assert json.loads((tmp_path / "image.json").read_text())["intervals"]["malignant/auc"] == [1, 1]
+    written = json.loads((tmp_path / "image_scores.json").read_text())
+    assert [entry["scores"]["malignant"] for entry in written] == [0.75, 0.5, 0.25, 0.125, 0.875, 0.625]
+    assert [entry["image_id"] for entry in written] == [one["image_id"] for one in RECORDS]
     with pytest.raises(ValueError, match='"image" needs image_scores of malignant; the model gives none'):
         run(ImageScoreEvaluator(dataset), OUTPUTS)
     with pytest.raises(ValueError, match="image 1 is not finite"):
