@@ -70,6 +70,10 @@ class ROIAlign(nn.Module):
         self.sampling_ratio = sampling_ratio
         self.aligned = aligned
 
+    def trains_sparsely(self, input: Tensor) -> bool:
+        """Whether this map is pooled as a sparse product: in training on a CPU, where that is faster."""
+        return input.requires_grad and input.device.type == "cpu" and self.sampling_ratio == 0
+
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         """Pool.
 
@@ -80,8 +84,9 @@ class ROIAlign(nn.Module):
         Returns:
             ``(R, C, height, width)``.
         """
-        if input.requires_grad and input.device.type == "cpu" and self.sampling_ratio == 0:
-            return sparse_roi_align(input, rois, self.output_size, self.spatial_scale, self.aligned)
+        if self.trains_sparsely(input):
+            level = torch.zeros(len(rois), dtype=torch.int64)
+            return sparse_roi_align([input], rois, level, self.output_size, [self.spatial_scale], self.aligned)
         # In float32 whatever the features' type: bfloat16 would round the regions to whole pixels and more.
         arguments = (self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
         return roi_align(input.float(), rois.float(), *arguments).to(input.dtype)

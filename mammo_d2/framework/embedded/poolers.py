@@ -9,6 +9,7 @@ from torchvision.ops import RoIPool
 
 from .boxes import Boxes
 from .layers import ROIAlign
+from .roi_align import sparse_roi_align
 
 
 def assign_boxes_to_levels(
@@ -112,8 +113,14 @@ class ROIPooler(nn.Module):
         levels = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
+        poolers = list(self.level_poolers)
+        if all(
+            isinstance(pooler, ROIAlign) and pooler.trains_sparsely(m) for pooler, m in zip(poolers, x, strict=True)
+        ):
+            scales = [pooler.spatial_scale for pooler in poolers]
+            return sparse_roi_align(x, rois, levels, self.output_size, scales, poolers[0].aligned)
         output = x[0].new_zeros((len(rois), x[0].shape[1], *self.output_size))
-        for level, (features, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
+        for level, (features, pooler) in enumerate(zip(x, poolers, strict=True)):
             # Also without any box: every map then gets a gradient, as training on several processes needs.
             index = (levels == level).nonzero().squeeze(1)
             output.index_put_((index,), pooler(features, rois[index]))

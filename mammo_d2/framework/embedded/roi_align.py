@@ -8,7 +8,8 @@ computed once per region (those of a bin are the product of a row's and a column
 channels. Results agree with torchvision's up to the rounding of a sum in another order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,49 +20,66 @@ from torch.autograd.function import once_differentiable
 _WEIGHTS_AT_A_TIME = 1 << 20
 
 
+@dataclass(frozen=True)
+class _Pooling:
+    """What to pool: bins per region (rows, columns), cells per pixel of each map, and whether centres are halves."""
+
+    output_size: tuple[int, int]
+    scales: tuple[float, ...]
+    aligned: bool
+
+
 def sparse_roi_align(
-    features: Tensor, rois: Tensor, output_size: tuple[int, int], spatial_scale: float, aligned: bool
+    maps: Sequence[Tensor],
+    rois: Tensor,
+    levels: Tensor,
+    output_size: tuple[int, int],
+    scales: Sequence[float],
+    aligned: bool,
 ) -> Tensor:
-    """Pool regions with one sample per covered cell (sampling ratio 0).
+    """Pool each region from one of several maps, with one sample per covered cell (sampling ratio 0).
 
     Args:
-        features: ``(N, C, H, W)``, on the CPU; computed in float32.
+        maps: each ``(N, C, H, W)``, on the CPU; computed in float32.
         rois: ``(R, 5)``: index of the image, then XYXY in image pixels.
+        levels: ``(R,)`` which of the maps, int64.
         output_size: (height, width) of the result.
-        spatial_scale: feature cells per image pixel.
+        scales: cells per image pixel of each map.
         aligned: see ``ROIAlign``.
 
     Returns:
-        ``(R, C, height, width)`` of the features' type; the gradient flows into ``features`` only.
+        ``(R, C, height, width)`` of the maps' type; the gradient flows into the maps only.
     """
-    pooled = _SparseRoiAlign.apply(features.float(), rois.float(), output_size, spatial_scale, aligned)
-    return pooled.to(features.dtype)
+    pooling = _Pooling(output_size, tuple(scales), aligned)
+    pooled = _SparseRoiAlign.apply(rois.float(), levels, pooling, *(x.float() for x in maps))
+    return pooled.to(maps[0].dtype)
 
 
 class _SparseRoiAlign(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features: Tensor, rois: Tensor, output_size, spatial_scale, aligned) -> Tensor:
-        _, channels, height, width = features.shape
-        cells = features.permute(0, 2, 3, 1).reshape(-1, channels)
-        ctx.save_for_backward(rois)
-        ctx.arguments = (features.shape, output_size, spatial_scale, aligned)
-        ctx.channels_last = features.is_contiguous(memory_format=torch.channels_last)
+    def forward(ctx, rois: Tensor, levels: Tensor, pooling: _Pooling, *maps: Tensor) -> Tensor:
+        ctx.save_for_backward(rois, levels)
+        ctx.pooling = pooling
+        ctx.shapes = [x.shape for x in maps]
+        ctx.channels_last = [x.is_contiguous(memory_format=torch.channels_last) for x in maps]
+        cells = _as_rows(maps)
         parts = [
             F.embedding_bag(cell, cells, bin_start, mode="sum", per_sample_weights=weight)
-            for _, cell, bin_start, _, weight in _chunks(rois, (height, width), *ctx.arguments[1:])
+            for _, cell, bin_start, _, weight in _chunks(rois, levels, ctx.shapes, pooling)
         ]
-        pooled = parts[0] if len(parts) == 1 else torch.cat([features.new_zeros((0, channels)), *parts])
-        return pooled.view(len(rois), *output_size, channels).permute(0, 3, 1, 2)
+        pooled = parts[0] if len(parts) == 1 else torch.cat([cells.new_zeros((0, cells.shape[1])), *parts])
+        return pooled.view(len(rois), *pooling.output_size, cells.shape[1]).permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        (rois,) = ctx.saved_tensors
-        (num_images, channels, height, width), *arguments = ctx.arguments
+        rois, levels = ctx.saved_tensors
+        channels = grad.shape[1]
         bins = grad.permute(0, 2, 3, 1).reshape(-1, channels)
-        every_cell = torch.arange(num_images * height * width)
+        counts = [n * height * width for n, _, height, width in ctx.shapes]
+        every_cell = torch.arange(sum(counts))
         total: Tensor | None = None
-        for which, cell, _, bin_of, weight in _chunks(rois, (height, width), *arguments):
+        for which, cell, _, bin_of, weight in _chunks(rois, levels, ctx.shapes, ctx.pooling):
             # The transposed product: the sum over the bins that a cell contributed to.
             cell, order = cell.sort(stable=True)
             cell_start = torch.searchsorted(cell, every_cell)
@@ -69,13 +87,28 @@ class _SparseRoiAlign(torch.autograd.Function):
             total = part if total is None else total.add_(part)
         if total is None:
             total = grad.new_zeros((len(every_cell), channels))
-        result = total.view(num_images, height, width, channels).permute(0, 3, 1, 2)
-        # A gradient in another memory order than its tensor slows down whatever it is added to.
-        return result if ctx.channels_last else result.contiguous(), None, None, None, None
+        gradients = []
+        for rows, (n, _, height, width), last in zip(total.split(counts), ctx.shapes, ctx.channels_last, strict=True):
+            gradient = rows.view(n, height, width, channels).permute(0, 3, 1, 2)
+            # A gradient in another memory order than its tensor slows down whatever it is added to.
+            gradients.append(gradient if last else gradient.contiguous())
+        return None, None, None, *gradients
+
+
+def _as_rows(maps: Sequence[Tensor]) -> Tensor:
+    """All cells of all maps, ``(cells, C)``: map by map, image by image, row by row."""
+    rows = [x.permute(0, 2, 3, 1) for x in maps]
+    channels = rows[0].shape[-1]
+    if len(rows) == 1:
+        return rows[0].reshape(-1, channels)
+    joined = rows[0].new_empty((sum(x.numel() for x in rows) // channels, channels))
+    for part, x in zip(joined.split([x.numel() // channels for x in rows]), rows, strict=True):
+        part.view(x.shape).copy_(x)
+    return joined
 
 
 def _chunks(
-    rois: Tensor, size: tuple[int, int], output_size: tuple[int, int], spatial_scale: float, aligned: bool
+    rois: Tensor, levels: Tensor, shapes: Sequence[torch.Size], pooling: _Pooling
 ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor, Tensor]]:
     """Yield the weights of some regions at a time.
 
@@ -85,11 +118,15 @@ def _chunks(
     """
     if len(rois) == 0:
         return
-    (height, width), (rows, columns) = size, output_size
-    image = rois[:, 0].long()
-    left, top, right, bottom = (rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)).unbind(1)
+    rows, columns = pooling.output_size
+    # Of each region: the size of its map, and its image's first cell among all cells.
+    height, width = (torch.tensor([shape[axis] for shape in shapes])[levels] for axis in (2, 3))
+    cells_before = torch.tensor([0, *(shape[0] * shape[2] * shape[3] for shape in shapes[:-1])]).cumsum(0)
+    origin = cells_before[levels] + rois[:, 0].long() * height * width
+    scale = torch.tensor(pooling.scales, dtype=torch.float32)[levels, None]
+    left, top, right, bottom = (rois[:, 1:] * scale - (0.5 if pooling.aligned else 0.0)).unbind(1)
     lengths = [bottom - top, right - left]
-    if not aligned:  # the first version of the operation had no regions smaller than a cell
+    if not pooling.aligned:  # the first version of the operation had no regions smaller than a cell
         lengths = [length.clamp(min=1.0) for length in lengths]
     y, num_y, weight_y = _axis_weights(top, lengths[0], rows, height)
     x, num_x, weight_x = _axis_weights(left, lengths[1], columns, width)
@@ -113,14 +150,15 @@ def _chunks(
         across = entry - down * cells_wide
         weight = weight_y.flatten()[row * weight_y.shape[2] + down]
         weight *= weight_x.flatten()[column * weight_x.shape[2] + across]
-        cell_y = (y.flatten()[row] + down).clamp_(max=height - 1)
-        cell_x = (x.flatten()[column] + across).clamp_(max=width - 1)
-        cell = (image[roi] * height + cell_y).mul_(width).add_(cell_x)
+        # Beyond the far border there are weights of 0 only; they need a cell all the same.
+        cell_y = torch.minimum(y.flatten()[row] + down, height[roi] - 1)
+        cell_x = torch.minimum(x.flatten()[column] + across, width[roi] - 1)
+        cell = cell_y.mul_(width[roi]).add_(cell_x).add_(origin[roi])
         yield slice(first * rows * columns, last * rows * columns), cell, starts, bin_of, weight
         first = last
 
 
-def _axis_weights(start: Tensor, length: Tensor, bins: int, extent: int) -> tuple[Tensor, Tensor, Tensor]:
+def _axis_weights(start: Tensor, length: Tensor, bins: int, extent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weights of the cells along one axis.
 
     Each bin has ``ceil(length / bins)`` samples, evenly spread; a sample is interpolated from the two nearest cells,
@@ -130,7 +168,7 @@ def _axis_weights(start: Tensor, length: Tensor, bins: int, extent: int) -> tupl
         start: ``(R,)`` where the regions begin, in cells.
         length: ``(R,)`` of the regions, in cells.
         bins: per region.
-        extent: number of cells of the map.
+        extent: ``(R,)`` number of cells of the map.
 
     Returns:
         The first cell of each bin ``(R, bins)``, int64; how many cells each bin of a region covers ``(R,)``, int64;
@@ -143,8 +181,9 @@ def _axis_weights(start: Tensor, length: Tensor, bins: int, extent: int) -> tupl
     sample = torch.arange(largest, dtype=torch.float32)
     bin_start = start[:, None] + torch.arange(bins, dtype=torch.float32) * bin_length[:, None]
     position = bin_start[..., None] + ((sample + 0.5) * bin_length[:, None] / divisor)[:, None]
-    counts = (position >= -1) & (position <= extent) & (sample < num_samples[:, None])[:, None]
-    position = position.clamp_(0, extent - 1)
+    end = extent.float()[:, None, None]
+    counts = (position >= -1) & (position <= end) & (sample < num_samples[:, None])[:, None]
+    position = torch.minimum(position.clamp_(min=0), end - 1)
     lower = position.floor()
     upper_part = position - lower
     first = lower[..., 0]
