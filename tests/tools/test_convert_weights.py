@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from mammo_d2.benchmarks.gmic import full_model
+from mammo_d2.cli import EXIT_ERROR, EXIT_OK
+from mammo_d2.engine.setup import load_config
+from mammo_d2.framework import SafeCheckpointer, build_model
+from tests.conftest import ROOT
+
+TO_RELEASED = [
+    ("backbone.conv1.", "ds_net.first_conv."),
+    ("backbone.norm.", "ds_net.final_bn."),
+    ("backbone.stages.", "ds_net.layer_list."),
+    (".shortcut.", ".downsample.0."),
+    ("saliency_head.", "left_postprocess_net.gn_conv_last."),
+    ("patch_net.", "dn_resnet."),
+    ("attention.content.", "mil_attn_V."),
+    ("attention.gate.", "mil_attn_U."),
+    ("attention.score.", "mil_attn_w."),
+    ("local_classifier.", "classifier_linear."),
+    ("fusion.", "fusion_dnn."),
+]
+
+
+@pytest.fixture(scope="module")
+def weights():
+    """Random weights of the released architecture under our names."""
+    return full_model().state_dict()
+
+
+@pytest.fixture
+def released(weights, tmp_path):
+    """Writes them under the released names, with changes."""
+
+    def write(name: str, scale: float = 1.0, without: str = ""):
+        renamed = {"shared_rep_filter.weight": torch.zeros(1)}
+        for key, value in weights.items():
+            for ours, theirs in TO_RELEASED:
+                key = key.replace(ours, theirs)
+            renamed[key] = value * scale if value.is_floating_point() else value
+        renamed.pop(without, None)
+        torch.save(renamed, tmp_path / name, _use_new_zipfile_serialization=False)
+        return str(tmp_path / name)
+
+    return write
+
+
+def convert(run_tool_module, *arguments: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        run_tool_module(list(arguments))
+    return int(end.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def tool():
+    import runpy
+
+    from mammo_d2.cli import run_tool
+
+    run = runpy.run_path(str(ROOT / "tools" / "convert_weights.py"))["run"]
+    return lambda arguments: run_tool(run, arguments)
+
+
+def test_one_file(tool, released, weights, tmp_path):
+    assert convert(tool, "gmic", released("m1.p"), "--output", str(tmp_path / "out.pth")) == EXIT_OK
+    found = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], value) for name, value in weights.items())
+
+
+def test_several_files_are_an_ensemble(tool, released, weights, tmp_path):
+    files = released("m1.p"), released("m2.p", scale=0.5)
+    assert convert(tool, "gmic", *files, "--output", str(tmp_path / "out.pth")) == EXIT_OK
+    overrides = ["MODEL.GMIC.ENSEMBLE", "[0.02, 0.1]", "MODEL.DEVICE", "cpu"]
+    ensemble = build_model(load_config(str(ROOT / "configs/gmic/released_ensemble.yaml"), overrides))
+    SafeCheckpointer(ensemble, strict_weights=True).load(str(tmp_path / "out.pth"))
+    assert [member.top_fraction for member in ensemble.members] == [0.02, 0.1]
+    for member, scale in zip(ensemble.members, (1.0, 0.5), strict=True):
+        assert torch.equal(member.fusion.weight, weights["fusion.weight"] * scale)
+
+
+def test_damaged_file(tool, released, tmp_path, capsys):
+    code = convert(tool, "gmic", released("m1.p", without="mil_attn_U.weight"), "--output", str(tmp_path / "out.pth"))
+    assert code == EXIT_ERROR
+    assert "attention.gate" in capsys.readouterr().err
+    assert not (tmp_path / "out.pth").exists()
