@@ -17,6 +17,7 @@ def add_mammo_config(cfg: CfgNode) -> None:
     _add_model_keys(cfg)
     _add_deep_mil_keys(cfg)
     _add_dual_branch_keys(cfg)
+    _add_lesion_keys(cfg)
     _add_solver_keys(cfg)
     _add_test_keys(cfg)
 
@@ -186,6 +187,21 @@ def _add_dual_branch_keys(cfg: CfgNode) -> None:
     # Width of the layer FC3 before the branches, and the dropout after it.
     cfg.MODEL.DUAL_BRANCH.FC_DIM = 128
     cfg.MODEL.DUAL_BRANCH.DROPOUT = 0.5
+
+
+def _add_lesion_keys(cfg: CfgNode) -> None:
+    # Lesion classification with global context (LesionPatchClassifier, LesionContextClassifier).
+    cfg.MODEL.LESION = CfgNode()
+    # Folder of the memory-mapped images that patches are read from; empty: "patch_store" in OUTPUT_DIR.
+    cfg.MODEL.LESION.STORE = ""
+    # Patches of an epoch: malignant, benign, outside the lesions, of images without finding.
+    cfg.MODEL.LESION.EPOCH = [20, 35, 5000, 4945]
+    # Smallest and largest side of a window (uniform) and largest rotation in training: pixels, degrees to both sides.
+    cfg.MODEL.LESION.WINDOW_SIDES = [128, 384]
+    cfg.MODEL.LESION.ROTATION = 30.0
+    # Side that windows are resized to, and number of windows of a lesion at inference.
+    cfg.MODEL.LESION.PATCH_SIZE = 256
+    cfg.MODEL.LESION.WINDOWS = 100
 
 
 def _add_solver_keys(cfg: CfgNode) -> None:
