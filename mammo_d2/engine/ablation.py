@@ -9,7 +9,7 @@ import yaml
 from mammo_d2.engine.jobs import LOG_FILE, metrics_file, read_metrics, run_all, run_job, summary_table, write_tables
 from mammo_d2.engine.setup import load_config
 
-#: Columns of the table: heading → task and key in metrics.json.
+#: Columns of the table, as far as the evaluators of TEST.EVALUATORS fill them: heading → task and key in metrics.json.
 METRICS = {
     "AP50": ("coco", "AP50"),
     "sens@0.25": ("froc", "{first}/sens@0.25"),
@@ -18,6 +18,9 @@ METRICS = {
     "accuracy": ("patient", "accuracy"),
     "sensitivity": ("patient", "sensitivity"),
     "specificity": ("patient", "specificity"),
+    "image AUC": ("image", "{first}/auc"),
+    "breast AUC": ("image", "{first}/breast_auc"),
+    "saliency F1": ("saliency", "{first}/f1"),
 }
 
 
@@ -102,10 +105,12 @@ def _read_run(name: str, seed: int, folder: Path) -> dict:
     first = next(iter(metrics["froc"])).split("/")[0]
     row: dict = {"variant": name, "seed": seed}
     for heading, (task, key) in METRICS.items():
-        row[heading] = metrics[task][key.format(first=first)]
+        if task in metrics:
+            row[heading] = metrics[task][key.format(first=first)]
     return row
 
 
 def variants_table(rows: Sequence[dict], names: Sequence[str]) -> str:
     """Mean ± standard deviation over the seeds, one row a variant."""
-    return summary_table(rows, names, list(METRICS), by="variant", count="seeds")
+    columns = [heading for heading in METRICS if all(heading in row for row in rows)]
+    return summary_table(rows, names, columns, by="variant", count="seeds")

@@ -34,6 +34,20 @@ def test_finished_runs_are_tabulated_without_training(tmp_path, monkeypatch):
     assert (tmp_path / "ablation.csv").read_text().count("\n") == 5
 
 
+def test_columns_are_those_of_the_evaluators_that_ran(tmp_path):
+    write_run(tmp_path / "a_seed1", 0.5)
+    path = tmp_path / "a_seed1" / "inference" / "d_test" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    del metrics["coco"], metrics["patient"]
+    metrics["image"] = {"malignant/auc": 0.625, "malignant/breast_auc": 0.75}
+    path.write_text(json.dumps(metrics))
+    header, _, row = variants_table(run_ablation("", [Variant("a")], [1], tmp_path), ["a"]).splitlines()
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == [
+        "variant", "seeds", "sens@0.25", "sens@1", "image AUC", "breast AUC",
+    ]  # fmt: skip
+    assert [float(cell) for cell in row.split("|")[-3:-1]] == [0.625, 0.75]
+
+
 def test_failed_run_names_its_log(tmp_path):
     with pytest.raises(RuntimeError, match=r"'a' with seed 1 failed; see .*stdout\.txt"):
         run_ablation("", [Variant("a", ["DATASETS.TRAIN", "['nowhere']"])], [1], tmp_path)
