@@ -102,6 +102,10 @@ class FrozenBatchNorm2d(nn.Module):
     """Batch normalisation that is only a fixed scale and shift per channel: everything it holds is a buffer."""
 
     _version = 3
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -160,9 +164,9 @@ class FrozenBatchNorm2d(nn.Module):
             if module.affine:
                 frozen.weight = module.weight.detach().clone()
                 frozen.bias = module.bias.detach().clone()
-            frozen.running_mean = module.running_mean
-            frozen.running_var = module.running_var
-            frozen.num_batches_tracked = module.num_batches_tracked
+            # Not assigned as attributes: layers that keep no statistics have None in their place.
+            for name in ("running_mean", "running_var", "num_batches_tracked"):
+                frozen.register_buffer(name, getattr(module, name))
             return frozen
         for name, child in module.named_children():
             converted = cls.convert_frozen_batchnorm(child)

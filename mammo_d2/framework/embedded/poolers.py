@@ -114,11 +114,10 @@ class ROIPooler(nn.Module):
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
         poolers = list(self.level_poolers)
-        if all(
-            isinstance(pooler, ROIAlign) and pooler.trains_sparsely(m) for pooler, m in zip(poolers, x, strict=True)
-        ):
-            scales = [pooler.spatial_scale for pooler in poolers]
-            return sparse_roi_align(x, rois, levels, self.output_size, scales, poolers[0].aligned)
+        aligners = [pooler for pooler in poolers if isinstance(pooler, ROIAlign)]
+        if aligners and all(pooler.trains_sparsely(m) for pooler, m in zip(aligners, x, strict=False)):
+            scales = [pooler.spatial_scale for pooler in aligners]
+            return sparse_roi_align(x, rois, levels, self.output_size, scales, aligners[0].aligned)
         output = x[0].new_zeros((len(rois), x[0].shape[1], *self.output_size))
         for level, (features, pooler) in enumerate(zip(x, poolers, strict=True)):
             # Also without any box: every map then gets a gradient, as training on several processes needs.
