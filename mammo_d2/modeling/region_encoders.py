@@ -43,7 +43,8 @@ class PooledRegionEncoder(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, shape: ShapeSpec) -> "PooledRegionEncoder":
-        assert shape.channels and shape.stride  # every backbone tells them
+        assert shape.channels is not None  # every backbone tells them
+        assert shape.stride is not None
         return cls(shape.channels, shape.stride, cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION or 7)
 
     def forward(self, features: Tensor, boxes: Sequence[Tensor]) -> Tensor:
