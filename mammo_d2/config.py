@@ -202,6 +202,33 @@ def _add_lesion_keys(cfg: CfgNode) -> None:
     # Side that windows are resized to, and number of windows of a lesion at inference.
     cfg.MODEL.LESION.PATCH_SIZE = 256
     cfg.MODEL.LESION.WINDOWS = 100
+    # Patch network: "densenet121", "densenet161", "densenet169"; "resnetv2_50", "resnetv2_101", "resnetv2_152" (the
+    # paper's second version); "resnet18", "resnet50", "resnet101", "resnet152" (torchvision's). File with torchvision's
+    # weights of it to start from; empty: random. Length of the embedding h.
+    cfg.MODEL.LESION.NETWORK = "densenet161"
+    cfg.MODEL.LESION.NETWORK_WEIGHTS = ""
+    cfg.MODEL.LESION.EMBEDDING = 32
+    # Windows that go through the patch network together at inference.
+    cfg.MODEL.LESION.WINDOWS_PER_FORWARD = 100
+    # The loss weighted by class is divided by the batch's number of "patches" (unbiased) or by its "weights".
+    cfg.MODEL.LESION.LOSS_AVERAGE = "patches"
+    # Maps that the aggregation network sees: one or more of "indicator", "embedding", "saliency".
+    cfg.MODEL.LESION.MAPS = ["embedding", "saliency"]
+    # Cells (rows, columns) of a map, number of saliency maps (the context network's classes), channels of the
+    # aggregation network.
+    cfg.MODEL.LESION.MAP_SIZE = [46, 30]
+    cfg.MODEL.LESION.SALIENCY_MAPS = 2
+    cfg.MODEL.LESION.CHANNELS = 32
+    # Context network: config and trained weights of a GMIC.
+    cfg.MODEL.LESION.CONTEXT_CONFIG = ""
+    cfg.MODEL.LESION.CONTEXT_WEIGHTS = ""
+    # Folder of saliency maps and embeddings, by content; empty: "cache" in OUTPUT_DIR.
+    cfg.MODEL.LESION.CACHE = ""
+    # Epochs of patches whose embeddings are stored for the aggregation network.
+    cfg.MODEL.LESION.STORED_EPOCHS = 1
+    # KEY, VALUE overrides of the training of the patch network and of the aggregation network.
+    cfg.MODEL.LESION.PATCH_STAGE = []
+    cfg.MODEL.LESION.CONTEXT_STAGE = []
 
 
 def _add_solver_keys(cfg: CfgNode) -> None:

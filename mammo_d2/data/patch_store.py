@@ -124,14 +124,15 @@ def cut_patch(image: np.ndarray, window: Sequence[float], size: int, rotation: f
     """
     x0, y0, x1, y1 = (round(float(edge)) for edge in window)
     if not rotation:
-        part = _read(image, x0, y0, x1, y1).astype(np.float32)
-        method = cv2.INTER_AREA if part.shape[0] > size else cv2.INTER_LINEAR
-        part = cv2.resize(part, (size, size), interpolation=method) if part.shape != (size, size) else part
-        return part * np.float32(1 / STEPS)
+        upright: np.ndarray = _read(image, x0, y0, x1, y1).astype(np.float32)
+        if upright.shape != (size, size):
+            method = cv2.INTER_AREA if upright.shape[0] > size else cv2.INTER_LINEAR
+            upright = cv2.resize(upright, (size, size), interpolation=method)
+        return upright * np.float32(1 / STEPS)
     side, angle = x1 - x0, np.deg2rad(rotation)
     # The turned window lies within this distance of the old one's border; one more pixel for the interpolation.
     margin = int(np.ceil(side / 2 * (abs(np.cos(angle)) + abs(np.sin(angle)) - 1))) + 1
-    part = _read(image, x0 - margin, y0 - margin, x1 + margin, y1 + margin)
+    part: np.ndarray = _read(image, x0 - margin, y0 - margin, x1 + margin, y1 + margin)
     # Bilinear sampling skips pixels where it shrinks, so the part is averaged to the final resolution first.
     factor = min(1.0, size / side)
     if factor < 1.0:
