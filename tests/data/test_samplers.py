@@ -116,8 +116,9 @@ def test_split_pools():
         {"annotations": [], "labels": {"malignant": 0, "benign": None}},
         {"annotations": [box(iscrowd=1), box()], "labels": None},
     ]
+    records = [{"image_id": number, **record} for number, record in enumerate(records)]
     pools = split_pools(records, ["malignant"], "toy")
-    assert pools == ImagePools([0, 6], [1, 4, 5], [2, 3], "toy")
+    assert pools == ImagePools([0, 6], [1, 4, 5], [2, 3], "toy", exams=list(range(7)))
     assert list(pools.all) == list(range(7))
 
 
