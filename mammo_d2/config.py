@@ -222,6 +222,8 @@ def _add_lesion_keys(cfg: CfgNode) -> None:
     # Context network: config and trained weights of a GMIC.
     cfg.MODEL.LESION.CONTEXT_CONFIG = ""
     cfg.MODEL.LESION.CONTEXT_WEIGHTS = ""
+    # Trained patch network of another job, which is then not trained; empty: that of OUTPUT_DIR/patch.
+    cfg.MODEL.LESION.PATCH_WEIGHTS = ""
     # Folder of saliency maps and embeddings, by content; empty: "cache" in OUTPUT_DIR.
     cfg.MODEL.LESION.CACHE = ""
     # Epochs of patches whose embeddings are stored for the aggregation network.

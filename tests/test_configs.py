@@ -3,6 +3,7 @@
 import pytest
 
 from mammo_d2.engine.ablation import load_variants
+from mammo_d2.engine.lesion_stages import stage_config
 from mammo_d2.engine.setup import load_config
 from tests.conftest import ROOT
 
@@ -115,3 +116,20 @@ def test_dual_branch_settings(variant):
     assert cfg.DATASETS.CATEGORIES == ["benign", "malignant"]
     assert (cfg.TEST.FROC.HIT, cfg.TEST.FROC.THRESHOLD, cfg.TEST.FROC.RECALL_OF) == ("iom", 0.5, "image")
     assert cfg.TEST.IMAGE.AGGREGATE == "max"
+
+
+def test_lesion_context_settings(tmp_path):
+    """Methods of the paper: patches, networks, and what each of the two trainings overrides."""
+    cfg = load_config(str(CONFIGS / "lesion_context" / "DenseNet161.yaml"), ["OUTPUT_DIR", str(tmp_path)])
+    keys = cfg.MODEL.LESION
+    assert (keys.NETWORK, keys.EMBEDDING, keys.MAPS) == ("densenet161", 32, ["embedding", "saliency"])
+    assert (keys.EPOCH, keys.WINDOW_SIDES, keys.ROTATION) == ([20, 35, 5000, 4945], [128, 384], 30.0)
+    assert (keys.PATCH_SIZE, keys.WINDOWS, keys.MAP_SIZE) == (256, 100, [46, 30])
+    patch = stage_config(cfg, "LesionPatchClassifier")
+    assert (patch.SOLVER.OPTIMIZER, patch.SOLVER.IMS_PER_BATCH, patch.TEST.EARLY_STOP_PATIENCE) == ("Adam", 25, 10)
+    assert patch.TEST.EVAL_PERIOD * patch.SOLVER.IMS_PER_BATCH == sum(keys.EPOCH)
+    (tmp_path / "patch" / "model_final.pth").touch()
+    context = stage_config(cfg, "LesionContextClassifier")
+    assert context.TEST.EVAL_PERIOD * context.SOLVER.IMS_PER_BATCH == sum(keys.EPOCH)
+    assert 1e-6 <= patch.SOLVER.BASE_LR <= 1e-4
+    assert 1e-5 <= context.SOLVER.BASE_LR <= 1e-3

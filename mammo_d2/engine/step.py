@@ -97,7 +97,7 @@ class StepTrainer(SimpleTrainer):
             "iteration": self.iter,
             "losses": losses,
             "images": names,
-            "inputs": [record["image"] for record in data],
+            "inputs": [record.get("image", record) for record in data],
             "model": model.state_dict(),
         }
         torch.save(state, dump)

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Malignancy of given lesions with a classifier of tools/train_lesion.py, as COCO annotations.
+
+Examples:
+    python tools/classify_lesions.py --config-file CONFIG --dataset mine_test --output lesions.json
+    python tools/classify_lesions.py --config-file CONFIG --dataset mine_test \\
+        --results output/inference/mine_test/coco_instances_results.json --min-score 0.1 --output second_reader.json
+    python tools/classify_lesions.py --config-file CONFIG --image prepared.png --box 310 420 60 55 --output lesion.json
+"""
+
+from pathlib import Path
+
+from mammo_d2.cli import make_parser, run_tool
+from mammo_d2.data.catalog import load_records, register_datasets
+from mammo_d2.engine.lesion_inference import classify_lesions, record_of_boxes, records_with_results
+from mammo_d2.engine.lesion_stages import CONTEXT_MODEL, best_weights, load_classifier, stage_config
+from mammo_d2.engine.setup import load_config, use_available_device
+from mammo_d2.evaluation.results_io import write_json
+
+
+def run(argv: list[str]) -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("--config-file", required=True, help="config of the training")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--dataset", help="a registered data set; its annotations are the lesions")
+    where.add_argument("--image", help="one prepared image")
+    parser.add_argument("--results", help="COCO results of a detector on --dataset; its boxes are the lesions")
+    parser.add_argument("--min-score", type=float, default=0.0, help="leave out boxes of --results below this score")
+    parser.add_argument(
+        "--box",
+        type=float,
+        nargs=4,
+        action="append",
+        metavar=("X", "Y", "W", "H"),
+        help="lesion in --image; repeatable",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("opts", nargs="*", help="KEY VALUE overrides")
+    args = parser.parse_args(argv)
+    if bool(args.image) != bool(args.box) or (args.results and not args.dataset):
+        parser.error("--box goes with --image, --results with --dataset")
+    cfg = load_config(args.config_file, args.opts)
+    use_available_device(cfg)
+    register_datasets(cfg)
+    if args.image:
+        records = [record_of_boxes(args.image, args.box)]
+    else:
+        records = load_records(cfg, args.dataset)
+        if args.results:
+            records = records_with_results(records, args.results, args.min_score)
+    stage = stage_config(cfg, CONTEXT_MODEL)
+    model = load_classifier(stage, best_weights(Path(stage.OUTPUT_DIR)))
+    entries = classify_lesions(stage, model, [record for record in records if record["annotations"]])
+    write_json(args.output, entries)
+    print(f"{args.output}: {len(entries)} lesions")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(run)

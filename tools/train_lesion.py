@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Train the lesion classifier with global context: saliency, patch network, embeddings, aggregation network.
+
+The context network is a trained GMIC, named by MODEL.LESION.CONTEXT_CONFIG and CONTEXT_WEIGHTS. --resume goes on with
+an interrupted job at the stage and iteration where it was.
+
+Examples:
+    python tools/train_lesion.py --config-file configs/quickstart/phantom_lesion_context.yaml
+    python tools/train_lesion.py --config-file ... --resume
+    python tools/train_lesion.py --config-file ... --resume MODEL.LESION.MAPS "['saliency']"
+    python tools/train_lesion.py --config-file ... --eval-only DATASETS.TEST "['mine_test']"
+"""
+
+from mammo_d2.cli import run_tool
+from mammo_d2.engine.lesion_stages import main
+from mammo_d2.framework import default_argument_parser, launch
+
+
+def run(argv: list[str]) -> int:
+    args = default_argument_parser(__doc__).parse_args(argv)
+    launch(
+        main,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(run)
