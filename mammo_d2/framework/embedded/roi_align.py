@@ -68,7 +68,9 @@ class _SparseRoiAlign(torch.autograd.Function):
             for _, cell, bin_start, _, weight in _chunks(rois, levels, ctx.shapes, pooling)
         ]
         pooled = parts[0] if len(parts) == 1 else torch.cat([cells.new_zeros((0, cells.shape[1])), *parts])
-        return pooled.view(len(rois), *pooling.output_size, cells.shape[1]).permute(0, 3, 1, 2)
+        pooled = pooled.view(len(rois), *pooling.output_size, cells.shape[1]).permute(0, 3, 1, 2)
+        # In the memory order of the maps: else whoever flattens it for a linear layer holds two copies.
+        return pooled if ctx.channels_last[0] else pooled.contiguous()
 
     @staticmethod
     @once_differentiable
@@ -87,6 +89,7 @@ class _SparseRoiAlign(torch.autograd.Function):
             total = part if total is None else total.add_(part)
         if total is None:
             total = grad.new_zeros((len(every_cell), channels))
+        del bins
         gradients = []
         for rows, (n, _, height, width), last in zip(total.split(counts), ctx.shapes, ctx.channels_last, strict=True):
             gradient = rows.view(n, height, width, channels).permute(0, 3, 1, 2)
@@ -137,25 +140,46 @@ def _chunks(
         done = int(per_roi[first - 1]) if first else 0
         last = max(int(torch.searchsorted(per_roi, done + _WEIGHTS_AT_A_TIME, right=True)), first + 1)
         part = slice(first, last)
-        per_bin = (num_y[part] * num_x[part]).repeat_interleave(rows * columns)
-        ends = per_bin.cumsum(0)
-        starts = ends - per_bin
-        bin_of = torch.arange(len(per_bin)).repeat_interleave(per_bin, output_size=int(ends[-1]))
-        roi, place = first + bin_of // (rows * columns), bin_of % (rows * columns)
-        # Weights of a bin run over its cells row by row.
-        row, column = roi * rows + place // columns, roi * columns + place % columns
-        entry = torch.arange(len(bin_of)) - starts[bin_of]
-        cells_wide = num_x[roi]
-        down = entry // cells_wide
-        across = entry - down * cells_wide
-        weight = weight_y.flatten()[row * weight_y.shape[2] + down]
-        weight *= weight_x.flatten()[column * weight_x.shape[2] + across]
-        # Beyond the far border there are weights of 0 only; they need a cell all the same.
-        cell_y = torch.minimum(y.flatten()[row] + down, height[roi] - 1)
-        cell_x = torch.minimum(x.flatten()[column] + across, width[roi] - 1)
-        cell = cell_y.mul_(width[roi]).add_(cell_x).add_(origin[roi])
-        yield slice(first * rows * columns, last * rows * columns), cell, starts, bin_of, weight
+        along_y = y[part], num_y[part], weight_y[part], height[part]
+        along_x = x[part], num_x[part], weight_x[part], width[part]
+        yield slice(first * rows * columns, last * rows * columns), *_products(along_y, along_x, origin[part])
         first = last
+
+
+_Axis = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _products(along_y: _Axis, along_x: _Axis, origin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Multiply the weights of rows with those of columns.
+
+    Args:
+        along_y: of R regions what ``_axis_weights`` returns, and the number of rows of the map ``(R,)``.
+        along_x: the same for columns.
+        origin: ``(R,)`` the first cell of the region's image.
+
+    Returns:
+        As ``_chunks`` yields.
+    """
+    (y, num_y, weight_y, height), (x, num_x, weight_x, width) = along_y, along_x
+    rows, columns = y.shape[1], x.shape[1]
+    per_bin = (num_y * num_x).repeat_interleave(rows * columns)
+    ends = per_bin.cumsum(0)
+    starts = ends - per_bin
+    bin_of = torch.arange(len(per_bin)).repeat_interleave(per_bin, output_size=int(ends[-1]))
+    roi, place = bin_of // (rows * columns), bin_of % (rows * columns)
+    row, column = roi * rows + place // columns, roi * columns + place % columns
+    # Weights of a bin run over its cells row by row.
+    entry = torch.arange(len(bin_of)) - starts[bin_of]
+    cells_wide = num_x[roi]
+    down = entry // cells_wide
+    across = entry - down * cells_wide
+    weight = weight_y.flatten()[row * weight_y.shape[2] + down]
+    weight *= weight_x.flatten()[column * weight_x.shape[2] + across]
+    # Beyond the far border there are weights of 0 only; they need a cell all the same.
+    cell_y = torch.minimum(y.flatten()[row] + down, height[roi] - 1)
+    cell_x = torch.minimum(x.flatten()[column] + across, width[roi] - 1)
+    cell = cell_y.mul_(width[roi]).add_(cell_x).add_(origin[roi])
+    return cell, starts, bin_of, weight
 
 
 def _axis_weights(start: Tensor, length: Tensor, bins: int, extent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
