@@ -134,6 +134,11 @@ def test_an_interrupted_job_ends_with_the_weights_of_an_uninterrupted_one(folder
     run(folder, "MODEL.LESION.MAPS", "['indicator']", resume=True)
     assert (folder / "out/context_indicator/model_final.pth").is_file()
     assert run(folder, eval_only=True) == whole
+    # So does another job that is given its weights.
+    run(folder, "MODEL.LESION.PATCH_WEIGHTS", str(folder / "out/patch/model_best.pth"), out="given")
+    assert not (folder / "given/patch").exists()
+    for name, value in weights(folder / "out").items():
+        torch.testing.assert_close(weights(folder / "given")[name], value, rtol=0, atol=0)
 
 
 def test_lesions_from_ground_truth_results_and_boxes(folder, monkeypatch):
