@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import runpy
 import shutil
 
 import numpy as np
@@ -17,6 +18,7 @@ from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.evaluation.results_io import ResultsError
 from mammo_d2.framework import build_model
 from mammo_d2.modeling import patch_networks
+from tests.conftest import ROOT
 from tests.data.lesion_dataset import LESIONS, write_lesion_dataset
 
 CONTEXT = """
@@ -141,9 +143,9 @@ def test_an_interrupted_job_ends_with_the_weights_of_an_uninterrupted_one(folder
         torch.testing.assert_close(weights(folder / "given")[name], value, rtol=0, atol=0)
 
 
-def test_lesions_from_ground_truth_results_and_boxes(folder, monkeypatch):
-    from tools.classify_lesions import run as classify
-
+def test_lesions_from_ground_truth_results_and_boxes(folder):
+    # By path: detectron2's sources may have a package called tools.
+    classify = runpy.run_path(str(ROOT / "tools" / "classify_lesions.py"))["run"]
     run(folder, "SOLVER.MAX_ITER", "2")
     shutil.copy(folder / "job.yaml", folder / "use.yaml")
     opts = ["DATASETS.ROOT", str(folder), "OUTPUT_DIR", str(folder / "out")]
