@@ -188,7 +188,7 @@ def test_bad_settings_are_named(cfg, tmp_path):
     with pytest.raises(ValueError, match=r"set DATASETS\.TRAIN"):
         build_train_loader(cfg)
     cfg.DATASETS.TRAIN = ("toy_trian",)
-    with pytest.raises(ValueError, match="unknown data set 'toy_trian'; known are .*toy_train"):
+    with pytest.raises(ValueError, match=r"unknown data set 'toy_trian'; known are .*toy_train"):
         build_train_loader(cfg)
 
 
