@@ -12,20 +12,14 @@ Examples:
 """
 
 from mammo_d2.cli import run_tool
+from mammo_d2.engine.cli import launch_job
 from mammo_d2.engine.lesion_stages import main
-from mammo_d2.framework import default_argument_parser, launch
+from mammo_d2.framework import default_argument_parser
 
 
 def run(argv: list[str]) -> int:
     args = default_argument_parser(__doc__).parse_args(argv)
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    launch_job(main, args)
     return 0
 
 

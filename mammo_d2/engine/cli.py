@@ -6,6 +6,10 @@ Examples:
     python tools/train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
 """
 
+import argparse
+from collections.abc import Callable
+from typing import Any
+
 from mammo_d2.cli import run_tool
 from mammo_d2.engine.main import main
 from mammo_d2.framework import default_argument_parser, launch
@@ -20,15 +24,20 @@ def run(argv: list[str]) -> int:
         help="fail when MODEL.WEIGHTS lacks keys of the model, or has unknown or mis-shaped ones",
     )
     args = parser.parse_args(argv)
+    launch_job(main, args)
+    return 0
+
+
+def launch_job(job: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
+    """Run ``job(args)`` in as many processes as the arguments of the framework's parser ask for."""
     launch(
-        main,
+        job,
         args.num_gpus,
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
         args=(args,),
     )
-    return 0
 
 
 if __name__ == "__main__":
