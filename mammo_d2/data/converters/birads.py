@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+from typing import Any
+
+from mammo_d2.data.converters.base import Converter
+from mammo_d2.data.image_meta import ReadOptions
 
 _GRADE = re.compile(r"^(?:BI-?RADS)?\s*([0-6])\s*([abc]?)$", re.IGNORECASE)
 
@@ -38,3 +43,20 @@ def birads_labels(grade: int | None, malignant_from: int = MALIGNANT_FROM) -> di
     malignant = grade >= malignant_from
     # Whether there is a benign finding beside a suspicious one is not known.
     return {"benign": None if malignant else int(grade > 1), "malignant": int(malignant)}
+
+
+class AssessedConverter(Converter):
+    """A converter whose labels follow from BI-RADS assessments, because the data set has no pathology."""
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        malignant_from: int = MALIGNANT_FROM,
+        read_options: ReadOptions | None = None,
+    ) -> None:
+        super().__init__(source, read_options)
+        self.malignant_from = malignant_from
+
+    def parameters(self) -> dict[str, Any]:
+        """See the base class."""
+        return {**super().parameters(), "malignant_from": self.malignant_from}

@@ -16,12 +16,15 @@ import plistlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.parsers.expat import ExpatError
 
-from mammo_d2.data.converters.base import Converter, ConverterError, SourceAnnotation, SourceImage, read_table
-from mammo_d2.data.converters.birads import MALIGNANT_FROM, birads_category, birads_labels, parse_birads
-from mammo_d2.data.image_meta import ReadOptions
+from mammo_d2.data.converters.base import ConverterError, SourceAnnotation, SourceImage, read_table
+from mammo_d2.data.converters.birads import (
+    AssessedConverter,
+    birads_category,
+    birads_labels,
+    parse_birads,
+)
 
 _FILE = re.compile(r"^(\d+)_([0-9a-f]+)_MG_([LR])_(CC|ML|FB)_ANON\.dcm$", re.IGNORECASE)
 _POINT = re.compile(r"^\(\s*([-+0-9.eE]+)\s*,\s*([-+0-9.eE]+)\s*\)$")
@@ -32,7 +35,7 @@ _FINDINGS = {
 }  # fmt: skip
 
 
-class Inbreast(Converter):
+class Inbreast(AssessedConverter):
     """Converter of INbreast.
 
     Args:
@@ -45,19 +48,6 @@ class Inbreast(Converter):
     """
 
     name = "inbreast"
-
-    def __init__(
-        self,
-        source: str | os.PathLike[str],
-        malignant_from: int = MALIGNANT_FROM,
-        read_options: ReadOptions | None = None,
-    ) -> None:
-        super().__init__(source, read_options)
-        self.malignant_from = malignant_from
-
-    def parameters(self) -> dict[str, Any]:
-        """See the base class."""
-        return {**super().parameters(), "malignant_from": self.malignant_from}
 
     def images(self) -> Iterator[SourceImage]:
         """See the base class."""

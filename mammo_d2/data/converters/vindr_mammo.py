@@ -11,20 +11,22 @@ know about it:
 from __future__ import annotations
 
 import ast
-import os
 from collections.abc import Iterator
-from typing import Any
 
-from mammo_d2.data.converters.base import Converter, ConverterError, SourceAnnotation, SourceImage, read_table
-from mammo_d2.data.converters.birads import MALIGNANT_FROM, birads_category, birads_labels, parse_birads
-from mammo_d2.data.image_meta import ReadOptions
+from mammo_d2.data.converters.base import ConverterError, SourceAnnotation, SourceImage, read_table
+from mammo_d2.data.converters.birads import (
+    AssessedConverter,
+    birads_category,
+    birads_labels,
+    parse_birads,
+)
 
 _BREAST = ("study_id", "image_id", "laterality", "view_position", "breast_birads", "breast_density", "split")
 _FINDING = ("image_id", "finding_categories", "finding_birads", "xmin", "ymin", "xmax", "ymax")
 _SPLITS = {"training": "train", "test": "test"}
 
 
-class VindrMammo(Converter):
+class VindrMammo(AssessedConverter):
     """Converter of VinDr-Mammo.
 
     Args:
@@ -34,19 +36,6 @@ class VindrMammo(Converter):
     """
 
     name = "vindr_mammo"
-
-    def __init__(
-        self,
-        source: str | os.PathLike[str],
-        malignant_from: int = MALIGNANT_FROM,
-        read_options: ReadOptions | None = None,
-    ) -> None:
-        super().__init__(source, read_options)
-        self.malignant_from = malignant_from
-
-    def parameters(self) -> dict[str, Any]:
-        """See the base class."""
-        return {**super().parameters(), "malignant_from": self.malignant_from}
 
     def images(self) -> Iterator[SourceImage]:
         """See the base class; the data set's own training and test sets are kept."""
