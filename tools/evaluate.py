@@ -2,7 +2,8 @@
 """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed.
 
 Detections come as COCO results (a JSON list of image_id, category_id, bbox [x, y, width, height], score), image scores
-as CSV (image_id, and one column per class). With several systems, each is compared with the first.
+as a run's image_scores.json or as CSV (image_id, and one column per class). With several systems, each is compared with
+the first.
 
 Examples:
     python tools/evaluate.py --ground-truth test.json output/inference/coco_instances_results.json

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from mammo_d2.evaluation.results_io import ResultsError
+from mammo_d2.evaluation.image_scores import read_image_scores
+from mammo_d2.evaluation.results_io import ResultsError, read_json
 from mammo_d2.evaluation.tables import (
     XYWH_ABS,
     DetectionTable,
@@ -59,14 +60,6 @@ class GroundTruth:
         return EvaluationData(self.images, self.lesions, detections or empty_detections(), self.notes)
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path}: not a JSON file ({error})") from error
-
-
 def _require(entry: Any, keys: Sequence[str], where: str) -> None:
     if not isinstance(entry, Mapping):
         raise ResultsError(f"{where}: {entry!r} is not an object with {', '.join(keys)}")
@@ -94,7 +87,7 @@ def load_ground_truth(path: str | os.PathLike, classes: Sequence[str] = (), igno
             that the file does not have.
     """
     path = Path(path)
-    content = _read_json(path)
+    content = read_json(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("images"), list):
         raise ResultsError(f"{path}: not a COCO ground-truth file (an object with images, annotations, categories)")
     _require(content, ("images", "annotations", "categories"), str(path))
@@ -280,9 +273,10 @@ def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[int, 
 
 # --- image scores -----------------------------------------------------------------------------------------------
 def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray:
-    """Read a CSV of image scores: a column ``image_id`` and one column per class (its name).
+    """Read image scores: ``image_scores.json`` of a run, or a CSV with ``image_id`` and one column per class.
 
-    With a single class the column may also be named ``score``. Other columns are not read.
+    With a single class the column may also be named ``score``. Other columns are not read. A JSON file must score
+    every image of the ground truth.
 
     Returns:
         (N, C) float64, NaN for images or classes that the file does not score.
@@ -292,6 +286,8 @@ def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray
     """
     path = Path(path)
     classes = truth.images.classes
+    if path.suffix.lower() == ".json":
+        return read_image_scores(path).arranged(truth.images.ids, classes, truth.path)
     rows = {str(image_id): row for row, image_id in enumerate(truth.images.ids)}
     scores = np.full((len(rows), len(classes)), np.nan)
     seen: set[int] = set()

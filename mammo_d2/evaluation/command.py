@@ -23,7 +23,7 @@ from mammo_d2.evaluation.study_files import console_text, write_study
 DESCRIPTION = """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed.
 
 Detections: COCO results, a JSON list of {image_id, category_id, bbox [x, y, width, height], score}.
-Image scores: CSV with a column image_id and one column per class.
+Image scores: image_scores.json of a run, or CSV with a column image_id and one column per class.
 Of several systems each is compared with the first: difference, confidence interval, p value, forest plot.
 """
 
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         default=[],
-        help="CSV of image scores, one per system (in the same order)",
+        help="image scores, JSON or CSV, one per system (in the same order)",
     )
     parser.add_argument("--names", nargs="+", default=[], help="names of the systems; default: the files' names")
     parser.add_argument("--output", type=Path, help="folder for JSON, CSV, LaTeX and PNG files; default: console only")

@@ -1,4 +1,4 @@
-"""Results out: COCO results entries and JSON files of metrics."""
+"""COCO results entries, and JSON files of metrics and scores."""
 
 from __future__ import annotations
 
@@ -49,6 +49,20 @@ def write_json(path: str | os.PathLike, content: Any) -> Path:
         json.dump(plain(content), stream, indent=None if isinstance(content, list) else 2, ensure_ascii=False)
         stream.write("\n")
     return path
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ResultsError: it is not JSON.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{os.fspath(path)}: not a JSON file ({error})") from error
 
 
 def plain(value: Any) -> Any:
