@@ -141,8 +141,7 @@ def generate_patient(config: PhantomConfig, index: int) -> list[PhantomView]:
             canvases[view] = _Canvas(ViewPlan(geometry, tissue))
         own = [lesion for lesion in lesions if lesion.side == side]
         rng = stream(config, index, "place", s)
-        for lesion in own:
-            _put_lesion(canvases, breast, lesion, rng)
+        _put_lesions(canvases, breast, own, rng)
         rate = config.distractor_rate_positive if own else config.distractor_rate
         for v, view in enumerate(VIEWS):
             rng = stream(config, index, "distractor", s, v)
@@ -193,20 +192,29 @@ def _render(item: Mass | Cluster, centre: tuple[float, float], spacing: float, v
     return render_mass(item, centre, spacing, view)
 
 
-def _put_lesion(canvases: dict[str, _Canvas], breast: Breast, lesion: _Lesion, rng: np.random.Generator) -> None:
-    """Place one lesion in both views and add it to the tissue."""
-    item = lesion.item
-    centres = place({v: c.plan for v, c in canvases.items()}, breast, item.radius, item.clearance, rng)
+def _put_lesions(
+    canvases: dict[str, _Canvas], breast: Breast, lesions: list[_Lesion], rng: np.random.Generator
+) -> None:
+    """Place a breast's lesions in both views, disturb the surroundings that tell, and add the lesions to the tissue."""
+    centres = []
+    for lesion in lesions:
+        item = lesion.item
+        centres.append(place({v: c.plan for v, c in canvases.items()}, breast, item.radius, item.clearance, rng))
+        for view, canvas in canvases.items():
+            canvas.plan.taken.append((centres[-1][view], item.clearance))
     for v, view in enumerate(VIEWS):
         canvas = canvases[view]
-        plan, centre = canvas.plan, centres[view]
-        if lesion.decided_by == "surroundings" and lesion.pathology == "malignant":
-            strength = 0.65 * item.contrast
-            disturb(plan.tissue.brightness, plan.geometry.spacing, centre, item.radius, strength, item.seed, v)
-        rendered = _render(item, centre, plan.geometry.spacing, v)
-        _add(plan.tissue.brightness, rendered)
-        plan.taken.append((centre, item.clearance))
-        canvas.findings.append(_Drawn(rendered, centre, lesion))
+        brightness, spacing = canvas.plan.tissue.brightness, canvas.plan.geometry.spacing
+        discs = [(centre[view], lesion.item.radius) for centre, lesion in zip(centres, lesions, strict=True)]
+        for number, (lesion, disc) in enumerate(zip(lesions, discs, strict=True)):
+            if lesion.decided_by == "surroundings" and lesion.pathology == "malignant":
+                strength = 0.65 * lesion.item.contrast
+                others = discs[:number] + discs[number + 1 :]
+                disturb(brightness, spacing, *disc, strength, lesion.item.seed, v, others)
+        for lesion, (centre, _) in zip(lesions, discs, strict=True):
+            rendered = _render(lesion.item, centre, spacing, v)
+            _add(brightness, rendered)
+            canvas.findings.append(_Drawn(rendered, centre, lesion))
 
 
 def _put_distractors(config: PhantomConfig, canvases: dict[str, _Canvas], view: str, breast: Breast,

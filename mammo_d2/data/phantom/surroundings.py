@@ -1,10 +1,13 @@
 """The disturbed neighbourhood of a mass whose malignancy is told by its surroundings (setting `context_malignancy`).
 
 Well away from the mass (beyond two of its radii, out to five or at least 35 mm) long strands run towards it and the
-tissue is denser and pulled inwards. Nothing is changed inside, so a close crop of the mass shows no difference.
+tissue is denser and pulled inwards. Nothing is changed inside, nor as close to another finding of the breast: a close
+crop of a mass shows no difference, whatever its pathology and its neighbour's.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -13,7 +16,7 @@ from .lesions import patch_grid
 
 
 def disturb(brightness: np.ndarray, spacing: float, centre: tuple[float, float], radius: float, strength: float,
-            seed: int, view: int) -> None:  # fmt: skip
+            seed: int, view: int, spared: Sequence[tuple[tuple[float, float], float]] = ()) -> None:  # fmt: skip
     """Change `brightness` (rows, cols; float32, in place) in a ring around a mass.
 
     Args:
@@ -23,6 +26,7 @@ def disturb(brightness: np.ndarray, spacing: float, centre: tuple[float, float],
         radius: radius of the mass, mm.
         strength: brightness of the strands, fraction of full scale.
         seed, view: seed of the details and number of the view.
+        spared: ((x, y), radius) of the breast's other findings, mm.
     """
     rng = np.random.default_rng([seed, view, 77])
     inner, outer = 2.0 * radius, max(5.0 * radius, 35.0)
@@ -35,6 +39,9 @@ def disturb(brightness: np.ndarray, spacing: float, centre: tuple[float, float],
     distance, theta = cv2.cartToPolar(x, y)
     ring = np.clip((distance - np.float32(inner)) / np.float32(0.25 * outer), 0, 1)
     ring *= np.clip((np.float32(outer) - distance) / np.float32(0.35 * outer), 0, 1)
+    for other, size in spared:
+        away = np.hypot(x - np.float32(other[0] - centre[0]), y - np.float32(other[1] - centre[1]))
+        ring *= np.clip((away - np.float32(2.0 * size)) / np.float32(0.25 * outer), 0, 1)
 
     # Retraction: every point shows the tissue that was further out.
     pull = np.float32(1) + np.float32(0.12) * ring
