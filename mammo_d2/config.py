@@ -252,7 +252,8 @@ def _add_solver_keys(cfg: CfgNode) -> None:
 
 
 def _add_test_keys(cfg: CfgNode) -> None:
-    # Evaluators to run, by registry name: "coco", "voc", "froc", "patient" (boxes), "image", "saliency", "lesion".
+    # Evaluators to run, by registry name: "coco", "voc", "froc", "patient", "regions" (boxes), "image", "saliency",
+    # "lesion".
     cfg.TEST.EVALUATORS = ["coco", "froc", "patient"]
     # Prediction on files: fold batch normalisation into the convolutions before it (GMIC and the ResNet-22 classifier),
     # and compile the networks with torch.compile (needs a C++ compiler). Same results up to rounding.
@@ -317,6 +318,12 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.SALIENCY = CfgNode()
     cfg.TEST.SALIENCY.AVERAGE = "macro"
     cfg.TEST.SALIENCY.POINTING_TOLERANCE = 0.0
+
+    # Evaluator "regions": best regions of each class that are judged and drawn (hits as in TEST.FROC), and number of
+    # images of each kind that the report draws them on.
+    cfg.TEST.REGIONS = CfgNode()
+    cfg.TEST.REGIONS.TOP = 3
+    cfg.TEST.REGIONS.PICTURES = 4
 
     # Evaluator "lesion": one case per "lesion" (views averaged) or per "annotation"; crops of a lesion averaged as
     # "probability" or "logit".

@@ -41,10 +41,15 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--score-threshold", type=float, help="leave out boxes below; default: the config's")
     parser.add_argument("--batch-size", type=int, default=1, help="images that go through the model together")
     parser.add_argument("--pictures", action="store_true", help="also write the files with the boxes drawn")
+    parser.add_argument(
+        "--regions", type=int, default=0, metavar="N", help="draw the N best boxes of each class only; default: all"
+    )
     parser.add_argument("--strict", action="store_true", help="fail at the first file that cannot be used")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides, after the options")
     args = parser.parse_args(argv)
+    if args.regions < 0:
+        parser.error(f"--regions must not be negative, got {args.regions}")
 
     cfg = load_config(args.config_file, [*args.opts, "MODEL.WEIGHTS", args.weights])
     threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST if args.score_threshold is None else args.score_threshold
@@ -60,7 +65,7 @@ def run(argv: list[str]) -> int:
             continue
         outcome = outcome.at_least(threshold)
         if args.pictures:
-            write_picture(args.output, len(predictions) + 1, outcome, predictor.classes)
+            write_picture(args.output, len(predictions) + 1, outcome, predictor.classes, args.regions)
         predictions.append(outcome.without_picture())
     info = {"description": f"predictions of {args.weights} by mammo_d2 {mammo_d2.__version__}, research software"}
     write_predictions(args.output, predictions, problems, predictor.classes, info)

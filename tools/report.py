@@ -4,6 +4,7 @@
 Examples:
     python tools/report.py --run output/phantom_top_likelihood
     python tools/report.py --run output/old_run --output old.html DATASETS.ROOT /new/place/of/the/datasets
+    python tools/report.py --run output/phantom_dual_branch --pictures regions TEST.REGIONS.PICTURES 20
 """
 
 from pathlib import Path
@@ -18,10 +19,11 @@ def run(argv: list[str]) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--run", type=Path, required=True, help="OUTPUT_DIR of the run")
     parser.add_argument("--output", type=Path, help="the HTML file; report.html in the run's folder if not given")
+    parser.add_argument("--pictures", type=Path, help="folder for the pictures of weak localisation as PNG files too")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
     args = parser.parse_args(argv)
     cfg = load_config(config_file(args.run), args.opts)
-    print(write_run_report(cfg, args.run, args.output))
+    print(write_run_report(cfg, args.run, args.output, args.pictures))
     return 0
 
 

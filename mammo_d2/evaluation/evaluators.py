@@ -14,6 +14,7 @@ from mammo_d2.evaluation.detection_evaluators import CocoEvaluator, FrocEvaluato
 from mammo_d2.evaluation.froc import FrocRule
 from mammo_d2.evaluation.matching import HitRule
 from mammo_d2.evaluation.presets import get_preset
+from mammo_d2.evaluation.region_evaluator import RegionEvaluator
 from mammo_d2.evaluation.score_evaluators import ImageScoreEvaluator, LesionEvaluator, SaliencyEvaluator
 from mammo_d2.evaluation.score_statistic import ScoreRule
 from mammo_d2.framework import CfgNode, DatasetEvaluator, DatasetEvaluators, Registry
@@ -117,6 +118,13 @@ def saliency(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetE
     keys = cfg.TEST.SALIENCY
     plan = bootstrap_plan_from_config(cfg)
     return SaliencyEvaluator(dataset_name, output_dir, keys.AVERAGE, keys.POINTING_TOLERANCE, plan)
+
+
+@EVALUATOR_REGISTRY.register()
+def regions(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """How often the best regions of a class hit its lesion; kept for the report's pictures."""
+    rule, plan = froc_rule_from_config(cfg).hit, bootstrap_plan_from_config(cfg)
+    return RegionEvaluator(dataset_name, output_dir, rule, cfg.TEST.REGIONS.TOP, plan)
 
 
 @EVALUATOR_REGISTRY.register()

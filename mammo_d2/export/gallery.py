@@ -115,8 +115,8 @@ def choose_examples(data: EvaluationData, rule: HitRule, thresholds: Sequence[fl
         return [Example(int(lesions.image[row]), int(best[row]), float(score[row])) for row in rows]
 
     return Examples(
-        of_lesions(_spread(found, limit)),
-        of_lesions(_spread(missed, limit)),
+        of_lesions(spread(found, limit)),
+        of_lesions(spread(missed, limit)),
         [Example(int(detections.image[row]), int(row), float(detections.scores[row])) for row in worst],
         (len(found), len(missed), int(misses.sum())),
     )
@@ -177,16 +177,21 @@ def _picture(
     )
 
 
-def _caption(record: Mapping[str, Any], example: Example, score_name: str) -> str:
+def describe_image(record: Mapping[str, Any]) -> str:
+    """Image id, patient, laterality and view, as far as the record knows them."""
     parts = [f"image {record['image_id']}"]
     if record.get("patient_id") is not None:
         parts.append(f"patient {record['patient_id']}")
     side = " ".join(str(record[key]) for key in ("laterality", "view") if record.get(key))
+    return ", ".join([*parts, side] if side else parts)
+
+
+def _caption(record: Mapping[str, Any], example: Example, score_name: str) -> str:
     score = "no box hits it" if np.isnan(example.score) else f"{score_name} {example.score:.2f}"
-    return ", ".join([*parts, side, score] if side else [*parts, score])
+    return f"{describe_image(record)}, {score}"
 
 
-def _spread(rows: np.ndarray, limit: int) -> np.ndarray:
+def spread(rows: np.ndarray, limit: int) -> np.ndarray:
     """At most ``limit`` of ``rows``, first and last included, evenly spaced."""
     if len(rows) <= limit:
         return rows

@@ -58,6 +58,10 @@ _SALIENCY_METRICS = (
     Metric("num_images", "images"),
     Metric("num_images_dark", "images without saliency"),
 )
+_REGION_METRICS = (
+    Metric(r"hit@(.+)", "best {}", "part of the images with a lesion of the class that its best {} regions hit"),
+    Metric("num_images", "images"),
+)
 _PATIENT_LEVELS = (("patients", ""), ("breasts", "breast_"), ("images", "image_"))
 _IMAGE_LEVELS = (("images", ""), ("breasts", "breast_"), ("exams", "exam_"), ("patients", "patient_"))
 
@@ -184,6 +188,10 @@ def _saliency_blocks(values: TaskResult) -> list[Block]:
     return _metric_blocks(values, "class", [(name, f"{name}/") for name in _class_names(values)], _SALIENCY_METRICS)
 
 
+def _region_blocks(values: TaskResult) -> list[Block]:
+    return _metric_blocks(values, "class", [(name, f"{name}/") for name in _class_names(values)], _REGION_METRICS)
+
+
 def _any_table(values: TaskResult) -> list[Block]:
     return [Table(["metric", "value"], [[key, _value(values, key)] for key in values.numbers])]
 
@@ -195,4 +203,5 @@ _TABLES: Mapping[str, tuple[str, Callable[[TaskResult], list[Block]]]] = {
     "image": ("Decisions from image scores", _image_blocks),
     "lesion": ("Lesions: benign or malignant", _lesion_blocks),
     "saliency": ("Saliency maps against findings", _saliency_blocks),
+    "regions": ("Weak localisation: do the best regions hit the lesion?", _region_blocks),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ Color = tuple[int, int, int]
 # A bluish green and an orange: told apart by people with red-green blindness too.
 TRUTH_COLOR: Color = (40, 215, 150)
 PREDICTION_COLOR: Color = (255, 150, 30)
+# Of predictions where there are several classes; told apart by most people too.
+CLASS_COLORS: tuple[Color, ...] = (PREDICTION_COLOR, (86, 180, 233), (204, 121, 167), (240, 228, 66))
 REGION_COLOR: Color = (110, 120, 130)
 TEXT_COLOR: Color = (225, 228, 232)
 PAPER_COLOR: Color = (18, 20, 23)
@@ -32,6 +35,13 @@ LABEL_TEXT_COLOR: Color = (10, 10, 10)
 DISPLAY_PERCENTILES = (0.5, 99.8)
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def class_colors(classes: Sequence[str]) -> list[Color]:
+    """A colour for each class: "malignant", wherever it stands, or else the first has that of predictions."""
+    first = "malignant" if "malignant" in classes else next(iter(classes), "")
+    others = cycle(CLASS_COLORS[1:])
+    return [CLASS_COLORS[0] if name == first else next(others) for name in classes]
 
 
 def to_display(image: np.ndarray, max_side: int | None = None) -> np.ndarray:
@@ -65,6 +75,7 @@ def overlay(
     *,
     truth_labels: Sequence[str] = (),
     prediction_labels: Sequence[str] = (),
+    prediction_colors: Sequence[Color] = (),
     region: Any = None,
     max_side: int = 720,
     windowed: bool = False,
@@ -77,6 +88,7 @@ def overlay(
         truth, predictions: (N, 4) XYXY boxes in pixels of ``image``.
         scores: (N,) of the predictions; each is written at its box, better ones are drawn on top.
         truth_labels, prediction_labels: words at the boxes (class names); none, or one per box.
+        prediction_colors: one per box; by default all have ``PREDICTION_COLOR``.
         region: XYXY of the part that was looked at, drawn as a thin grey frame.
         max_side: longer side of the picture in pixels; a larger image is shrunk.
         windowed: ``image`` comes from ``to_display`` and is shown as it is, ``max_side`` does not matter.
@@ -94,6 +106,9 @@ def overlay(
     predictions = np.asarray(predictions, np.float64).reshape(-1, 4) * factor
     truth_text = _labels(truth, (), truth_labels, "truth")
     prediction_text = _labels(predictions, scores, prediction_labels, "predictions")
+    colors = list(prediction_colors) or [PREDICTION_COLOR] * len(predictions)
+    if len(colors) != len(predictions):
+        raise ValueError(f"predictions: {len(colors)} colours for {len(predictions)} boxes")
 
     picture = cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB)
     if region is not None:
@@ -101,11 +116,12 @@ def overlay(
     order = np.argsort(np.asarray(scores, np.float64), kind="stable") if len(scores) else range(len(predictions))
     worst_first = [int(index) for index in order]
     picture = draw_boxes(picture, truth, TRUTH_COLOR)
-    picture = draw_boxes(picture, predictions[worst_first], PREDICTION_COLOR)
+    for index in worst_first:
+        picture = draw_boxes(picture, predictions[index], colors[index])
     # The best predictions choose the place of their label first.
     taken: list[tuple[int, int, int, int]] = []
     for index in reversed(worst_first):
-        _draw_label(picture, prediction_text[index], predictions[index], PREDICTION_COLOR, taken)
+        _draw_label(picture, prediction_text[index], predictions[index], colors[index], taken)
     for text, box in zip(truth_text, truth, strict=True):
         _draw_label(picture, text, box, TRUTH_COLOR, taken)
     return with_caption(picture, caption) if caption else picture
@@ -138,6 +154,24 @@ def with_caption(picture: np.ndarray, text: str) -> np.ndarray:
     bar = np.full((text_height + baseline + 10, picture.shape[1], 3), PAPER_COLOR, np.uint8)
     origin = (5, 5 + text_height)
     cv2.putText(bar, _fitting(text, picture.shape[1] - 10, scale), origin, _FONT, scale, TEXT_COLOR, 1, cv2.LINE_AA)
+    return np.concatenate([picture, bar])
+
+
+def with_legend(picture: np.ndarray, entries: Sequence[tuple[str, Color]]) -> np.ndarray:
+    """The picture with a bar below it, as high as a caption's: a square of each colour and its name.
+
+    What does not fit into the width is left out.
+    """
+    scale = _font_scale(picture)
+    (_, text_height), baseline = cv2.getTextSize("Ag", _FONT, scale, 1)
+    bar = np.full((text_height + baseline + 10, picture.shape[1], 3), PAPER_COLOR, np.uint8)
+    left, top = 5, 5 + baseline // 2
+    for name, color in entries:
+        text = _fitting(name, max(picture.shape[1] - left - text_height - 10, 0), scale)
+        cv2.rectangle(bar, (left, top), (left + text_height - 1, top + text_height - 1), color, cv2.FILLED)
+        start = left + text_height + 5
+        cv2.putText(bar, text, (start, 5 + text_height), _FONT, scale, TEXT_COLOR, 1, cv2.LINE_AA)
+        left = start + cv2.getTextSize(text, _FONT, scale, 1)[0][0] + 14
     return np.concatenate([picture, bar])
 
 
@@ -196,7 +230,8 @@ def _labels(boxes: np.ndarray, scores: Sequence[float], labels: Sequence[str], w
     for name, given in (("scores", scores), ("labels", labels)):
         if len(given) not in (0, len(boxes)):
             raise ValueError(f"{what}: {len(given)} {name} for {len(boxes)} boxes")
-    numbers = [f"{score:.2f}" for score in scores] or [""] * len(boxes)
+    # Scores of ranked regions sum to 1 over hundreds of them.
+    numbers = [f"{score:.2g}" if 0 < score < 0.01 else f"{score:.2f}" for score in scores] or [""] * len(boxes)
     words = list(labels) or [""] * len(boxes)
     return [f"{number} {word}".strip() for number, word in zip(numbers, words, strict=True)]
 

@@ -20,8 +20,9 @@ from mammo_d2.data.files import write_bytes_atomic, write_json
 from mammo_d2.data.geometry import ImageTransform, xyxy_to_xywh
 from mammo_d2.data.image_meta import ImageMeta
 from mammo_d2.data.schema import CATEGORIES
+from mammo_d2.evaluation.regions import best_of_each_class
 from mammo_d2.export.evidence import Evidence, panels
-from mammo_d2.export.pictures import overlay, save_picture
+from mammo_d2.export.pictures import class_colors, overlay, save_picture
 
 COCO_FILE, TABLE_FILE, ERROR_FILE, PICTURE_FOLDER = "predictions.json", "predictions.csv", "errors.csv", "pictures"
 PICTURE_SIDE = 1024
@@ -173,14 +174,19 @@ def write_predictions(
     _write_csv(folder / ERROR_FILE, ("level", "file", "problem"), errors + warnings)
 
 
-def write_picture(folder: str | os.PathLike, number: int, prediction: Prediction, classes: Sequence[str]) -> Path:
+def write_picture(
+    folder: str | os.PathLike, number: int, prediction: Prediction, classes: Sequence[str], top: int = 0
+) -> Path:
     """Write the overlay of one prediction, with the part that the model saw framed in grey.
+
+    Several classes have a colour each.
 
     Args:
         folder: of all output; the picture goes to its sub-folder ``pictures``.
         number: of the file, from 1; keeps files of the same name in different folders apart.
         prediction: made with its ``picture``.
         classes: class names; written at the boxes if there are several.
+        top: draw the best boxes of each class only, as many as this; 0 draws all.
 
     Raises:
         ValueError: the prediction has no picture.
@@ -194,11 +200,14 @@ def write_picture(folder: str | os.PathLike, number: int, prediction: Prediction
     meta = prediction.meta
     words = [Path(prediction.file).name, *(word for word in (meta.laterality, meta.view) if word)]
     scores = [f"{name} {score:.2f}" for name, score in prediction.image_scores.items()]
+    rows = best_of_each_class(prediction.scores, prediction.labels, top or max(1, len(prediction.scores)))
+    colors, labels = class_colors(classes), prediction.labels[rows]
     picture = overlay(
         prediction.picture,
-        predictions=prediction.boxes * factor,
-        scores=prediction.scores.tolist(),
-        prediction_labels=[classes[label] for label in prediction.labels] if len(classes) > 1 else (),
+        predictions=prediction.boxes[rows] * factor,
+        scores=prediction.scores[rows].tolist(),
+        prediction_labels=[classes[label] for label in labels] if len(classes) > 1 else (),
+        prediction_colors=[colors[label] for label in labels],
         region=np.array([x0, y0, x0 + crop_width, y0 + crop_height]) * factor if cropped else None,
         windowed=True,
         caption=f"{' '.join(words)}: {', '.join(scores)}",

@@ -5,6 +5,7 @@ metrics.json                                 one JSON object per line: iteration
 inference/<data set>/metrics.json            {task: {metric: value}}
 inference/<data set>/<task>.json             options in force, reasons for undefined values
 inference/<data set>/coco_instances_results.json
+inference/<data set>/top_regions.json, response_maps.npz   of the evaluator "regions"
 inference/<data set>/*.png                   curves
 """
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mammo_d2.evaluation.region_evaluator import MAPS_FILE, REGIONS_FILE
 from mammo_d2.evaluation.results_io import RESULTS_FILE
 
 CONFIG_FILE, SCALARS_FILE, INFERENCE_FOLDER = "config.yaml", "metrics.json", "inference"
@@ -51,12 +53,16 @@ class DatasetResult:
         tasks: by evaluator.
         predictions: COCO results in prepared pixels; None where they were not written.
         pictures: PNG files by name without ending, e.g. "froc".
+        regions: COCO results of the best regions of each class, in prepared pixels; None where they were not written.
+        maps: file of the response maps by image id; None where there is none.
     """
 
     name: str
     tasks: Mapping[str, TaskResult]
     predictions: list[dict[str, Any]] | None
     pictures: Mapping[str, bytes]
+    regions: list[dict[str, Any]] | None = None
+    maps: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,15 @@ def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
             *_intervals(details),
         )
     pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
-    return DatasetResult(folder.name, tasks, _load(folder / RESULTS_FILE, None), pictures)
+    maps = folder / MAPS_FILE
+    return DatasetResult(
+        folder.name,
+        tasks,
+        _load(folder / RESULTS_FILE, None),
+        pictures,
+        _load(folder / REGIONS_FILE, None),
+        maps if maps.is_file() else None,
+    )
 
 
 def _intervals(details: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float]], str]:

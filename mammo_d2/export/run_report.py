@@ -15,13 +15,16 @@ import mammo_d2
 from mammo_d2.data.catalog import load_records, register_datasets
 from mammo_d2.evaluation.evaluators import froc_rule_from_config
 from mammo_d2.export.gallery import choose_examples, evaluation_data, gallery_blocks
+from mammo_d2.export.localization import localization_pictures
 from mammo_d2.export.metric_tables import evaluation_blocks, headline_numbers
+from mammo_d2.export.pictures import encode_png, save_picture
 from mammo_d2.export.report import (
     DISCLAIMER,
     Block,
     Details,
     Figure,
     Figures,
+    Heading,
     Note,
     Section,
     Stats,
@@ -59,7 +62,12 @@ _CURVES = {"froc": "FROC curve", "roc": "ROC curve"}
 _GALLERY_RATE = 1.0
 
 
-def write_run_report(cfg: CfgNode, folder: str | os.PathLike, output: str | os.PathLike | None = None) -> Path:
+def write_run_report(
+    cfg: CfgNode,
+    folder: str | os.PathLike,
+    output: str | os.PathLike | None = None,
+    pictures: str | os.PathLike | None = None,
+) -> Path:
     """Write the report of a finished run.
 
     Data sets that can no longer be found cost the report its data set table and gallery, and a note says so.
@@ -68,9 +76,10 @@ def write_run_report(cfg: CfgNode, folder: str | os.PathLike, output: str | os.P
         cfg: the run's configuration (``config.yaml``, with overrides such as a data set root that has moved).
         folder: the run's OUTPUT_DIR.
         output: the HTML file; by default ``report.html`` in ``folder``.
+        pictures: folder for the pictures of weak localisation as PNG files too, one sub-folder per data set.
 
     Returns:
-        The file written.
+        The HTML file.
 
     Raises:
         FileNotFoundError, ValueError: the folder is not a run's, or one of its files is damaged.
@@ -80,11 +89,12 @@ def write_run_report(cfg: CfgNode, folder: str | os.PathLike, output: str | os.P
     made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     subtitle = f"{run.folder.resolve()}; mammo_d2 {mammo_d2.__version__}, {ENGINE} engine; report of {made}"
     title = f"mammo_d2 run: {run.folder.resolve().name}"
-    return write_report(output or run.folder / "report.html", title, run_sections(cfg, run), subtitle)
+    sections = run_sections(cfg, run, None if pictures is None else Path(pictures))
+    return write_report(output or run.folder / "report.html", title, sections, subtitle)
 
 
-def run_sections(cfg: CfgNode, run: Run) -> list[Section]:
-    """The sections of a run's report; the data sets must be registered."""
+def run_sections(cfg: CfgNode, run: Run, pictures: Path | None = None) -> list[Section]:
+    """The sections of a run's report; the data sets must be registered. For ``pictures`` see ``write_run_report``."""
     summary: list[Block] = [Note(DISCLAIMER)]
     if not run.datasets:
         summary.append(Text("The run has no evaluation: there is nothing in its inference folder."))
@@ -101,6 +111,9 @@ def run_sections(cfg: CfgNode, run: Run) -> list[Section]:
         if result.predictions is not None:
             blocks = _example_blocks(cfg, result, records.get(result.name) or _records(cfg, result.name))
             sections.append(Section(f"Examples from {result.name}", blocks))
+        if result.regions is not None:
+            blocks = _localization_blocks(cfg, result, records.get(result.name) or _records(cfg, result.name), pictures)
+            sections.append(Section(f"Weak localisation on {result.name}", blocks))
     sections.append(Section("Configuration", _config_blocks(cfg, run)))
     return sections
 
@@ -192,6 +205,39 @@ def _example_blocks(cfg: CfgNode, result: DatasetResult, records: list[dict[str,
         "about them."
     )
     return [Text(words), *gallery_blocks(records, data, examples, thresholds)]
+
+
+def _localization_blocks(
+    cfg: CfgNode, result: DatasetResult, records: list[dict[str, Any]] | str, folder: Path | None
+) -> list[Block]:
+    if isinstance(records, str):
+        return [Note(f"No pictures: {records}")]
+    metadata = MetadataCatalog.get(result.name)
+    rule, top = froc_rule_from_config(cfg).hit, cfg.TEST.REGIONS.TOP
+    try:
+        data = evaluation_data(
+            records, metadata.thing_classes, result.regions or [], metadata.thing_dataset_id_to_contiguous_id
+        )
+        pictures, problems = localization_pictures(
+            records, data, rule, result.maps, top=top, limit=cfg.TEST.REGIONS.PICTURES
+        )
+    except ValueError as error:
+        return [Note(f"No pictures: {error}")]
+    words = (
+        f"The best {top} regions of each class with their scores, over images spread evenly over the data set whatever "
+        f"was predicted on them; lesions in green. A region hits a lesion of its class if {rule}."
+    )
+    if result.maps is not None:
+        words += " Beside them the response of each class: where it is pale, the model sees little."
+    blocks: list[Block] = [Text(words)]
+    for group in dict.fromkeys(one.group for one in pictures):
+        shown = [one for one in pictures if one.group == group]
+        blocks += [Heading(f"Images with {group}" if group in data.images.classes else f"Images {group}")]
+        blocks += [Figures([Figure(encode_png(one.picture), one.caption) for one in shown])]
+    if folder is not None:
+        for one in pictures:
+            save_picture(folder / result.name / one.name, one.picture)
+    return [*blocks, *(Note(problem) for problem in problems)]
 
 
 def _operating_point(result: DatasetResult, name: str, default: float) -> tuple[float, str]:

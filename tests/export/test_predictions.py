@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from mammo_d2.data.geometry import ImageTransform
 from mammo_d2.data.image_meta import ImageMeta
 from mammo_d2.data.schema import validate_coco
-from mammo_d2.export.pictures import PREDICTION_COLOR, REGION_COLOR
+from mammo_d2.export.pictures import CLASS_COLORS, PREDICTION_COLOR, REGION_COLOR
 from mammo_d2.export.predictions import (
     TABLE_COLUMNS,
     FileProblem,
@@ -136,3 +137,16 @@ def test_picture_must_have_been_kept(tmp_path):
     with pytest.raises(ValueError, match=r"a\.dcm: predicted without keeping a picture"):
         write_picture(tmp_path, 1, make(), CLASSES)
     assert make(picture=np.zeros((2, 2), np.uint8)).without_picture().picture is None
+
+
+def test_the_best_boxes_of_each_class_are_drawn_in_its_colour(tmp_path):
+    """Boxes in pixels of the file, which the picture shows twice as large."""
+    boxes = np.array([[10.0, 10 + 40 * k, 30, 30 + 40 * k] for k in range(4)])
+    meta_and_more = {"picture": np.full((400, 200), 77, np.uint8)}
+    prediction = replace(make(**meta_and_more), boxes=boxes, scores=np.array([0.9, 0.8, 0.7, 0.1]))
+    prediction = replace(prediction, labels=np.array([1, 1, 1, 0]))
+    picture = cv2.imread(str(write_picture(tmp_path, 1, prediction, CLASSES, top=2)))[..., ::-1]
+    drawn = [tuple(picture[40 + 80 * k, 20].tolist()) for k in range(4)]  # in the middle of each left edge
+    assert drawn == [CLASS_COLORS[1], CLASS_COLORS[1], (77, 77, 77), CLASS_COLORS[0]]
+    everything = cv2.imread(str(write_picture(tmp_path, 2, prediction, CLASSES)))[..., ::-1]
+    assert tuple(everything[200, 20].tolist()) == CLASS_COLORS[1]

@@ -1,7 +1,9 @@
 """The report of a run made by hand: its numbers, its pictures, and what is missing being said."""
 
+import json
 import re
 
+import numpy as np
 import pytest
 
 from mammo_d2.export.report import DASH
@@ -60,6 +62,25 @@ def test_examples_fall_back_to_the_threshold_for_patients(run):
     html = write_run_report(cfg, folder).read_text(encoding="utf-8")
     assert "at least the score malignant 0.72 (TEST.PATIENT.THRESHOLD)" in html
     assert "<h3>Lesions missed: 1</h3>" in html  # its box has 0.70
+
+
+def test_weak_localisation_is_drawn_into_the_report_and_to_files(run, tmp_path):
+    folder, cfg = run
+    inference = folder / "inference" / "toy_test"
+    regions = [
+        {"image_id": 3, "category_id": 2, "bbox": [1.0, 1.0, 9.0, 9.0], "score": 0.3},
+        {"image_id": 3, "category_id": 2, "bbox": [12.0, 22.0, 20.0, 20.0], "score": 0.2},
+    ]
+    (inference / "top_regions.json").write_text(json.dumps(regions))
+    np.savez(inference / "response_maps.npz", **{"3": np.full((1, 4, 3), 0.5)})
+    cfg.TEST.FROC.HIT = "iom"
+    html = write_run_report(cfg, folder, pictures=tmp_path / "png").read_text(encoding="utf-8")
+    assert "Weak localisation on toy_test" in html
+    assert "image 3, patient P3, malignant lesion hit by region 2" in html
+    assert "image 4, patient P4</" in html
+    assert html.count("data:image/png;base64,") == 4 + 2
+    written = sorted(path.name for path in (tmp_path / "png" / "toy_test").iterdir())
+    assert written == ["malignant_3.png", "without_lesion_4.png"]
 
 
 def test_texts_from_files_are_escaped(tmp_path):

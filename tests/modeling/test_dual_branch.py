@@ -83,6 +83,14 @@ class TestHeads:
         (found,), _ = heads.forward_codes([CODES], [regions(2)])
         assert found.scores.tolist() == pytest.approx([12 / 32, 6 / 32])
 
+    def test_findings_share_the_detections(self):
+        """The best three are of the first finding; the second still gets its best region."""
+        codes = torch.tensor([[5.0, 1.0, 4.0, 1.0, 1.0]] * 3).log()
+        codes[1, 1] += 0.1
+        (found,), _ = make_heads("cls_det_rs", detections_per_image=3).forward_codes([codes], [regions(3)])
+        assert found.pred_classes.tolist() == [0, 0, 1, 1]  # 3 / 2, rounded up, of each
+        assert (found.pred_boxes.tensor[2, 0] / 20).item() == 1.0
+
     def test_images_with_different_numbers_of_regions(self):
         heads = make_heads("cls_det_rs")
         found, extra = heads.forward_codes([CODES, CODES[:1]], [regions(2), regions(1)])

@@ -95,7 +95,7 @@ class DualBranchROIHeads(nn.Module):
             fc_dim: width of FC3.
             dropout: after FC3, in training.
             score_thresh, nms_thresh, detections_per_image: which regions become detections; the grid's windows overlap
-                less than an ``nms_thresh`` of 0.5.
+                less than an ``nms_thresh`` of 0.5, the findings share the detections equally.
 
         Raises:
             ValueError: an unknown variant, k below 1, or one finding without normal class.
@@ -206,10 +206,17 @@ class DualBranchROIHeads(nn.Module):
         return found, {"image_probs": probs.log_prob.exp()}
 
     def _detections(self, regions: Instances, scores: Tensor) -> Instances:
-        """Every region once per finding with its score (m, C), thinned out and best first."""
+        """Every region once per finding with its score (m, C), thinned out and best first.
+
+        The findings share the number of detections equally: the scores of a finding sum to at most its probability, and
+        one that the image hardly shows must not lose its regions to another.
+        """
         rows, classes = (scores > self.score_thresh).nonzero(as_tuple=True)
         boxes, kept_scores = regions.proposal_boxes.tensor[rows], scores[rows, classes]
-        keep = batched_nms(boxes.float(), kept_scores, classes, self.nms_thresh)[: self.detections_per_image]
+        keep = batched_nms(boxes.float(), kept_scores, classes, self.nms_thresh)
+        share = -(-self.detections_per_image // self.num_findings)
+        place = (classes[keep, None] == torch.arange(self.num_findings, device=classes.device)).cumsum(dim=0)
+        keep = keep[place.gather(1, classes[keep, None])[:, 0] <= share]
         found = Instances(regions.image_size)
         found.pred_boxes = Boxes(boxes[keep])
         found.scores = kept_scores[keep]
