@@ -1,15 +1,16 @@
-"""Trainer hooks: reproducible random numbers, weight averaging, best checkpoint with early stopping."""
+"""Trainer hooks: random numbers, weight averaging, evaluation, best checkpoint and early stop, writing of events."""
 
 import copy
 import math
 import random
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mammo_d2.framework import HookBase, comm, get_event_storage
+from mammo_d2.framework import HookBase, comm, get_event_storage, hooks
 
 
 class StepSeed(HookBase):
@@ -67,6 +68,67 @@ class EMA(HookBase):
 
     def load_state_dict(self, state_dict: dict) -> None:
         self.averaged.load_state_dict(state_dict)
+
+
+class Evaluation(HookBase):
+    """Evaluate every ``period`` iterations and after the last one; numbers go to the event storage as "task/key".
+
+    Unlike the engines' hook it evaluates before the iteration's other hooks: the last evaluation too is seen by
+    ``BestAndEarlyStop`` and written with its iteration, and ``model_final.pth`` says that all of them are done.
+    """
+
+    def __init__(self, period: int, evaluate: Callable[[], Mapping[str, Mapping] | None]):
+        """
+        Args:
+            period: in iterations; 0: after the last one only.
+            evaluate: called on every rank; the results, {task: {key: number}} or {data set: {task: {key: number}}}, on
+                the main process.
+        """
+        self.period, self.evaluate = period, evaluate
+
+    def after_step(self) -> None:
+        iteration = self.trainer.iter + 1
+        if iteration == self.trainer.max_iter or (self.period > 0 and iteration % self.period == 0):
+            results = self.evaluate()
+            if comm.is_main_process() and results:
+                for name, value in _flat(results).items():
+                    get_event_storage().put_scalar(name, value, smoothing_hint=False)
+            comm.synchronize()
+
+
+def _flat(results: Mapping, prefix: str = "") -> dict[str, float]:
+    """{"image": {"auc": 0.5}} → {"image/auc": 0.5}."""
+    found: dict[str, float] = {}
+    for key, value in results.items():
+        if isinstance(value, Mapping):
+            found.update(_flat(value, f"{prefix}{key}/"))
+        else:
+            found[f"{prefix}{key}"] = float(value)
+    return found
+
+
+class EventWriting(hooks.PeriodicWriter):
+    """Writes events now and then, and at moments after which nothing may be missing from ``metrics.json``.
+
+    Evaluations are among them (the storage keeps only the newest value of each), and checkpoints: what happened before
+    one is never logged again by a run that resumes from it.
+    """
+
+    def __init__(self, writers: Sequence, moments: Sequence[int], period: int = 20):
+        """
+        Args:
+            writers: of the engine.
+            moments: periods in iterations at which the writers run in any case; 0: none.
+            period: of the other times.
+        """
+        super().__init__(writers, period=period)
+        self.writers, self.periods = writers, [p for p in (*moments, period) if p > 0]
+
+    def after_step(self) -> None:
+        iteration = self.trainer.iter + 1
+        if iteration == self.trainer.max_iter or any(iteration % period == 0 for period in self.periods):
+            for writer in self.writers:
+                writer.write()
 
 
 class BestAndEarlyStop(HookBase):

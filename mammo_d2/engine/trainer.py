@@ -10,7 +10,7 @@ from torch import nn
 
 from mammo_d2.atomic import atomic_write
 from mammo_d2.data.loader import build_test_loader, build_train_loader
-from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, StepSeed
+from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
 from mammo_d2.engine.step import NonFiniteLossError, StepTrainer, amp_dtype
 from mammo_d2.engine.validation_loss import ValidationLoss
@@ -91,7 +91,7 @@ class MammoTrainer(DefaultTrainer):
                     lambda name: build_test_loader(cfg, name, with_instances=True),
                 )
             )
-        ret.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
+        ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate))
         if cfg.TEST.BEST_METRIC:
             ret.append(
                 BestAndEarlyStop(
@@ -105,8 +105,9 @@ class MammoTrainer(DefaultTrainer):
             )
         # After the evaluation, so that a checkpoint holds what the evaluation decided and resuming repeats nothing.
         if comm.is_main_process():
+            moments = [cfg.TEST.EVAL_PERIOD, cfg.TEST.LOSS_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD]
+            ret.append(EventWriting(self.build_writers(), moments))
             ret.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
-            ret.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return ret
 
     def _evaluate(self):

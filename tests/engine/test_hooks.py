@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, StepSeed
-from mammo_d2.framework import EventStorage
+from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
+from mammo_d2.framework import EventStorage, EventWriter
 
 
 def fake_trainer(iteration=0, max_iter=100):
@@ -94,3 +94,32 @@ def test_state_round_trip():
 def test_unknown_mode():
     with pytest.raises(ValueError, match="'most'; use max or min"):
         BestAndEarlyStop(1, "m", "most")
+
+
+@pytest.mark.parametrize(("period", "expected"), [(0, [4]), (2, [1, 3, 4]), (5, [4])])
+def test_evaluation_is_periodic_and_after_the_last_iteration(period, expected):
+    hook = Evaluation(period, lambda: {"image": {"malignant/auc": hook.trainer.iter / 10}})
+    hook.trainer = fake_trainer(max_iter=5)
+    found = []
+    with EventStorage() as storage:
+        for iteration in range(5):
+            hook.trainer.iter = storage.iter = iteration
+            hook.after_step()
+            value, measured_at = storage.latest().get("image/malignant/auc", (None, -1))
+            if measured_at == iteration:
+                found.append(iteration)
+                assert value == iteration / 10
+    assert found == expected
+
+
+def test_events_are_written_at_the_moments_that_matter():
+    class Writer(EventWriter):
+        def write(self):
+            written.append(hook.trainer.iter + 1)
+
+    written: list[int] = []
+    hook = EventWriting([Writer()], moments=[0, 3], period=4)
+    hook.trainer = fake_trainer(max_iter=10)
+    for hook.trainer.iter in range(10):
+        hook.after_step()
+    assert written == [3, 4, 6, 8, 9, 10]

@@ -10,6 +10,7 @@ import torch
 
 from mammo_d2.engine.step import NonFiniteLossError
 from mammo_d2.engine.trainer import MammoTrainer
+from mammo_d2.export.run_files import read_scalars
 from tests.conftest import ROOT
 from tests.data.toy_dataset import write_dataset
 from tests.engine.toy_training import final_weights, run
@@ -92,6 +93,29 @@ def test_best_checkpoint_and_early_stop(folder):
     last = torch.load(folder / "out" / "model_final.pth", weights_only=True)
     assert last["iteration"] == 2
     assert (folder / "out" / "model_best.pth").is_file()
+
+
+def test_every_evaluation_is_logged_and_the_last_can_be_the_best(folder, monkeypatch):
+    """After iterations 2, 4 and 6 of 6, which the writers' own period of 20 would leave out."""
+    values = iter([0.5, 0.25, 0.75])
+    monkeypatch.setattr(MammoTrainer, "test", classmethod(lambda *_: {"patient": {"auc": next(values)}}))
+    run(folder, "TEST.EVAL_PERIOD", "2", "TEST.BEST_METRIC", "patient/auc")
+    logged = {entry["iteration"]: entry.get("patient/auc") for entry in read_scalars(folder / "out" / "metrics.json")}
+    assert logged == {1: 0.5, 3: 0.25, 5: 0.75}
+    best = torch.load(folder / "out" / "model_best.pth", weights_only=True)["model"]
+    assert_same_weights(best, final_weights(folder / "out"))
+
+
+def test_a_run_killed_in_its_last_evaluation_is_evaluated_when_resumed(folder, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MammoTrainer, "test", classmethod(interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            run(folder)
+    run(folder, resume=True)
+    assert (folder / "out" / "inference" / "toy_train" / "metrics.json").is_file()
 
 
 def test_non_finite_loss_keeps_the_last_good_checkpoint(folder, monkeypatch):
