@@ -228,6 +228,8 @@ def _add_lesion_keys(cfg: CfgNode) -> None:
     cfg.MODEL.LESION.CACHE = ""
     # Epochs of patches whose embeddings are stored for the aggregation network.
     cfg.MODEL.LESION.STORED_EPOCHS = 1
+    # Data sets of the evaluation after the training; empty: DATASETS.TEST, by which the weights are chosen.
+    cfg.MODEL.LESION.FINAL_TEST = []
     # KEY, VALUE overrides of the training of the patch network and of the aggregation network.
     cfg.MODEL.LESION.PATCH_STAGE = []
     cfg.MODEL.LESION.CONTEXT_STAGE = []

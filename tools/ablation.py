@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Train a config in several variants and seeds and print one table: mean ± standard deviation over the seeds.
 
-Example:
+Works with every config, the lesion classifier's too: its variants share one patch network per seed.
+
+Examples:
     python tools/ablation.py --config-file configs/quickstart/phantom_top_likelihood.yaml \
         --variants configs/quickstart/ablation_top_likelihood.yaml --seeds 1 2 3 --output output/ablation
+    python tools/ablation.py --config-file configs/quickstart/phantom_lesion_context.yaml \
+        --variants configs/quickstart/ablation_lesion_context.yaml --seeds 1 2 3 --output output/ablation_lesion
 """
 
 import argparse
 from pathlib import Path
 
 from mammo_d2.cli import run_tool
-from mammo_d2.engine.ablation import load_variants, run_ablation, variants_table
+from mammo_d2.engine.ablation import load_variants, run_ablation
 
 
 def run(argv: list[str]) -> int:
@@ -20,11 +24,11 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, required=True, help="finished runs found here are not repeated")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
-    parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all runs")
+    parser.add_argument("--opts", nargs="*", default=[], help='KEY VALUE overrides for all runs; "{seed}" is the seed')
     args = parser.parse_args(argv)
     variants = load_variants(args.variants)
-    rows = run_ablation(args.config_file, variants, args.seeds, args.output, args.opts, args.jobs)
-    print(variants_table(rows, [variant.name for variant in variants]))
+    run_ablation(args.config_file, variants, args.seeds, args.output, args.opts, args.jobs)
+    print((args.output / "ablation.md").read_text(), end="")
     return 0
 
 

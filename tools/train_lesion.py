@@ -1,27 +1,8 @@
 #!/usr/bin/env python3
-"""Train the lesion classifier with global context: saliency, patch network, embeddings, aggregation network.
-
-The context network is a trained GMIC, named by MODEL.LESION.CONTEXT_CONFIG and CONTEXT_WEIGHTS. --resume goes on with
-an interrupted job at the stage and iteration where it was.
-
-Examples:
-    python tools/train_lesion.py --config-file configs/quickstart/phantom_lesion_context.yaml
-    python tools/train_lesion.py --config-file ... --resume
-    python tools/train_lesion.py --config-file ... --resume MODEL.LESION.MAPS "['saliency']"
-    python tools/train_lesion.py --config-file ... --eval-only DATASETS.TEST "['mine_test']"
-"""
+"""Train the lesion classifier with global context: saliency, patch network, embeddings, aggregation network."""
 
 from mammo_d2.cli import run_tool
-from mammo_d2.engine.cli import launch_job
-from mammo_d2.engine.lesion_stages import main
-from mammo_d2.framework import default_argument_parser
-
-
-def run(argv: list[str]) -> int:
-    args = default_argument_parser(__doc__).parse_args(argv)
-    launch_job(main, args)
-    return 0
-
+from mammo_d2.engine.lesion_cli import run
 
 if __name__ == "__main__":
     run_tool(run)

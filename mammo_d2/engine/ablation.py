@@ -1,12 +1,25 @@
-"""Ablations: the same config trained in several variants and seeds, side by side in one table."""
+"""Ablations: the same config trained in several variants and seeds, side by side in one table.
 
-from collections.abc import Sequence
+Variants of the lesion classifier share its patch network, one for each seed.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from mammo_d2.engine.jobs import LOG_FILE, metrics_file, read_metrics, run_all, run_job, summary_table, write_tables
+from mammo_d2.engine.jobs import (
+    LOG_FILE,
+    is_lesion_config,
+    metrics_file,
+    read_metrics,
+    run_all,
+    run_job,
+    summary_table,
+    write_tables,
+)
+from mammo_d2.engine.lesion_ablation import LESION_FILE, auc_interval, prepare_shared
 from mammo_d2.engine.setup import load_config
 
 #: Columns of the table, as far as the evaluators of TEST.EVALUATORS fill them: heading → task and key in metrics.json.
@@ -21,7 +34,13 @@ METRICS = {
     "image AUC": ("image", "{first}/auc"),
     "breast AUC": ("image", "{first}/breast_auc"),
     "saliency F1": ("saliency", "{first}/f1"),
+    "lesion AUC": ("lesion", "auc"),
+    "TNR@FNR0": ("lesion", "tnr@fnr0"),
+    "TNR@FNR2%": ("lesion", "tnr@fnr0.02"),
+    "TNR@FNR5%": ("lesion", "tnr@fnr0.05"),
 }
+# Of the mean over the seeds; see ``auc_interval``.
+LESION_INTERVAL = "lesion AUC, 95 % CI"
 
 
 @dataclass
@@ -68,7 +87,7 @@ def run_ablation(
         config_file: the config that all variants start from.
         seeds: values of SEED.
         output: folder; one sub-folder a run, and ``ablation.md``, ``ablation.csv``, ``ablation.json``.
-        overrides: KEY VALUE overrides for all runs.
+        overrides: KEY VALUE overrides for all runs; "{seed}" in a value, here or in a variant's, is the run's seed.
         jobs: runs at the same time; they share the processor cores, unless OMP_NUM_THREADS gives each a number.
 
     Returns:
@@ -82,19 +101,36 @@ def run_ablation(
     def folder(variant: Variant, seed: int) -> Path:
         return output / f"{variant.folder}_seed{seed}"
 
-    def train(run: tuple[Variant, int]) -> None:
-        variant, seed = run
-        target = folder(variant, seed)
-        if metrics_file(target) is None:
-            name = f"the run {variant.name!r} with seed {seed}"
-            settings = [*overrides, *variant.overrides, "SEED", str(seed)]
-            run_job(target, name, config_file, settings, jobs, "--resume")
+    cfg = load_config(config_file, list(overrides))  # a wrong key is an error before hours of training
+    missing = [run for run in runs if metrics_file(folder(*run)) is None]
+    settings = [_settings(overrides, *run) for run in missing]
+    if missing and is_lesion_config(cfg):
+        settings = prepare_shared(config_file, settings, output, jobs)
 
-    load_config(config_file, list(overrides))  # a wrong key is an error before hours of training
-    run_all(train, runs, jobs)
+    def train(job: tuple[tuple[Variant, int], list[str]]) -> None:
+        (variant, seed), own = job
+        name = f"the run {variant.name!r} with seed {seed}"
+        run_job(folder(variant, seed), name, config_file, own, jobs, "--resume")
+
+    run_all(train, list(zip(missing, settings, strict=True)), jobs)
     rows = [_read_run(variant.name, seed, folder(variant, seed)) for variant, seed in runs]
-    write_tables(rows, variants_table(rows, [variant.name for variant in variants]), output, "ablation")
+    intervals = {}
+    for variant in variants:
+        files = [path for seed in seeds if (path := _lesion_file(folder(variant, seed))).is_file()]
+        if files:
+            found = auc_interval(files)
+            intervals[variant.name] = f"{found.low:.3f} to {found.high:.3f}"
+    write_tables(rows, variants_table(rows, [variant.name for variant in variants], intervals), output, "ablation")
     return rows
+
+
+def _settings(overrides: Sequence[str], variant: Variant, seed: int) -> list[str]:
+    return [item.replace("{seed}", str(seed)) for item in (*overrides, *variant.overrides, "SEED", str(seed))]
+
+
+def _lesion_file(folder: Path) -> Path:
+    """lesion.json beside the metrics of a run; there may be none."""
+    return (metrics_file(folder) or folder / "none").with_name(LESION_FILE)
 
 
 def _read_run(name: str, seed: int, folder: Path) -> dict:
@@ -102,7 +138,8 @@ def _read_run(name: str, seed: int, folder: Path) -> dict:
     if path is None:
         raise RuntimeError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
     metrics = read_metrics(path)
-    first = next(iter(metrics["froc"])).split("/")[0]
+    keys = [key for task in ("froc", "image", "saliency") for key in metrics.get(task, ())]
+    first = keys[0].split("/")[0] if keys else ""
     row: dict = {"variant": name, "seed": seed}
     for heading, (task, key) in METRICS.items():
         if task in metrics:
@@ -110,7 +147,14 @@ def _read_run(name: str, seed: int, folder: Path) -> dict:
     return row
 
 
-def variants_table(rows: Sequence[dict], names: Sequence[str]) -> str:
-    """Mean ± standard deviation over the seeds, one row a variant."""
+def variants_table(rows: Sequence[dict], names: Sequence[str], intervals: Mapping[str, str] | None = None) -> str:
+    """Mean ± standard deviation over the seeds, one row a variant.
+
+    Args:
+        rows: of ``run_ablation``.
+        names: of the variants, in order.
+        intervals: by variant, a last column; left out if empty.
+    """
     columns = [heading for heading in METRICS if all(heading in row for row in rows)]
-    return summary_table(rows, names, columns, by="variant", count="seeds")
+    last = {LESION_INTERVAL: intervals} if intervals else {}
+    return summary_table(rows, names, columns, by="variant", count="seeds", last=last)

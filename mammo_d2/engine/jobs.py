@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -13,13 +13,18 @@ from typing import TypeVar
 import numpy as np
 from tabulate import tabulate
 
+from mammo_d2.engine.setup import load_config
+from mammo_d2.framework import CfgNode
+
 LOG_FILE = "stdout.txt"
+# Folder in a lesion classifier's stage with the evaluation of its best weights.
+BEST_FOLDER = "best"
 
 Job = TypeVar("Job")
 
 
 def run_job(folder: Path, name: str, config_file: str, overrides: Sequence[str], jobs: int, *flags: str) -> None:
-    """Run the training command with OUTPUT_DIR ``folder``; its output goes to ``stdout.txt`` there.
+    """Run the config's training command with OUTPUT_DIR ``folder``; its output goes to ``stdout.txt`` there.
 
     Args:
         folder: made if it is not there.
@@ -33,13 +38,19 @@ def run_job(folder: Path, name: str, config_file: str, overrides: Sequence[str],
         RuntimeError: the run failed; the message names its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mammo_d2.engine.cli", "--config-file", config_file, *flags]
+    module = "lesion_cli" if is_lesion_config(load_config(config_file, list(overrides))) else "cli"
+    command = [sys.executable, "-m", f"mammo_d2.engine.{module}", "--config-file", config_file, *flags]
     command += [*overrides, "OUTPUT_DIR", str(folder)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
     with open(folder / LOG_FILE, "a") as log:
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
     if status != 0:
         raise RuntimeError(f"{name} failed; see {folder / LOG_FILE}")
+
+
+def is_lesion_config(cfg: CfgNode) -> bool:
+    """Whether a config is of the lesion classifier's job, which has a training command of its own."""
+    return cfg.MODEL.META_ARCHITECTURE in ("LesionPatchClassifier", "LesionContextClassifier")
 
 
 def run_all(run: Callable[[Job], None], items: Sequence[Job], jobs: int) -> None:
@@ -52,7 +63,11 @@ def run_all(run: Callable[[Job], None], items: Sequence[Job], jobs: int) -> None
 def metrics_file(folder: Path, trained: bool = True) -> Path | None:
     """metrics.json of a finished run, None of another; ``trained`` False: of an evaluation alone."""
     found = sorted(folder.glob("inference/*/metrics.json"))
-    return found[0] if found and (not trained or (folder / "model_final.pth").is_file()) else None
+    if found and (not trained or (folder / "model_final.pth").is_file()):
+        return found[0]
+    # Of the lesion classifier's job it is the last file.
+    best = sorted(folder.glob(f"context_*/{BEST_FOLDER}/inference/*/metrics.json"))
+    return best[0] if best else None
 
 
 def read_metrics(path: Path) -> dict[str, dict[str, float]]:
@@ -71,7 +86,13 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 
 def summary_table(
-    rows: Sequence[dict], names: Sequence[str], metrics: Sequence[str], by: str, count: str, style: str = "github"
+    rows: Sequence[dict],
+    names: Sequence[str],
+    metrics: Sequence[str],
+    by: str,
+    count: str,
+    style: str = "github",
+    last: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """One line per name with mean ± standard deviation over its rows.
 
@@ -82,12 +103,15 @@ def summary_table(
         by: column that names a line.
         count: heading of the number of rows.
         style: of tabulate.
+        last: more columns: heading → text by name.
     """
+    more = last or {}
     lines = []
     for name in names:
         mine = [row for row in rows if row[by] == name]
-        lines.append([name, len(mine), *(mean_and_spread([row[key] for row in mine]) for key in metrics)])
-    return tabulate(lines, [by, count, *metrics], tablefmt=style)
+        numbers = [mean_and_spread([row[key] for row in mine]) for key in metrics]
+        lines.append([name, len(mine), *numbers, *(texts.get(name, "") for texts in more.values())])
+    return tabulate(lines, [by, count, *metrics, *more], tablefmt=style)
 
 
 def write_tables(rows: Sequence[dict], table: str, output: Path, stem: str) -> None:

@@ -3,7 +3,7 @@
 * context: the frozen GMIC of MODEL.LESION.CONTEXT_WEIGHTS gives the saliency of every image, kept in a folder;
 * f_loc: ``LesionPatchClassifier`` in OUTPUT_DIR/patch;
 * embeddings: the best f_loc turns the patches of MODEL.LESION.STORED_EPOCHS epochs into embeddings, kept in parts;
-* f_agg: ``LesionContextClassifier`` in OUTPUT_DIR/context_<maps>.
+* f_agg: ``LesionContextClassifier`` in OUTPUT_DIR/context_<maps>; its best weights are evaluated in .../best.
 
 Every stage leaves whole files only and does what is missing, so that an interrupted job goes on where it was.
 """
@@ -33,7 +33,8 @@ from mammo_d2.data.lesion_patches import PatchSampler, PatchSources
 from mammo_d2.data.lesion_stores import EmbeddingStore, SaliencyStore, StoredPatchMapper, StoredPatchSampler
 from mammo_d2.data.loader import TrainingImages, TrainLoader, UnusableImage
 from mammo_d2.data.mapper import MammoMapper
-from mammo_d2.engine.setup import load_config, setup
+from mammo_d2.engine.jobs import BEST_FOLDER
+from mammo_d2.engine.setup import check_patients_apart, load_config, setup
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import CfgNode, SafeCheckpointer, comm, seed_all_rng
 
@@ -126,25 +127,48 @@ def best_weights(folder: Path) -> Path:
 
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
-    """The body of tools/train_lesion.py: all stages, then the evaluation of the best f_agg on DATASETS.TEST.
+    """The body of tools/train_lesion.py: all stages, then the evaluation of the best f_agg.
+
+    That is on MODEL.LESION.FINAL_TEST, or on DATASETS.TEST where there is none and with ``eval_only``.
 
     Args:
-        args: of ``default_argument_parser``; ``eval_only`` leaves out the training.
+        args: of ``default_argument_parser``; ``eval_only`` leaves out the training, ``shared_only`` all that depends
+            on the combination of maps.
     """
     cfg = setup(args)
+    final = cfg.clone()
+    if cfg.MODEL.LESION.FINAL_TEST and not args.eval_only:
+        final.defrost()
+        final.DATASETS.TEST = tuple(cfg.MODEL.LESION.FINAL_TEST)
+        if not cfg.DATASETS.ALLOW_SHARED_PATIENTS:
+            check_patients_apart(final)
     if "saliency" in cfg.MODEL.LESION.MAPS:
-        names = list(cfg.DATASETS.TEST) if args.eval_only else [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-        make_saliency(cfg, load_records(cfg, list(dict.fromkeys(names))))
+        names = [*final.DATASETS.TEST] if args.eval_only else [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+        make_saliency(cfg, load_records(cfg, list(dict.fromkeys([*names, *final.DATASETS.TEST]))))
     if not args.eval_only:
         if not cfg.MODEL.LESION.PATCH_WEIGHTS:
             train_stage(stage_config(cfg, PATCH_MODEL), args.resume)
         comm.synchronize()
         stage = stage_config(cfg, CONTEXT_MODEL)
         make_embeddings(stage)
+        if getattr(args, "shared_only", False):
+            return None
         train_stage(stage, args.resume)
         comm.synchronize()
-    stage = stage_config(cfg, CONTEXT_MODEL)
-    return LesionTrainer.test(stage, load_classifier(stage, best_weights(Path(stage.OUTPUT_DIR))))
+    stage = stage_config(final, CONTEXT_MODEL)
+    return evaluate_best(stage)
+
+
+def evaluate_best(stage: CfgNode) -> dict[str, Any]:
+    """Evaluate the best weights of a context stage, in a folder of their own: ``best`` in its OUTPUT_DIR.
+
+    What the training writes about its last weights is thereby never taken for it.
+    """
+    cfg = stage.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(Path(stage.OUTPUT_DIR) / BEST_FOLDER)
+    cfg.freeze()
+    return LesionTrainer.test(cfg, load_classifier(stage, best_weights(Path(stage.OUTPUT_DIR))))
 
 
 def train_stage(cfg: CfgNode, resume: bool) -> None:

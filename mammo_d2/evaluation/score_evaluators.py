@@ -212,7 +212,7 @@ class LesionEvaluator(PredictionEvaluator):
 
     Truth is the annotation's ``pathology`` ("malignant…" or "benign…"), else its class name; others are masked and
     counted. Annotations of one patient with the same ``lesion_id`` (views of one lesion) are averaged to one case.
-    Writes ``lesion.json`` and ``tnr_fnr.png``.
+    Writes ``lesion.json``, with the cases (patients as numbers), and ``tnr_fnr.png``.
     """
 
     task = "lesion"
@@ -276,7 +276,11 @@ class LesionEvaluator(PredictionEvaluator):
             result.reasons = {key: reason for key, value in numbers.items() if np.isnan(value)}
         curve = tnr_curve(cases.truth, cases.scores, cases.patient, self.plan)
         interval = delong_interval(cases.truth, cases.scores, cases.patient, self.plan.confidence)
-        result.details = {"delong_intervals": {"auc": [interval.low, interval.high]}, "tnr_curve": vars(curve)}
+        result.details = {
+            "delong_intervals": {"auc": [interval.low, interval.high]},
+            "tnr_curve": vars(curve),
+            "cases": {name: getattr(cases, name).tolist() for name in ("truth", "scores", "patient")},
+        }
         if self.output_dir is not None:
             band = (curve.fnr, curve.low, curve.high) if self.plan.replicates else (None, None, None)
             plot_tnr([PlotCurve("lesions", curve.fnr, curve.tnr, *band)], self.output_dir / "tnr_fnr.png")

@@ -1,6 +1,5 @@
 """The lesion classifier's job: all stages, interrupted and continued; lesions from all sources."""
 
-import argparse
 import json
 import runpy
 import shutil
@@ -8,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from mammo_d2.data.catalog import load_records
 from mammo_d2.engine import lesion_stages
@@ -16,79 +14,20 @@ from mammo_d2.engine.lesion_inference import record_of_boxes, records_with_resul
 from mammo_d2.engine.setup import load_config
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.evaluation.results_io import ResultsError
-from mammo_d2.framework import build_model
 from mammo_d2.modeling import patch_networks
 from tests.conftest import ROOT
-from tests.data.lesion_dataset import LESIONS, write_lesion_dataset
-
-CONTEXT = """
-MODEL:
-  META_ARCHITECTURE: GMIC
-  PIXEL_MEAN: [30.0]
-  PIXEL_STD: [30.0]
-  BACKBONE: {NAME: ResNet22}
-  RESNET22: {STEM_CHANNELS: 2}
-  GMIC: {VARIANT: loc}
-DATASETS: {CATEGORIES: [benign, malignant]}
-INPUT: {SIZE: [96, 80]}
-"""
-
-JOB = """
-MODEL:
-  DEVICE: cpu
-  WEIGHTS: ""
-  PIXEL_MEAN: [30.0]
-  PIXEL_STD: [30.0]
-  LESION:
-    EPOCH: [2, 2, 6, 6]
-    WINDOW_SIDES: [16, 40]
-    PATCH_SIZE: 16
-    WINDOWS: 5
-    NETWORK: tiny
-    EMBEDDING: 4
-    MAP_SIZE: [6, 5]
-    CHANNELS: 4
-    STORED_EPOCHS: 2
-    PATCH_STAGE: [SOLVER.IMS_PER_BATCH, 4]
-    CONTEXT_STAGE: [SOLVER.IMS_PER_BATCH, 8, SOLVER.BASE_LR, 0.01]
-DATASETS:
-  CATEGORIES: [benign, malignant]
-  TRAIN: [lesions_train]
-  TEST: [lesions_train]
-DATALOADER: {NUM_WORKERS: 0}
-SOLVER: {OPTIMIZER: Adam, BASE_LR: 0.001, MAX_ITER: 6, STEPS: [], WARMUP_ITERS: 0, CHECKPOINT_PERIOD: 2}
-TEST: {EVALUATORS: [lesion], EVAL_PERIOD: 3, BEST_METRIC: lesion/auc}
-SEED: 3
-"""
+from tests.data.lesion_dataset import LESIONS
+from tests.engine.lesion_job import places, run, tiny_network, write_job
 
 
 @pytest.fixture(autouse=True)
-def tiny_network(monkeypatch):
-    def tiny():
-        return nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.BatchNorm2d(6), nn.ReLU()), 6
-
-    monkeypatch.setitem(patch_networks.PATCH_NETWORKS, "tiny", tiny)
+def register_tiny_network(monkeypatch):
+    monkeypatch.setitem(patch_networks.PATCH_NETWORKS, "tiny", tiny_network)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    write_lesion_dataset(tmp_path)
-    (tmp_path / "context.yaml").write_text(CONTEXT)
-    (tmp_path / "job.yaml").write_text(JOB)
-    torch.manual_seed(0)
-    context = load_config(str(tmp_path / "context.yaml"), ["MODEL.DEVICE", "cpu"])
-    torch.save({"model": build_model(context).state_dict()}, tmp_path / "context.pth")
-    return tmp_path
-
-
-def run(folder, *overrides, resume=False, eval_only=False, out="out"):
-    opts = ["DATASETS.ROOT", str(folder), "OUTPUT_DIR", str(folder / out)]
-    opts += ["MODEL.LESION.CONTEXT_CONFIG", str(folder / "context.yaml")]
-    opts += ["MODEL.LESION.CONTEXT_WEIGHTS", str(folder / "context.pth"), *overrides]
-    args = argparse.Namespace(
-        config_file=str(folder / "job.yaml"), opts=opts, resume=resume, eval_only=eval_only, num_gpus=0
-    )
-    return lesion_stages.main(args)
+    return write_job(tmp_path)
 
 
 def weights(folder, stage="context_embedding_saliency"):
@@ -148,9 +87,7 @@ def test_lesions_from_ground_truth_results_and_boxes(folder):
     classify = runpy.run_path(str(ROOT / "tools" / "classify_lesions.py"))["run"]
     run(folder, "SOLVER.MAX_ITER", "2")
     shutil.copy(folder / "job.yaml", folder / "use.yaml")
-    opts = ["DATASETS.ROOT", str(folder), "OUTPUT_DIR", str(folder / "out")]
-    opts += ["MODEL.LESION.CONTEXT_CONFIG", str(folder / "context.yaml")]
-    opts += ["MODEL.LESION.CONTEXT_WEIGHTS", str(folder / "context.pth")]
+    opts = [*places(folder), "OUTPUT_DIR", str(folder / "out")]
 
     def results(*arguments):
         output = folder / "lesions.json"
