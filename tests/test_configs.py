@@ -79,6 +79,18 @@ def test_gmic_settings():
     assert {one.MODEL.GMIC.FUSION for one in released} == {"concat"}
 
 
+def test_gmic_pretraining_settings():
+    """Section 3.1: the backbone learns BI-RADS 0, 1 and 2 from all images, at GMIC's input, with its architecture."""
+    cfg, gmic = (load_config(str(CONFIGS / "gmic" / f"{name}.yaml")) for name in ("ResNet22_birads", "GMIC"))
+    assert cfg.MODEL.META_ARCHITECTURE == "ResNet22Classifier"
+    assert cfg.MODEL.CLASSIFIER.TARGET == "birads"
+    assert cfg.MODEL.CLASSIFIER.BIRADS_GROUPS == [[0], [1], [2]]
+    assert cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler"
+    assert list(cfg.TEST.EVALUATORS) == []
+    assert cfg.TEST.LOSS_PERIOD > 0
+    assert (cfg.MODEL.RESNET22, cfg.INPUT.SIZE) == (gmic.MODEL.RESNET22, gmic.INPUT.SIZE)
+
+
 def test_gmic_ablation_rows_are_the_papers():
     variants = load_variants(str(CONFIGS / "quickstart" / "ablation_gmic.yaml"))
     assert len(variants) == 7

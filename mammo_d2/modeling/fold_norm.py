@@ -1,10 +1,14 @@
 """Inference without overhead: normalisation as part of the convolution before it, compiled networks."""
 
+import logging
+
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from mammo_d2.modeling.backbone.resnet22 import PreActivationBlock
+
+logger = logging.getLogger(__name__)
 
 
 def fold_norms(model: nn.Module) -> int:
@@ -43,12 +47,26 @@ def fold_norms(model: nn.Module) -> int:
     return folded
 
 
-def compile_networks(model: nn.Module) -> None:
-    """Compile the backbone and the patch network with torch.compile, in place; the first call of each takes minutes.
+def compile_networks(model: nn.Module, backend: str = "inductor") -> list[str]:
+    """Compile backbones and patch networks with torch.compile, in place; the first call of each takes minutes.
 
-    What lies between them (retrieval, crops, boxes) is Python on small arrays and stays as it is.
+    What lies between them (retrieval, crops, boxes) is Python on small arrays and stays as it is. So does a backbone
+    that leaves out background: the sizes of its layers differ from image to image, and each would be compiled again.
+
+    Args:
+        model: of one network or, as an ensemble, of several.
+        backend: of torch.compile; the default needs a C++ compiler.
+
+    Returns:
+        Names of the networks compiled.
     """
-    for name in ("backbone", "patch_net"):
-        network = getattr(model, name, None)
-        if isinstance(network, nn.Module):
-            network.compile()
+    compiled = []
+    for name, network in model.named_modules():
+        if name.rpartition(".")[2] not in ("backbone", "patch_net"):
+            continue
+        if getattr(network, "skip_background", False):
+            logger.warning("%s is not compiled: MODEL.RESNET22.SKIP_BACKGROUND leaves no fixed sizes", name)
+            continue
+        network.compile(backend=backend)
+        compiled.append(name)
+    return compiled

@@ -1,5 +1,8 @@
 """GMIC on files: released-style preprocessing, results in the file's pixels, pictures of what it looked at."""
 
+from functools import partial
+from unittest import mock
+
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from mammo_d2.data.reader import read_image
 from mammo_d2.engine.predictor import Predictor
 from mammo_d2.export.predictions import write_picture
 from mammo_d2.framework import build_model
+from mammo_d2.modeling.fold_norm import compile_networks
 from tests.engine.tiny_model import CROP_FLIP_SCALE, SIZE, write_mammogram
 from tests.modeling.gmic_models import gmic_cfg
 
@@ -66,3 +70,32 @@ def test_folded_norms_change_rounding_only(predictor, tmp_path):
     assert [isinstance(one.model.patch_net.bn1, torch.nn.Identity) for one in models] == [False, True]
     plain, folded = (next(one([path])) for one in models)
     assert folded.image_scores == pytest.approx(plain.image_scores, abs=1e-5)
+
+
+def test_memory_order_changes_rounding_only(predictor, tmp_path):
+    path = write_mammogram(tmp_path / "image.png")
+    plain, other = predictor(), predictor(None, "SOLVER.CHANNELS_LAST", True)
+    weights = other.model.backbone.stages[1][0].conv1.weight
+    assert weights.is_contiguous(memory_format=torch.channels_last)
+    assert not weights.is_contiguous()
+    expected, found = (next(one([path])) for one in (plain, other))
+    assert found.image_scores == pytest.approx(expected.image_scores, abs=1e-5)
+
+
+def test_compiled_networks_change_rounding_only(predictor, tmp_path):
+    path = write_mammogram(tmp_path / "image.png")
+    torch.compiler.reset()
+    quick = partial(compile_networks, backend="eager")  # the graphs without code generation: needs no compiler
+    with mock.patch("mammo_d2.engine.predictor.compile_networks", side_effect=quick) as compiling:
+        plain, compiled = predictor(), predictor(None, "TEST.COMPILE", True, "TEST.FOLD_NORM", True)
+    assert [call.args for call in compiling.call_args_list] == [(compiled.model,)]
+    expected, found = (next(one([path])) for one in (plain, compiled))
+    assert found.image_scores == pytest.approx(expected.image_scores, abs=1e-5)
+
+
+def test_bfloat16_is_close(predictor, tmp_path):
+    path = write_mammogram(tmp_path / "image.png")
+    expected, found = (next(predictor(None, "SOLVER.AMP.ENABLED", on)([path], pictures=True)) for on in (False, True))
+    assert found.image_scores == pytest.approx(expected.image_scores, abs=0.01)
+    assert found.image_scores != expected.image_scores
+    assert np.abs(found.evidence.saliency - expected.evidence.saliency).max() < 0.01

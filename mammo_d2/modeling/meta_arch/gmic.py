@@ -202,10 +202,14 @@ class GMIC(ImageModel):
             return prediction
         prediction.positions = self._patch_positions(saliency, images, generator)
         patches = crop_patches(images, prediction.positions, self.patch_size)
-        prediction.attention, pooled = self.attention(self._patch_features(patches).float())
-        prediction.local_logits = self.local_classifier(pooled)
-        if self.fusion is not None:
-            prediction.fusion_logits = self.fusion(torch.cat([features.amax(dim=(2, 3)), pooled], dim=1))
+        codes = self._patch_features(patches).float()
+        # These layers cost nothing: in float32 mixed precision rounds the two networks' maps only.
+        with torch.autocast(images.device.type, enabled=False):
+            prediction.attention, pooled = self.attention(codes)
+            prediction.local_logits = self.local_classifier(pooled)
+            if self.fusion is not None:
+                brightest = features.float().amax(dim=(2, 3))
+                prediction.fusion_logits = self.fusion(torch.cat([brightest, pooled], dim=1))
         return prediction
 
     def _patch_positions(self, saliency: Tensor, images: Tensor, generator: torch.Generator | None) -> Tensor:
