@@ -5,11 +5,12 @@ Examples:
     python tools/benchmark.py train --steps 8
     python tools/benchmark.py evaluation --images 10000 100000
     python tools/benchmark.py gmic --rounds 3
+    python tools/benchmark.py regions
 """
 
 import argparse
 
-from mammo_d2.benchmarks import evaluation, gmic, train
+from mammo_d2.benchmarks import evaluation, gmic, regions, train
 from mammo_d2.cli import run_tool
 
 
@@ -19,6 +20,7 @@ def run(argv: list[str]) -> int:
     for name, module, text in [
         ("train", train, "seconds per training step and peak memory, by engine and setting"),
         ("gmic", gmic, "GMIC at full resolution: inference seconds by setting, peak memory of inference and training"),
+        ("regions", regions, "dual branch: shared region features, their cache, peak memory of a training step"),
         ("evaluation", evaluation, "FROC, bootstrap and COCO AP of up to a million images: seconds, memory"),
     ]:
         command = commands.add_parser(name, help=text)

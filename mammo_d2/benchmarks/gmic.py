@@ -6,17 +6,16 @@ Contenders share their weights and take turns image by image in one process. Mem
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
+from mammo_d2.benchmarks.memory import peak_mib
 from mammo_d2.engine.convert_weights import GMIC_CONFIG
 from mammo_d2.engine.setup import load_config
 from mammo_d2.framework import build_model
@@ -155,14 +154,4 @@ def _one_image(kind: str, overrides: tuple[str, ...]) -> float:
     else:
         with torch.inference_mode():
             model.eval().predict(window)  # type: ignore[operator]
-    return _peak_mib()
-
-
-def _peak_mib() -> float:
-    """Peak resident MiB of this process: Linux's counter where there is one; ru_maxrss inherits the parent's."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mib()

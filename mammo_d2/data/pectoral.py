@@ -53,9 +53,8 @@ class PectoralEdge:
     def mask(self, size: tuple[int, int]) -> np.ndarray:
         """bool (H, W) mask of the triangle in an image of ``size`` (height, width)."""
         # Pixel centres as fractions of the two sides that meet in the corner.
-        y, x = np.mgrid[: size[0], : size[1]] + 0.5
-        across = (x - self.corner[0]) / (self.top[0] - self.corner[0])
-        down = (y - self.corner[1]) / (self.bottom[1] - self.corner[1])
+        across = (np.arange(size[1]) + 0.5 - self.corner[0]) / (self.top[0] - self.corner[0])
+        down = (np.arange(size[0])[:, np.newaxis] + 0.5 - self.corner[1]) / (self.bottom[1] - self.corner[1])
         return (across >= 0) & (down >= 0) & (across + down <= 1)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 # Raised when what is computed changes without a change of weights or of the modules' description.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class FeatureCache:

@@ -6,7 +6,7 @@ import torch
 from mammo_d2.config import add_mammo_config
 from mammo_d2.framework import build_model, get_cfg
 from mammo_d2.modeling.backbone import AlexNet
-from mammo_d2.modeling.mil_heads import cell_mask
+from mammo_d2.modeling.mil_heads import build_mil_head, cell_mask
 
 HEADS = ("max", "label_assignment", "sparse", "classifier")
 
@@ -65,6 +65,23 @@ class TestAlexNet:
     def test_too_many_frozen_layers(self):
         with pytest.raises(ValueError, match="FREEZE_AT is 6"):
             AlexNet(freeze_at=6)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_gradients_of_the_heads(make_cfg, head):
+    """Features and weights in double precision; the second image ends before the last column."""
+    cfg = make_cfg()
+    cfg.MODEL.DEEP_MIL.HEAD, cfg.MODEL.DEEP_MIL.CLASSIFIER_FC = head, []
+    torch.manual_seed(0)
+    module = build_mil_head(cfg, 3, 2).double()
+    for weight in module.parameters():
+        torch.nn.init.normal_(weight)
+    features = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    mask = torch.ones(2, 2, 3, dtype=torch.bool)
+    mask[1, :, 2] = False
+    targets = torch.tensor([[1.0, 0.0], [0.0, math.nan]])
+    inputs = (features, *module.parameters())
+    assert torch.autograd.gradcheck(lambda x, *weights: module.loss(module(x), mask, targets), inputs)
 
 
 def test_cells_of_padding_are_masked():

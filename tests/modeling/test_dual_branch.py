@@ -102,6 +102,27 @@ class TestHeads:
         _, losses = heads.forward_codes([CODES], [regions(2)], torch.tensor([[1.0, 0.0]]))
         assert losses["loss_image"].item() == pytest.approx(-math.log(13 / 32) - math.log(22 / 32))
 
+    @pytest.mark.parametrize("variant", VARIANTS)
+    def test_gradients_through_the_whole_head(self, variant):
+        """Codes and every weight, with images of three, one and two regions and k = 2."""
+        torch.manual_seed(0)
+        encoder = nn.Identity()
+        encoder.out_channels = 4
+        heads = DualBranchROIHeads(
+            encoder=encoder, in_feature="x", num_findings=2, variant=variant, num_selected=2, fc_dim=5, dropout=0.0
+        )
+        heads = heads.double().train()
+        for weight in heads.parameters():  # from the initial 0.01 the differences are too small
+            nn.init.normal_(weight, std=0.7)
+        codes = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+        targets = torch.tensor([[1.0, 0.0], [math.nan, 1.0], [0.0, 0.0]])
+        proposals = [regions(count) for count in (3, 1, 2)]
+
+        def loss(codes, *weights):
+            return heads.forward_codes(list(codes.split([3, 1, 2])), proposals, targets)[1]["loss_image"]
+
+        assert torch.autograd.gradcheck(loss, (codes, *heads.parameters()))
+
     def test_training_without_image_labels_is_explained(self):
         with pytest.raises(ValueError, match="WeaklySupervisedRCNN"):
             make_heads("cls_det_rs").train().forward_codes([CODES], [regions(2)])

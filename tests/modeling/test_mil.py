@@ -204,6 +204,7 @@ def schemes(cls_logits: Tensor, det_logits: Tensor, mask: Tensor, targets: Tenso
         "max": mil.max_pooling_loss(det_logits, mask, targets),
         "label_assignment": mil.label_assignment_loss(det_logits, mask, targets, 2),
         "sparse": mil.sparse_loss(det_logits, mask, targets, 0.1),
+        "classifier": mil.classifier_loss(mil.max_pooling_logits(det_logits, mask), targets),
     }
 
 
@@ -216,6 +217,66 @@ def test_gradients(name):
     cls_logits, det_logits, mask = random_batch(counts=(4, 2, 1))
     inputs = (cls_logits.requires_grad_(), det_logits.requires_grad_())
     assert torch.autograd.gradcheck(lambda c, d: schemes(c, d, mask, TARGETS)[name], inputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("counts", [(1,), (2, 2), (1, 6)])
+def test_gradients_of_few_regions(name, counts):
+    """k = 2 of one region, of exactly two, and of images with one and with six regions."""
+    cls_logits, det_logits, mask = random_batch(seed=1, counts=counts)
+    inputs = (cls_logits.requires_grad_(), det_logits.requires_grad_())
+    targets = TARGETS[: len(counts)]
+    assert torch.autograd.gradcheck(lambda c, d: schemes(c, d, mask, targets)[name], inputs)
+
+
+class TestOnePositiveRegion:
+    """Of four regions the third alone shows the finding: odds of 9 there, 1/9 elsewhere, ranking weight 7 to 1."""
+
+    cls_logits = torch.stack([log(1, 9), log(1, 9), log(9, 1), log(1, 9)]).unsqueeze(0)  # finding, normal
+    det_logits = log(1, 1, 7, 1).view(1, 4, 1)
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    positive, negative = torch.ones(1, 1), torch.zeros(1, 1)
+
+    @pytest.mark.parametrize(
+        ("k", "expected"),
+        [(1, 0.9), (2, 7 / 8 * 0.9 + 1 / 8 * 0.1), (4, 0.7 * 0.9 + 0.3 * 0.1), (None, 0.7 * 0.9 + 0.3 * 0.1)],
+    )
+    def test_dual_branch(self, k, expected):
+        probs = mil.dual_branch_log_probs(self.cls_logits, self.det_logits, self.mask, k)
+        assert mil.image_loss(probs, self.positive).item() == pytest.approx(-math.log(expected))
+        assert mil.image_loss(probs, self.negative).item() == pytest.approx(-math.log(1 - expected))
+
+    def test_max_region_and_localisation(self):
+        probs = mil.max_region_log_probs(self.cls_logits, self.mask, 1)
+        assert probs.log_prob.exp().item() == pytest.approx(0.9)
+        scores = mil.localization_scores(self.cls_logits, self.det_logits, self.mask).flatten().tolist()
+        assert scores == pytest.approx([0.01, 0.01, 0.63, 0.01])
+
+    def test_deep_mil(self):
+        logits = (self.cls_logits[..., :1] - self.cls_logits[..., 1:]).contiguous()  # responses 0.1, 0.1, 0.9, 0.1
+        one = -math.log(0.9)
+        assert mil.max_pooling_loss(logits, self.mask, self.positive).item() == pytest.approx(one)
+        assert mil.max_pooling_loss(logits, self.mask, self.negative).item() == pytest.approx(-math.log(0.1))
+        # each of the four is on its side of the label with 0.9; of a negative image the third is not
+        assigned = mil.label_assignment_loss(logits, self.mask, self.positive, 1)
+        assert assigned.item() == pytest.approx(one)
+        assigned = mil.label_assignment_loss(logits, self.mask, self.negative, 1)
+        assert assigned.item() == pytest.approx((3 * one - math.log(0.1)) / 4)
+        sparse = mil.sparse_loss(logits, self.mask, self.positive, 0.5)
+        assert sparse.item() == pytest.approx(one + 0.5 * 1.2)
+
+    @pytest.mark.parametrize("scheme", ["cls_det_rs", "db_baseline", "max_region", "max"])
+    def test_a_stronger_region_brings_the_loss_to_zero(self, scheme):
+        """The limit in which the region decides alone and with certainty."""
+        cls_logits = torch.zeros(1, 4, 3, dtype=torch.float64)
+        det_logits = torch.zeros(1, 4, 2, dtype=torch.float64)
+        cls_logits[..., 2], cls_logits[0, 2] = 60.0, torch.tensor([60.0, 0.0, 0.0])
+        det_logits[..., 0], det_logits[0, 2, 0] = -60.0, 60.0
+        det_logits[..., 1] = -60.0
+        if scheme == "db_baseline":  # without normal class every region shows one of the two
+            cls_logits[..., 0], cls_logits[..., 1] = 60.0, 0.0
+        loss = schemes(cls_logits, det_logits, self.mask, torch.tensor([[1.0, 0.0]]))[scheme]
+        assert 0 <= loss.item() < 1e-20
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -241,6 +302,17 @@ def test_the_order_of_regions_does_not_matter(name):
     order = torch.tensor([3, 0, 4, 1, 2])
     shuffled = schemes(cls_logits[:, order], det_logits[:, order], mask[:, order], TARGETS)[name]
     assert shuffled.item() == pytest.approx(schemes(cls_logits, det_logits, mask, TARGETS)[name].item())
+
+
+def test_localisation_scores_follow_their_regions_and_padding_has_none():
+    cls_logits, det_logits, mask = random_batch()
+    order = torch.tensor([3, 0, 4, 1, 2])
+    scores = mil.localization_scores(cls_logits, det_logits, mask)
+    shuffled = mil.localization_scores(cls_logits[:, order], det_logits[:, order], mask[:, order])
+    torch.testing.assert_close(shuffled, scores[:, order])
+    assert (scores[~mask] == 0).all()
+    alone = mil.localization_scores(cls_logits[1:2, :3], det_logits[1:2, :3], mask[1:2, :3])
+    torch.testing.assert_close(scores[1:2, :3], alone)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

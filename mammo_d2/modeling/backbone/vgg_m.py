@@ -11,6 +11,7 @@ Cell (i, j) of the map is centred on the pixel ``(16 i + 17, 16 j + 17)``.
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -76,16 +77,49 @@ class VGGM(Backbone):
 
     def without_padding(self, x: Tensor) -> Tensor:
         """The layers on an image that has its surroundings already: (N, C, H + 107, W + 107) to (N, 512, h, w)."""
-        x = self._normalized_pool(F.relu(self.conv1(x)))
-        x = self._normalized_pool(F.relu(self.conv2(x)))
+        # Pooling is several times faster with the channels of a pixel side by side, the convolutions are no slower.
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = _normalized_layer(self.conv1, x)
+        x = _normalized_layer(self.conv2, x)
         for layer in (self.conv3, self.conv4, self.conv5):
             x = F.relu(layer(x))
         return x
 
-    @staticmethod
-    def _normalized_pool(x: Tensor) -> Tensor:
-        # Over 5 channels with k = 2 and α = 5·1e-4: torch divides α by the number of channels.
-        return F.max_pool2d(F.local_response_norm(x, size=5, alpha=5e-4, beta=0.75, k=2.0), kernel_size=3, stride=2)
+
+def _normalized_layer(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Convolution, ReLU, response normalisation and 3×3 pooling of stride 2, in stripes of the image.
+
+    Between convolution and pooling the map of a whole mammogram has half a gigabyte, of which the normalisation needs
+    several copies. A stripe's stay in the processor's cache: a third of the time and of the memory.
+    """
+    side, stride = conv.kernel_size[0], conv.stride[0]
+    rows_before = (x.shape[2] - side) // stride + 1
+    rows = (rows_before - 3) // 2 + 1
+    stripe = 8 if x.device.type == "cpu" else 256
+    parts = []
+    for first in range(0, rows, stripe):
+        last = min(first + stripe, rows) - 1
+        part = x[:, :, stride * 2 * first : stride * (2 * last + 2) + side]
+        parts.append(F.max_pool2d(response_norm(F.relu(conv(part))), kernel_size=3, stride=2))
+    return torch.cat(parts, dim=2)
+
+
+def response_norm(x: Tensor) -> Tensor:
+    """``x_c / (2 + 1e-4 Σ_{|j - c| ≤ 2} x_j²)^0.75``, the local response normalisation of VGG-M over 5 channels.
+
+    Equals ``local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=2)`` of torch (which divides α by 5), without its
+    three-dimensional pooling and its power function, which take most of the network's time on a processor.
+
+    Args:
+        x: (N, C, h, w); half precision is squared in float32.
+    """
+    squares = x.float().square() if x.dtype != torch.float64 else x.square()
+    total = squares.clone(memory_format=torch.preserve_format)
+    for distance in (1, 2):
+        total[:, distance:] += squares[:, :-distance]
+        total[:, :-distance] += squares[:, distance:]
+    root = (2.0 + 1e-4 * total).rsqrt()
+    return (x * (root * root.sqrt())).to(x.dtype)
 
 
 @BACKBONE_REGISTRY.register()

@@ -129,24 +129,28 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
     @torch.no_grad()
     def _frozen_regions(self, record: dict) -> tuple[Tensor, Instances, tuple[int, int]]:
         """The same for one image: an image of full resolution is as much as should be in memory."""
-        images = self.preprocess_image([record])
-        size = images.image_sizes[0]
+        image = record["image"]
+        size = (image.shape[1], image.shape[2])
         if self._needs_features:
+            images = self.preprocess_image([record])
             features = self.backbone(images.tensor)
             proposals = self._proposals(images, features, [record])
             return self.roi_heads.encode(features, proposals)[0], proposals[0], size
-        proposals = self._proposals(images, {}, [record])
+        # The shape and the device of an image without its memory: the pixels are prepared only if they are needed.
+        blank = self.pixel_mean.new_zeros(()).expand(1, *image.shape)
+        proposals = self._proposals(ImageList(blank, [size]), {}, [record])
 
         def make() -> Tensor:
-            return self.roi_heads.encode(self.backbone(images.tensor), proposals)[0].float()
+            features = self.backbone(self.preprocess_image([record]).tensor)
+            return self.roi_heads.encode(features, proposals)[0].float()
 
         if self.cache is None:
             return make(), proposals[0], size
-        device = images.tensor.device.type
+        device = self.pixel_mean.device.type
         autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else ""
         key = content_key(
-            [self._fingerprint(), autocast],
-            [record["image"], self.pixel_mean, self.pixel_std, proposals[0].proposal_boxes.tensor],
+            [self._fingerprint(), autocast, str(tuple(image.shape))],
+            [_different_channels(image), self.pixel_mean, self.pixel_std, proposals[0].proposal_boxes.tensor],
         )
         return self.cache.get(key, make).to(self.device), proposals[0], size
 
@@ -164,3 +168,8 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
         extra = {name: [x.get(name) for x in inputs] for name in fields}
         proposals, _ = self.proposal_generator(images, features, None, **extra)
         return whole_image_if_empty(proposals)
+
+
+def _different_channels(image: Tensor) -> Tensor:
+    """The first channel alone where all are equal, as those of a mammogram are: a third of the bytes to hash."""
+    return image[:1] if all(torch.equal(image[0], channel) for channel in image[1:]) else image

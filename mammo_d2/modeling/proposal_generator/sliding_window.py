@@ -23,7 +23,8 @@ class SlidingWindowRegions(nn.Module):
 
     #: Fields of the model inputs that ``forward`` takes as keyword arguments, a list each (None where missing).
     input_fields = ("tissue",)
-    #: Proposals do not depend on feature maps, so that cached region features make the maps unnecessary.
+    #: Proposals depend neither on feature maps nor on pixels (sizes and ``input_fields`` are all), so that cached
+    #: region features make both unnecessary.
     needs_features = False
 
     @configurable
