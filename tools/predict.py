@@ -4,6 +4,7 @@
 Writes to the output folder, all boxes in pixels of the original files:
   predictions.json   a COCO file: images, categories, annotations with a score
   predictions.csv    a row per box, also in millimetres where the file knows its pixel spacing
+  image_scores.csv   a row per file with the score of every class
   errors.csv         files that could not be used, and warnings
   pictures/          with --pictures: the files with the boxes drawn
 

@@ -172,9 +172,15 @@ class BreastWindow:
         return standardize(transform.apply(pixels)), transform
 
 
+def view_in_name(file_name: str) -> tuple[str | None, str | None]:
+    """Laterality and view that a file's name says, such as "L" and "CC" of "0_L-CC.png"; None where it does not."""
+    named = _VIEW_IN_NAME.search(re.split(r"[\\/]", file_name)[-1])
+    if named is None:
+        return None, None
+    return named[1] and named[1].upper(), named[2].upper()
+
+
 def _view_of(facts: Mapping[str, Any]) -> tuple[str, str]:
-    """Laterality and view: as known, else from a file name such as "0_L-CC.png", else "" and "CC"."""
-    named = _VIEW_IN_NAME.search(re.split(r"[\\/]", str(facts.get("file_name") or ""))[-1])
-    laterality = facts.get("laterality") or (named[1] if named else None) or ""
-    view = facts.get("view") or (named[2] if named else None) or "CC"
-    return str(laterality).upper(), str(view).upper()
+    """Laterality and view: as known, else from the file's name, else "" and "CC"."""
+    laterality, view = view_in_name(str(facts.get("file_name") or ""))
+    return str(facts.get("laterality") or laterality or "").upper(), str(facts.get("view") or view or "CC").upper()

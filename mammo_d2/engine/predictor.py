@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from mammo_d2.data.breast_window import view_in_name
 from mammo_d2.data.catalog import category_names
 from mammo_d2.data.dicom import is_dicom
 from mammo_d2.data.geometry import clip_boxes
@@ -36,7 +38,8 @@ class Predictor:
     """A trained model for image files of any kind that the reader knows.
 
     A file goes the way of the training images: it is read, the breast is found, cropped, mirrored and scaled as the
-    training data set was prepared (``INPUT.PREPARATION``), then scaled in intensity and resized by ``MammoMapper``.
+    training data set was prepared (``INPUT.PREPARATION``), then scaled in intensity and resized by ``MammoMapper``. A
+    laterality and view that the file does not know are taken from its name ("0_L-CC.png").
 
     Attributes:
         classes: class names by class number.
@@ -140,7 +143,9 @@ class _Files(Dataset):
     def _sample(self, name: str, index: int) -> dict[str, Any]:
         prepared = self._preparation.apply(name)
         height, width = prepared.pixels.shape
-        facts = {"laterality": prepared.meta.laterality, "view": prepared.meta.view, "file_name": name}
+        meta, (laterality, view) = prepared.meta, view_in_name(name)
+        meta = replace(meta, laterality=meta.laterality or laterality, view=meta.view or view)
+        facts = {"laterality": meta.laterality, "view": meta.view, "file_name": name}
         network = self._mapper.network_image(prepared.pixels, prepared.max_value, facts)
         return {
             "file_name": name,
@@ -149,7 +154,7 @@ class _Files(Dataset):
             "width": width,
             "image": self._mapper.to_tensor(network.pixels),
             **network.sample_fields(),
-            "meta": prepared.meta,
+            "meta": meta,
             "transform": prepared.transform,
             "warnings": prepared.warnings,
             "picture": to_display(prepared.source, PICTURE_SIDE) if self._pictures else None,

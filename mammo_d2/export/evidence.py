@@ -72,9 +72,14 @@ def panels(picture: np.ndarray, evidence: Evidence, classes: Sequence[str]) -> l
         )
     shown = []
     if len(evidence.patches):
-        attention = evidence.attention.tolist()
-        caption = "patches with their attention"
-        shown.append(overlay(picture, (), evidence.patches, attention, windowed=True, caption=caption))
+        # A window larger than the image has patches in its padding; without a frame in sight a label would mislead.
+        height, width = picture.shape
+        x1, y1, x2, y2 = evidence.patches.T
+        inside = (x2 > 0) & (y2 > 0) & (x1 < width) & (y1 < height)
+        gone = int((~inside).sum())
+        caption = "patches with attention" + (f", {gone} outside" if gone else "")
+        boxes, attention = evidence.patches[inside], evidence.attention[inside].tolist()
+        shown.append(overlay(picture, (), boxes, attention, windowed=True, caption=caption))
     for name, one in zip(classes, evidence.saliency, strict=True):
         shown.append(with_caption(heat(picture, one), f"{name}: saliency up to {one.max():.2f}"))
     return shown

@@ -265,7 +265,8 @@ def _place_label(
         (x1 - margin - width, y1 - margin + 1),
         (x2 + margin, y2 + margin - height),
         (x1 - margin - width, y2 + margin - height),
-        (x1 + 1, y1 + 1),
+        # Boxes as large as the picture: their tags one below the other.
+        *((x1 + 1, y1 + 1 + row * height) for row in range(4)),
     ]
     inside = [
         (min(max(left, 0), max(shape[1] - width, 0)), min(max(top, 0), max(shape[0] - height, 0)))

@@ -25,6 +25,7 @@ from mammo_d2.export.evidence import Evidence, panels
 from mammo_d2.export.pictures import class_colors, overlay, save_picture
 
 COCO_FILE, TABLE_FILE, ERROR_FILE, PICTURE_FOLDER = "predictions.json", "predictions.csv", "errors.csv", "pictures"
+SCORE_FILE, SCORE_COLUMNS = "image_scores.csv", ("image_id", "file", "patient_id", "laterality", "view")
 PICTURE_SIDE = 1024
 
 TABLE_COLUMNS = (
@@ -158,6 +159,21 @@ def table_rows(predictions: Iterable[Prediction], classes: Sequence[str]) -> lis
     return rows
 
 
+def score_rows(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
+    """One row per file: ``SCORE_COLUMNS`` (``image_id`` as in the COCO file), and the image score of every class."""
+    return [
+        {
+            "image_id": image_id,
+            "file": prediction.file,
+            "patient_id": prediction.meta.patient_id,
+            "laterality": prediction.meta.laterality,
+            "view": prediction.meta.view,
+            **{name: round(float(score), 6) for name, score in prediction.image_scores.items()},
+        }
+        for image_id, prediction in enumerate(predictions, start=1)
+    ]
+
+
 def write_predictions(
     folder: str | os.PathLike,
     predictions: Sequence[Prediction],
@@ -165,10 +181,14 @@ def write_predictions(
     classes: Sequence[str],
     info: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write ``predictions.json``, ``predictions.csv`` and ``errors.csv`` (files left out, and warnings) to a folder."""
+    """Write ``predictions.json``, ``predictions.csv``, ``image_scores.csv`` and ``errors.csv`` (files left out, and
+    warnings) to a folder."""
     folder = Path(folder)
     write_json(folder / COCO_FILE, predictions_to_coco(predictions, classes, info))
     _write_csv(folder / TABLE_FILE, TABLE_COLUMNS, table_rows(predictions, classes))
+    # A model may score other things than it has boxes of, e.g. BI-RADS groups.
+    scored = dict.fromkeys(name for prediction in predictions for name in prediction.image_scores) or classes
+    _write_csv(folder / SCORE_FILE, (*SCORE_COLUMNS, *scored), score_rows(predictions))
     errors = [{"level": "error", "file": p.file, "problem": p.problem} for p in problems]
     warnings = [{"level": "warning", "file": p.file, "problem": text} for p in predictions for text in p.warnings]
     _write_csv(folder / ERROR_FILE, ("level", "file", "problem"), errors + warnings)

@@ -9,6 +9,7 @@ from mammo_d2.data.breast_window import (
     find_breast,
     place_window,
     standardize,
+    view_in_name,
 )
 from mammo_d2.data.mapper import MammoMapper
 from mammo_d2.framework import BoxMode
@@ -154,3 +155,19 @@ class TestInMapper:
             self.make(tmp_path, "INPUT.PREPROCESSING", "window")
         with pytest.raises(ValueError, match="GeneralizedRCNN needs resize"):
             self.make(tmp_path, "MODEL.META_ARCHITECTURE", "GeneralizedRCNN")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("exam/0_L-CC.png", ("L", "CC")),
+        ("R_MLO.dcm", ("R", "MLO")),
+        ("p12-lmlo-2.png", ("L", "MLO")),
+        ("17_cc.png", (None, "CC")),
+        ("L-CC/image.png", (None, None)),  # a folder's name is not the file's
+        ("success.png", (None, None)),
+        ("CCA.png", (None, None)),
+    ],
+)
+def test_view_in_name(name, expected):
+    assert view_in_name(name) == expected

@@ -54,6 +54,13 @@ def test_a_file_without_exam_or_view(predictor, tmp_path):
     assert picture.shape[1] == 4 * SIZE[1]  # boxes, patches, two maps
 
 
+def test_laterality_and_view_of_the_files_name(predictor, tmp_path):
+    found = next(predictor()([write_mammogram(tmp_path / "0_R-MLO.png")]))
+    assert (found.meta.laterality, found.meta.view) == ("R", "MLO")
+    found = next(predictor()([write_mammogram(tmp_path / "image.png")]))
+    assert (found.meta.laterality, found.meta.view) == (None, None)
+
+
 def test_after_a_preparation_results_are_in_the_files_pixels(predictor, tmp_path):
     path = write_mammogram(tmp_path / "image.png")
     found = next(predictor(CROP_FLIP_SCALE)([path], pictures=True))

@@ -26,6 +26,15 @@ def test_panels():
     assert len(panels(PICTURE, without, ["benign", "malignant"])) == 2
 
 
+def test_patches_beyond_the_image_have_no_label():
+    boxes = np.array([[10.0, 20, 30, 40], [10, 60, 30, 80], [-20, 5, 0, 25], [390, 50, 410, 70]])
+    picture, maps, attention = np.full((60, 400), 100, np.uint8), np.zeros((1, 60, 400), np.float32), np.full(4, 0.25)
+    shown = panels(picture, Evidence(maps, boxes, attention), ["malignant"])[0]
+    seen = panels(picture, Evidence(maps, boxes[[0, 3]], attention[[0, 3]]), ["malignant"])[0]
+    assert np.array_equal(shown[:60], seen[:60])
+    assert not np.array_equal(shown[60:], seen[60:])  # the caption counts the other two
+
+
 def test_maps_that_do_not_fit():
     evidence = Evidence(np.zeros((1, 30, 80), np.float32), np.zeros((0, 4)), np.zeros(0))
     with pytest.raises(ValueError, match=r"\(1, 30, 80\) does not fit 1 classes"):

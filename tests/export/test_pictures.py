@@ -177,3 +177,12 @@ def test_png_keeps_rgb(tmp_path):
     path = save_picture(tmp_path / "new" / "folder" / "picture.png", picture)
     assert path.read_bytes() == encode_png(picture)
     np.testing.assert_array_equal(cv2.imread(str(path))[0, 0], [0, 0, 200])  # OpenCV reads BGR
+
+
+def test_labels_of_boxes_as_large_as_the_picture_lie_one_below_the_other():
+    image = np.full((200, 160), 77, np.uint8)
+    boxes = [[0, 0, 160, 200]] * 3
+    one, three = (overlay(image, (), boxes[:n], [0.9, 0.8, 0.7][:n], windowed=True) for n in (1, 3))
+    tags = [(picture[:, 20] == PREDICTION_COLOR).all(axis=-1).sum() for picture in (one, three)]
+    frame = 2  # rows of the frame in that column
+    assert tags[1] - frame > 2 * (tags[0] - frame)

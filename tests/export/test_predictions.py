@@ -115,11 +115,24 @@ def test_written_files(tmp_path):
     ]
 
 
+def test_image_scores_have_a_row_per_file(tmp_path):
+    write_predictions(tmp_path, [make(), make("b.png", (), (), ())], [], CLASSES)
+    with (tmp_path / "image_scores.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows[0] == {
+        "image_id": "1", "file": "in/a.dcm", "patient_id": "P1", "laterality": "L", "view": "CC",
+        "malignant": "0.75", "benign": "0.125",
+    }  # fmt: skip
+    assert [(row["image_id"], row["file"]) for row in rows] == [("1", "in/a.dcm"), ("2", "b.png")]
+
+
 def test_files_are_written_without_any_prediction(tmp_path):
     write_predictions(tmp_path, [], [], CLASSES)
     assert json.loads((tmp_path / "predictions.json").read_text())["images"] == []
     assert (tmp_path / "predictions.csv").read_text() == ",".join(TABLE_COLUMNS) + "\n"
     assert (tmp_path / "errors.csv").read_text() == "level,file,problem\n"
+    header = "image_id,file,patient_id,laterality,view," + ",".join(CLASSES)
+    assert (tmp_path / "image_scores.csv").read_text() == header + "\n"
 
 
 def test_picture_has_the_boxes_and_the_part_that_was_looked_at(tmp_path):
