@@ -5,12 +5,13 @@ Examples:
     python tools/benchmark.py train --steps 8
     python tools/benchmark.py evaluation --images 10000 100000
     python tools/benchmark.py gmic --rounds 3
+    python tools/benchmark.py lesion --networks densenet121 densenet161
     python tools/benchmark.py regions
 """
 
 import argparse
 
-from mammo_d2.benchmarks import evaluation, gmic, regions, train
+from mammo_d2.benchmarks import evaluation, gmic, lesion, regions, train
 from mammo_d2.cli import run_tool
 
 
@@ -21,6 +22,7 @@ def run(argv: list[str]) -> int:
         ("train", train, "seconds per training step and peak memory, by engine and setting"),
         ("gmic", gmic, "GMIC at full resolution: inference seconds by setting, peak memory of inference and training"),
         ("regions", regions, "dual branch: shared region features, their cache, peak memory of a training step"),
+        ("lesion", lesion, "the lesion classifier: patches per second and memory of an epoch, windows of a lesion"),
         ("evaluation", evaluation, "FROC, bootstrap and COCO AP of up to a million images: seconds, memory"),
     ]:
         command = commands.add_parser(name, help=text)

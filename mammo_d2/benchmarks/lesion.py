@@ -148,7 +148,7 @@ def race_windows(network: str, mapper: LesionTestMapper, record: dict, rounds: i
         model([{**mapper(record), "saliency": saliency}])
 
     def forward() -> None:
-        model.network(model.normalize(patches))
+        model.network(model.normalize(patches))  # type: ignore[operator]
 
     seconds: dict[str, list[float]] = {"lesion_s": [], "forward_s": []}
     with torch.inference_mode():
