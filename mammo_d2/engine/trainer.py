@@ -178,7 +178,7 @@ class MammoTrainer(DefaultTrainer):
         """
         results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
-            per_dataset = results if len(cfg.DATASETS.TEST) > 1 else {cfg.DATASETS.TEST[0]: results}
+            per_dataset = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
             for name in cfg.DATASETS.TEST:
                 folder = Path(inference_dir(cfg, name))
                 write_json(folder / "metrics.json", per_dataset[name])

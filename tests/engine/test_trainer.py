@@ -159,3 +159,9 @@ def test_validation_loss_is_logged_and_changes_nothing(folder):
     logged = [json.loads(line) for line in (folder / "with" / "metrics.json").read_text().splitlines()]
     assert logged[-1]["validation/total_loss"] > 0
     assert "validation/loss_rpn_tll" in logged[-1]
+
+
+def test_training_without_test_set(folder):
+    """As in pretraining."""
+    assert not run(folder, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "[]")
+    assert (folder / "out" / "model_final.pth").is_file()
