@@ -87,7 +87,7 @@ def localization_picture(
         prediction_colors=[colors[label] for label in labels[rows]],
         windowed=True,
     )
-    legend = [("truth", TRUTH_COLOR), *((f"{name}, best {top}", colors[k]) for k, name in enumerate(classes))]
+    legend = [("truth", TRUTH_COLOR), *zip(classes, colors, strict=True)]
     panels = [with_legend(picture, legend)]
     if response is not None:
         if response.ndim != 3 or len(response) != len(classes):
