@@ -65,8 +65,6 @@ class PhantomConfig:
             gradual margin; 1: almost as sharp and jagged, so that only the missing spicules tell it apart. Size and
             contrast are the same at any value.
         contrast_scale: factor on the contrast of all findings and look-alikes; below 1 is more subtle.
-        contrast_spread: lesions differ in conspicuity: every patient's own factor is log-uniform from `contrast_scale`
-            to `contrast_scale * contrast_spread`, the same for findings and look-alikes, so that it tells nothing.
         lesion_size_mm: smallest and largest diameter of a mass or look-alike.
         context_malignancy: share of the masses (0..1) whose pathology is told by their surroundings alone. Such a mass
             looks intermediate whatever its pathology; a malignant one pulls in the tissue around it (long strands that
@@ -94,7 +92,6 @@ class PhantomConfig:
     distractor_second: float = 0.35
     distractor_likeness: float = 0.5
     contrast_scale: float = 1.0
-    contrast_spread: float = 1.0
     lesion_size_mm: tuple[float, float] = (11.0, 24.0)
     context_malignancy: float = 0.0
     monochrome1_share: float = 0.2
@@ -125,10 +122,6 @@ class PhantomConfig:
         _require(
             _is_number(self.contrast_scale) and 0 < self.contrast_scale <= 3,
             self, "contrast_scale", "use a factor above 0, at most 3",
-        )  # fmt: skip
-        _require(
-            _is_number(self.contrast_spread) and 1 <= self.contrast_spread <= 3,
-            self, "contrast_spread", "use a factor from 1 to 3",
         )  # fmt: skip
         sizes = self.lesion_size_mm
         _require(

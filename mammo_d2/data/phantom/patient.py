@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -130,7 +130,6 @@ def generate_patient(config: PhantomConfig, index: int) -> list[PhantomView]:
         raise IndexError(f"patient index {index} is outside 0..{config.n_patients - 1}; raise PhantomConfig.n_patients")
     classes, films, inverted = _assignments(config)
     patient = draw_patient(config, index, classes[index], bool(films[index]), bool(inverted[index]))
-    config = _with_own_contrast(config, index)
     lesions = _draw_lesions(config, patient)
     views = []
     for s, side in enumerate(SIDES):
@@ -149,12 +148,6 @@ def generate_patient(config: PhantomConfig, index: int) -> list[PhantomView]:
             _put_distractors(config, canvases, view, breast, rate, rng, f"{patient.patient_id}-{side}-{view}")
             views.append(_complete(config, patient, canvases[view], s, v))
     return views
-
-
-def _with_own_contrast(config: PhantomConfig, index: int) -> PhantomConfig:
-    """The settings with the patient's own contrast."""
-    share = stream(config, index, "conspicuity").random()
-    return replace(config, contrast_scale=min(3.0, config.contrast_scale * config.contrast_spread**share))
 
 
 @lru_cache(maxsize=8)

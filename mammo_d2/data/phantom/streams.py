@@ -11,7 +11,7 @@ import numpy as np
 from .config import CLASS_SHARES, PhantomConfig
 
 # Purposes; numbers are part of the reproducibility contract: add new ones at the end, never renumber.
-_NAMES = "assignment patient outline tissue finding place distractor film marker noise conspicuity"
+_NAMES = "assignment patient outline tissue finding place distractor film marker noise"
 _PURPOSES = {name: number for number, name in enumerate(_NAMES.split())}
 
 

@@ -26,7 +26,6 @@ def test_sizes_in_millimetres():
         ("context_malignancy", 2, "from 0 to 1"),
         ("monochrome1_share", True, "from 0 to 1"),
         ("contrast_scale", 0.0, "above 0"),
-        ("contrast_spread", 0.5, "from 1 to 3"),
         ("lesion_size_mm", (20.0, 10.0), "smallest <= largest"),
         ("lesion_size_mm", 12.0, "smallest <= largest"),
         ("patient_prefix", "a b", "letters and digits"),
