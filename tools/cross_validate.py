@@ -4,16 +4,20 @@
 All splits of the data set are joined and dealt out anew. Folds that are finished are not repeated, a fold that was
 interrupted goes on where it was.
 
-Example:
+Examples:
     python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \
-        --dataset datasets/phantom --folds 5 --output output/cv_deep_mil --opts MODEL.DEEP_MIL.HEAD max
+        --dataset datasets/phantom --output output/cv_deep_mil --opts MODEL.DEEP_MIL.HEAD max
+    python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \
+        --dataset datasets/phantom --variants configs/quickstart/ablation_deep_mil.yaml --output output/deep_mil
 """
 
 import argparse
 from pathlib import Path
 
 from mammo_d2.cli import run_tool
+from mammo_d2.engine.ablation import load_variants
 from mammo_d2.engine.cross_validation import Plan, cross_validate, folds_table
+from mammo_d2.engine.fold_comparison import compare_variants
 
 
 def run(argv: list[str]) -> int:
@@ -25,9 +29,15 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--no-validation", action="store_true", help="train on all parts but the test's")
     parser.add_argument("--output", type=Path, required=True, help="finished folds found here are not repeated")
     parser.add_argument("--jobs", type=int, default=1, help="folds at the same time, each in a process of its own")
+    parser.add_argument("--variants", help="YAML: row name → list of KEY, VALUE overrides; all on the same folds")
+    parser.add_argument("--class", dest="class_name", default="malignant", help="class of the table of --variants")
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all folds")
     args = parser.parse_args(argv)
     plan = Plan(args.dataset, args.folds, args.seed, validation=not args.no_validation)
+    if args.variants:
+        variants = load_variants(args.variants)
+        print(compare_variants(args.config_file, variants, plan, args.output, args.class_name, args.opts, args.jobs))
+        return 0
     rows = cross_validate(args.config_file, plan, args.output, args.opts, args.jobs)
     print(folds_table(rows))
     print(f"pooled ROC: {args.output / 'roc.png'}, numbers in {args.output / 'pooled.json'}")

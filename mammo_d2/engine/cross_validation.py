@@ -18,12 +18,13 @@ from mammo_d2.data.schema import load_coco
 from mammo_d2.data.splits import group_images, make_folds, stratum_of
 from mammo_d2.engine.jobs import LOG_FILE, metrics_file, read_metrics, run_all, run_job, summary_table, write_tables
 from mammo_d2.engine.setup import load_config
-from mammo_d2.evaluation.classification import combine_truth, level_cases
+from mammo_d2.evaluation.classification import LevelCases, combine_truth, level_cases
 from mammo_d2.evaluation.curves import roc_curve, score_table
 from mammo_d2.evaluation.delong import delong_interval
 from mammo_d2.evaluation.plots import PlotCurve, plot_roc
 from mammo_d2.evaluation.results_io import IMAGE_SCORES_FILE
-from mammo_d2.evaluation.tables import images_from_records
+from mammo_d2.evaluation.tables import ImageTable, images_from_records
+from mammo_d2.framework import CfgNode
 
 FOLDS_FILE = "folds.json"
 
@@ -174,7 +175,8 @@ def cross_validate(
     run_all(train_and_test, range(plan.folds), jobs)
     rows = [_read_fold(fold, output / f"fold{fold}" / "test") for fold in range(plan.folds)]
     write_tables(rows, folds_table(rows), output, "cross_validation")
-    pooled_roc(plan, output, list(cfg.DATASETS.CATEGORIES), cfg.DATASETS.MERGE_CATEGORIES, cfg.TEST.IMAGE.AGGREGATE)
+    if pooled := pooled_scores(plan, output, cfg):
+        pooled_roc(plan, output, pooled)
     return rows
 
 
@@ -198,22 +200,34 @@ def folds_table(rows: Sequence[dict[str, Any]]) -> str:
     return summary_table(lines, names, ["value"], by="metric", count="folds")
 
 
-def pooled_roc(plan: Plan, output: Path, categories: Sequence[str], merge: str, how: str) -> dict[str, dict[str, Any]]:
-    """One ROC curve over the test images of all folds, from their image scores: ``roc.png`` and ``pooled.json``.
+@dataclass(frozen=True)
+class PooledScores:
+    """Scores of the test images of all folds, each from the model that has not seen the image.
 
-    Each image is scored by the model that has not seen it. Scores of different models share one axis here, so that the
-    pooled area may be below the mean of the folds'.
+    Attributes:
+        images: all images.
+        columns: per class truth and score of the images, (n,) each; "any" where there are several classes.
+        how: "mean" or "max" over the images of a breast.
+    """
+
+    images: ImageTable
+    columns: dict[str, tuple[np.ndarray, np.ndarray]]
+    how: str
+
+    def cases(self, name: str, level: str) -> LevelCases:
+        """Truth and score of one class at a level such as "image" or "breast"."""
+        return level_cases(self.images, *self.columns[name], level, self.how)
+
+
+def pooled_scores(plan: Plan, output: Path, cfg: CfgNode) -> PooledScores | None:
+    """Collect the image scores of a finished cross-validation; None without the evaluator "image".
 
     Args:
         plan: what was cross-validated.
         output: folder of the cross-validation.
-        categories, merge: detection classes, see ``load_mammo_coco``.
-        how: "mean" or "max" over the images of a breast.
-
-    Returns:
-        By class and level ("malignant, image") the area, its 95 % interval by DeLong and the number of cases; empty if
-        the evaluator "image" was not among TEST.EVALUATORS.
+        cfg: the config that was.
     """
+    categories, merge = list(cfg.DATASETS.CATEGORIES), cfg.DATASETS.MERGE_CATEGORIES
     records: list[dict] = []
     scores: dict[Any, dict[str, float]] = {}
     for fold in range(plan.folds):
@@ -222,17 +236,28 @@ def pooled_roc(plan: Plan, output: Path, categories: Sequence[str], merge: str, 
             scores.update({entry["image_id"]: entry["scores"] for entry in json.loads(path.read_text())})
         records += load_mammo_coco(folder / "test.json", plan.dataset / "images", None, categories, merge)
     if not scores:
-        return {}
-    classes = [merge] if merge else list(categories)
+        return None
+    classes = [merge] if merge else categories
     images = images_from_records(records, classes)
     table = np.array([[scores[image_id][name] for name in classes] for image_id in images.ids])
     columns = {name: (images.truth[:, k], table[:, k]) for k, name in enumerate(classes)}
     if len(classes) > 1:
         columns["any"] = (combine_truth(images.truth), table.max(axis=1))
+    return PooledScores(images, columns, cfg.TEST.IMAGE.AGGREGATE)
+
+
+def pooled_roc(plan: Plan, output: Path, pooled: PooledScores) -> dict[str, dict[str, Any]]:
+    """One ROC curve over the test images of all folds: ``roc.png`` and ``pooled.json``.
+
+    Scores of different models share one axis here, so that the pooled area may be below the mean of the folds'.
+
+    Returns:
+        By class and level ("malignant, image") the area, its 95 % interval by DeLong and the number of cases.
+    """
     curves, found = [], {}
-    for name, (truth, score) in columns.items():
+    for name in pooled.columns:
         for level in ("image", "breast"):
-            cases = level_cases(images, truth, score, level, how)
+            cases = pooled.cases(name, level)
             if len(set(cases.truth.tolist())) < 2:
                 continue
             curve = roc_curve(score_table(cases.truth, cases.scores))

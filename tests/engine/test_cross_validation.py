@@ -6,7 +6,9 @@ import pytest
 
 from mammo_d2.data.coco_builder import CocoBuilder
 from mammo_d2.engine import cross_validation, jobs
+from mammo_d2.engine.ablation import Variant
 from mammo_d2.engine.cross_validation import Plan, cross_validate, deal_out, folds_table, join_splits
+from mammo_d2.engine.fold_comparison import compare_variants
 from tests.conftest import ROOT
 
 CONFIG = str(ROOT / "configs" / "quickstart" / "phantom_deep_mil.yaml")
@@ -34,7 +36,10 @@ def dataset(tmp_path) -> Path:
 
 
 class FakeJobs:
-    """In place of trainings: a test gives every image its label as its score and the fold's number / 10 as AUC."""
+    """In place of trainings: a test gives every image its label as its score and the fold's number / 10 as AUC.
+
+    With the head "max" the scores are the wrong way round.
+    """
 
     def __init__(self):
         self.calls: list[tuple[str, str]] = []
@@ -54,7 +59,8 @@ class FakeJobs:
         images = json.loads(Path(files[tested]).read_text())["images"]
         inference = folder / "inference" / tested
         inference.mkdir(parents=True)
-        scores = [{"image_id": i["id"], "scores": {"malignant": float(i["labels"]["malignant"])}} for i in images]
+        sign = -1.0 if settings.get("MODEL.DEEP_MIL.HEAD") == "max" else 1.0
+        scores = [{"image_id": i["id"], "scores": {"malignant": sign * i["labels"]["malignant"]}} for i in images]
         (inference / "image_scores.json").write_text(json.dumps(scores))
         fold = int(folder.parent.name[-1])
         metrics = {"image": {"malignant/auc": fold / 10, "malignant/ap": None if fold == 0 else 0.5}}
@@ -170,7 +176,30 @@ class TestCrossValidate:
         assert seen[0]["TEST.EVAL_PERIOD"] == "0"
 
 
+class TestComparison:
+    VARIANTS = (Variant("max", ["MODEL.DEEP_MIL.HEAD", "max"]), Variant("sparse"))
+
+    def test_table_of_variants(self, dataset, tmp_path, fake_jobs):
+        output = tmp_path / "out"
+        table = compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), output, "malignant")
+        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+        assert lines[0] == ["variant", "AUC", "pooled AUC, 95 % CI", "against max"]
+        # Perfect scores have no error to estimate.
+        assert lines[2] == ["max", "0.100 ± 0.100", "0.000 (0.000 to 0.000)", ""]
+        assert lines[3] == ["sparse", "0.100 ± 0.100", "1.000 (1.000 to 1.000)", "+1.000 (+1.000 to +1.000)"]
+        assert (output / "comparison.md").read_text().strip() == table
+
+    def test_the_same_folds_for_all(self, dataset, tmp_path, fake_jobs):
+        output = tmp_path / "out"
+        compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), output, "malignant")
+        assert (output / "max" / "folds.json").read_text() == (output / "sparse" / "folds.json").read_text()
+
+    def test_unknown_class(self, dataset, tmp_path):
+        with pytest.raises(ValueError, match="'mass': variant 'max' knows any, malignant"):
+            compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), tmp_path, "mass")
+
+
 def test_a_failed_job_names_its_log(tmp_path):
     with pytest.raises(RuntimeError, match=r"fold 0 failed; see .*stdout\.txt"):
-        jobs.run_job(tmp_path / "job", "fold 0", "nowhere.yaml", [], 1)
-    assert "nowhere.yaml" in (tmp_path / "job" / "stdout.txt").read_text()
+        jobs.run_job(tmp_path / "job", "fold 0", "", ["DATASETS.TRAIN", "('nowhere',)"], 1)
+    assert "nowhere" in (tmp_path / "job" / "stdout.txt").read_text()
