@@ -63,9 +63,8 @@ def run(args: argparse.Namespace) -> dict:
         for name, cached, rounds in jobs:
             if rounds == 0:
                 continue
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                job = (args.config_file, opts, folder, records, cached, rounds)
-                figures["memory"][name] = pool.apply(training_step_memory, job)
+            job = (args.config_file, opts, folder, records, cached, rounds)
+            figures["memory"][name] = in_new_process(training_step_memory, job)
     rows = []
     for name, found in figures["memory"].items():
         peaks = found["peak_mib"]
@@ -260,6 +259,12 @@ def training_step_memory(
         peaks.append(peak_mib())
     optimizer.step()
     return {"regions": float(np.mean(regions)), "images": size * count, "peak_mib": [*peaks, peak_mib()]}
+
+
+def in_new_process(function: Callable[..., Any], args: tuple) -> Any:
+    """The result of a call in a process that did nothing before."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, args)
 
 
 def _endless(records: list[dict]) -> Iterator[dict]:

@@ -16,7 +16,9 @@ TINY = ["MODEL.VGG_M.CHANNELS", "[4, 4, 6, 6, 8]", "MODEL.VGG_M.FC_DIMS", "[16, 
 
 
 @pytest.fixture
-def figures(tmp_path):
+def figures(tmp_path, monkeypatch):
+    # A new process imports torch again, which takes longer than everything else here.
+    monkeypatch.setattr(regions, "in_new_process", lambda function, args: function(*args))
     parser = argparse.ArgumentParser()
     regions.add_arguments(parser)
     words = ["--config-file", CONFIG, "--rounds", "1", "--images", "2", "--accumulate", "0", "--batch", "4"]
