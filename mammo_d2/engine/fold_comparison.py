@@ -21,6 +21,8 @@ METRICS = {
     "accuracy": "image/{name}/accuracy",
     "sens@0.5": "froc/{name}/sens@0.5",
     "sens@1": "froc/{name}/sens@1",
+    "hit@1": "regions/{name}/hit@1",
+    "hit@3": "regions/{name}/hit@3",
     "saliency F1": "saliency/{name}/f1",
 }
 
