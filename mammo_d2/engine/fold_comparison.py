@@ -42,7 +42,7 @@ def compare_variants(
         config_file: the config that all variants start from.
         variants: the rows; the pooled AUC of each is compared with the first one's.
         plan: data and folds.
-        output: folder; one sub-folder a variant, and ``comparison.md``, ``.csv``, ``.json``.
+        output: folder; one sub-folder a variant, and ``comparison_<class>.md``, ``.csv``, ``.json``.
         class_name: class of the columns; "any" for all classes together.
         overrides: KEY VALUE overrides for all variants.
         jobs: folds at the same time.
@@ -67,7 +67,7 @@ def compare_variants(
         rows += [{"variant": variant.name, **fold} for fold in folds]
         pooled.append(pooled_scores(plan, folder, cfg))
     table = comparison_table(rows, [variant.name for variant in variants], pooled, class_name)
-    write_tables(rows, table, output, "comparison")
+    write_tables(rows, table, output, f"comparison_{class_name}")
     return table
 
 

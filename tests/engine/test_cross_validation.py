@@ -187,7 +187,7 @@ class TestComparison:
         # Perfect scores have no error to estimate.
         assert lines[2] == ["max", "0.100 ± 0.100", "0.000 (0.000 to 0.000)", ""]
         assert lines[3] == ["sparse", "0.100 ± 0.100", "1.000 (1.000 to 1.000)", "+1.000 (+1.000 to +1.000)"]
-        assert (output / "comparison.md").read_text().strip() == table
+        assert (output / "comparison_malignant.md").read_text().strip() == table
 
     def test_the_same_folds_for_all(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
