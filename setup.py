@@ -36,6 +36,7 @@ setup(
         "tensorboard>=2.14",
         "PyYAML>=6.0",
         "termcolor>=2.0",
+        "optuna>=4.0,<6",
     ],
     extras_require={
         "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.14", "mypy>=1.10"],

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from tabulate import tabulate
@@ -37,15 +37,21 @@ def run_job(folder: Path, name: str, config_file: str, overrides: Sequence[str],
     Raises:
         RuntimeError: the run failed; the message names its log.
     """
+    if start_job(folder, config_file, overrides, jobs, *flags).wait() != 0:
+        raise RuntimeError(f"{name} failed; see {folder / LOG_FILE}")
+
+
+def start_job(
+    folder: Path, config_file: str, overrides: Sequence[str], jobs: int, *flags: str, **options: Any
+) -> subprocess.Popen:
+    """As ``run_job``, without waiting for the end; ``options`` are those of ``subprocess.Popen``."""
     folder.mkdir(parents=True, exist_ok=True)
     module = "lesion_cli" if is_lesion_config(load_config(config_file, list(overrides))) else "cli"
     command = [sys.executable, "-m", f"mammo_d2.engine.{module}", "--config-file", config_file, *flags]
     command += [*overrides, "OUTPUT_DIR", str(folder)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
     with open(folder / LOG_FILE, "a") as log:
-        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
-    if status != 0:
-        raise RuntimeError(f"{name} failed; see {folder / LOG_FILE}")
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, **options)
 
 
 def is_lesion_config(cfg: CfgNode) -> bool:

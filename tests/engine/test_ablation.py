@@ -19,7 +19,7 @@ def write_run(folder, auc):
 
 
 def test_finished_runs_are_tabulated_without_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs.subprocess, "run", lambda *a, **k: pytest.fail("trained a finished run"))
+    monkeypatch.setattr(jobs.subprocess, "Popen", lambda *a, **k: pytest.fail("trained a finished run"))
     variants = [Variant("a"), Variant("b + c", ["SEED", "1"])]
     for variant, aucs in zip(variants, [(0.5, 0.7), (0.9, 0.9)], strict=True):
         for seed, auc in zip((1, 2), aucs, strict=True):

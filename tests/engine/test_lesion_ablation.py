@@ -68,9 +68,10 @@ def test_a_lesion_config_starts_its_own_command(tmp_path, monkeypatch):
     commands = []
 
     class Done:
-        returncode = 0
+        def wait(self):
+            return 0
 
-    monkeypatch.setattr(jobs.subprocess, "run", lambda command, **_: commands.append(command) or Done)
+    monkeypatch.setattr(jobs.subprocess, "Popen", lambda command, **_: commands.append(command) or Done())
     for model in ("LesionContextClassifier", "GMIC"):
         jobs.run_job(tmp_path, "one", "", ["MODEL.META_ARCHITECTURE", model], 1)
     assert [command[2] for command in commands] == ["mammo_d2.engine.lesion_cli", "mammo_d2.engine.cli"]
