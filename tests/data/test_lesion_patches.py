@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from mammo_d2.data.coco_builder import CocoBuilder
 from mammo_d2.data.lesion_loader import build_lesion_loader, build_patch_loader, lesion_mapper_from_config
-from mammo_d2.data.lesion_patches import (
-    PatchSampler,
-    patch_sources,
-    pathology_class,
-)
+from mammo_d2.data.lesion_patches import LesionTestMapper, PatchSampler, patch_sources, pathology_class
+from mammo_d2.data.lesion_windows import LesionRegion, WindowRule
+from mammo_d2.data.patch_store import PatchStore
 from mammo_d2.framework import DatasetCatalog
 from tests.data.lesion_dataset import LESIONS, lesion_config, lesion_records, write_lesion_dataset
 
@@ -125,6 +124,23 @@ def test_test_windows_overlap_their_lesion_and_repeat(tmp_path):
     assert empty["num_lesions"] == 0
     mapper = lesion_mapper_from_config(cfg)
     assert torch.equal(mapper(records[0])["windows"], sample["windows"])
+
+
+@pytest.mark.parametrize("box", [(0, 0, 2, 2), (300, 250, 700, 600), (899, 100, 900, 800)])
+def test_sides_of_test_windows_are_uniform_whatever_the_lesion(tmp_path, box):
+    """In a corner, larger than every window, a line at the border."""
+    lesion, rule = LesionRegion(box), WindowRule((128, 384))
+    mapper = LesionTestMapper(PatchStore(tmp_path), rule, 32, count=100)
+    windows = [
+        window
+        for image_id in range(15)
+        for window in mapper.windows({"image_id": image_id, "height": 1000, "width": 900}, 0, lesion)
+    ]
+    assert all(lesion.overlaps(window) for window in windows)
+    assert all(x0 >= 0 and y0 >= 0 and x1 <= 900 and y1 <= 1000 for x0, y0, x1, y1 in windows)
+    sides = np.array([x1 - x0 for x0, _, x1, _ in windows])
+    counts, edges = np.histogram(sides, bins=[*range(128, 384, 16), 385])
+    assert stats.chisquare(counts, len(windows) * np.diff(edges) / 257).pvalue > 1e-3
 
 
 def test_a_class_without_source_names_the_remedy(tmp_path):
