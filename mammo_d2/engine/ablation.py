@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from mammo_d2.engine.auc_intervals import Cases, mean_auc_interval, read_image_cases, read_lesion_cases
 from mammo_d2.engine.jobs import (
     LOG_FILE,
     is_lesion_config,
@@ -19,8 +20,9 @@ from mammo_d2.engine.jobs import (
     summary_table,
     write_tables,
 )
-from mammo_d2.engine.lesion_ablation import LESION_FILE, auc_interval, prepare_shared
+from mammo_d2.engine.lesion_ablation import prepare_shared
 from mammo_d2.engine.setup import load_config
+from mammo_d2.evaluation.results_io import IMAGE_SCORES_FILE
 
 #: Columns of the table, as far as the evaluators of TEST.EVALUATORS fill them: heading → task and key in metrics.json.
 METRICS = {
@@ -39,8 +41,8 @@ METRICS = {
     "TNR@FNR2%": ("lesion", "tnr@fnr0.02"),
     "TNR@FNR5%": ("lesion", "tnr@fnr0.05"),
 }
-# Of the mean over the seeds; see ``auc_interval``.
-LESION_INTERVAL = "lesion AUC, 95 % CI"
+# Of the mean over the seeds, see ``mean_auc_interval``: heading by the file that the cases are in.
+INTERVALS = {"lesion.json": "lesion AUC, 95 % CI", IMAGE_SCORES_FILE: "breast AUC, 95 % CI"}
 
 
 @dataclass
@@ -114,12 +116,13 @@ def run_ablation(
 
     run_all(train, list(zip(missing, settings, strict=True)), jobs)
     rows = [_read_run(variant.name, seed, folder(variant, seed)) for variant, seed in runs]
-    intervals = {}
+    intervals: dict[str, dict[str, str]] = {}
     for variant in variants:
-        files = [path for seed in seeds if (path := _lesion_file(folder(variant, seed))).is_file()]
-        if files:
-            found = auc_interval(files)
-            intervals[variant.name] = f"{found.low:.3f} to {found.high:.3f}"
+        folders = [folder(variant, seed) for seed in seeds]
+        for file, heading in INTERVALS.items():
+            if paths := [path for run in folders if (path := _beside_metrics(run, file)).is_file()]:
+                found = mean_auc_interval([_cases(path, config_file, overrides, variant) for path in paths])
+                intervals.setdefault(heading, {})[variant.name] = f"{found.low:.3f} to {found.high:.3f}"
     write_tables(rows, variants_table(rows, [variant.name for variant in variants], intervals), output, "ablation")
     return rows
 
@@ -128,9 +131,15 @@ def _settings(overrides: Sequence[str], variant: Variant, seed: int) -> list[str
     return [item.replace("{seed}", str(seed)) for item in (*overrides, *variant.overrides, "SEED", str(seed))]
 
 
-def _lesion_file(folder: Path) -> Path:
-    """lesion.json beside the metrics of a run; there may be none."""
-    return (metrics_file(folder) or folder / "none").with_name(LESION_FILE)
+def _beside_metrics(folder: Path, name: str) -> Path:
+    """A file beside the metrics of a run; it may not exist."""
+    return (metrics_file(folder) or folder / "none").with_name(name)
+
+
+def _cases(path: Path, config_file: str, overrides: Sequence[str], variant: Variant) -> Cases:
+    if path.name == IMAGE_SCORES_FILE:
+        return read_image_cases(path, load_config(config_file, [*overrides, *variant.overrides]), "breast")
+    return read_lesion_cases(path)
 
 
 def _read_run(name: str, seed: int, folder: Path) -> dict:
@@ -147,14 +156,15 @@ def _read_run(name: str, seed: int, folder: Path) -> dict:
     return row
 
 
-def variants_table(rows: Sequence[dict], names: Sequence[str], intervals: Mapping[str, str] | None = None) -> str:
+def variants_table(
+    rows: Sequence[dict], names: Sequence[str], intervals: Mapping[str, Mapping[str, str]] | None = None
+) -> str:
     """Mean ± standard deviation over the seeds, one row a variant.
 
     Args:
         rows: of ``run_ablation``.
         names: of the variants, in order.
-        intervals: by variant, a last column; left out if empty.
+        intervals: last columns, by heading and variant.
     """
     columns = [heading for heading in METRICS if all(heading in row for row in rows)]
-    last = {LESION_INTERVAL: intervals} if intervals else {}
-    return summary_table(rows, names, columns, by="variant", count="seeds", last=last)
+    return summary_table(rows, names, columns, by="variant", count="seeds", last=intervals)

@@ -1,26 +1,17 @@
-"""Ablations of the lesion classifier: what combinations of maps share is made once, and intervals of their AUC."""
+"""Ablations of the lesion classifier: what combinations of maps share is made once."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from mammo_d2.engine.jobs import run_all, run_job
 from mammo_d2.engine.lesion_stages import best_weights
 from mammo_d2.engine.setup import load_config
-from mammo_d2.evaluation.bootstrap import BootstrapPlan, Interval, percentile_interval, weight_chunks
-from mammo_d2.evaluation.curves import ScoreIndex, roc_auc
 from mammo_d2.framework import CfgNode
 from mammo_d2.modeling.lesion_maps import MAP_KINDS
 
-LESION_FILE = "lesion.json"
-
 # Keys of MODEL.LESION that the aggregation network alone depends on.
 _OWN_KEYS = ("MAPS", "CHANNELS", "CONTEXT_STAGE", "FINAL_TEST")
-
-_PLAN = BootstrapPlan()
 
 
 def prepare_shared(config_file: str, runs: Sequence[list[str]], output: Path, jobs: int = 1) -> list[list[str]]:
@@ -73,33 +64,3 @@ def _fingerprint(cfg: CfgNode) -> str:
         rest.MODEL.LESION[key] = []
     rest.OUTPUT_DIR = ""
     return hashlib.blake2b(rest.dump().encode(), digest_size=4).hexdigest()
-
-
-def auc_interval(files: Sequence[Path], plan: BootstrapPlan = _PLAN) -> Interval:
-    """Confidence interval of the lesion AUC's mean over some runs, evaluated on the same lesions.
-
-    Patients are drawn with replacement, the same ones for all runs, and the runs' AUCs are averaged in every replicate.
-    The interval is thus about other patients with these very trainings; how much trainings differ is what the standard
-    deviation over the seeds shows.
-
-    Args:
-        files: ``lesion.json`` of each run.
-        plan: the bootstrap, stratified by whether a patient has a malignant lesion.
-
-    Raises:
-        ValueError: the runs were evaluated on different lesions.
-    """
-    cases = [{key: np.array(v) for key, v in json.loads(path.read_text())["cases"].items()} for path in files]
-    truth, patient = cases[0]["truth"], cases[0]["patient"]
-    for path, other in zip(files, cases, strict=True):
-        if not (np.array_equal(other["truth"], truth) and np.array_equal(other["patient"], patient)):
-            raise ValueError(f"{path} is about other lesions than {files[0]}; evaluate all runs on the same data set")
-    numbers, dense = np.unique(patient, return_inverse=True)
-    strata = np.zeros(len(numbers), np.int64)
-    np.maximum.at(strata, dense, truth.astype(np.int64))
-    indices = [ScoreIndex(truth, case["scores"]) for case in cases]
-    replicates = [
-        np.mean([roc_auc(index.table(weights[dense])) for index in indices], axis=0)
-        for weights in weight_chunks(len(numbers), plan, strata)
-    ]
-    return percentile_interval(np.concatenate(replicates), plan.confidence)

@@ -1,15 +1,9 @@
-"""Ablations of the lesion classifier: one patch network for all combinations of a seed, intervals of the mean AUC."""
+"""Ablations of the lesion classifier: one patch network for all combinations of a seed."""
 
-import json
 from ast import literal_eval
 
-import numpy as np
-import pytest
-
 from mammo_d2.engine import ablation, jobs, lesion_ablation, lesion_stages
-from mammo_d2.engine.ablation import LESION_INTERVAL, load_variants, run_ablation
-from mammo_d2.engine.lesion_ablation import auc_interval
-from mammo_d2.evaluation.bootstrap import BootstrapPlan
+from mammo_d2.engine.ablation import INTERVALS, load_variants, run_ablation
 from mammo_d2.modeling import patch_networks
 from tests.conftest import ROOT
 from tests.engine.lesion_job import places, run, tiny_network, write_job
@@ -52,7 +46,7 @@ def test_combinations_share_the_patch_network_of_their_seed(tmp_path, monkeypatc
     assert [(row["variant"], row["seed"]) for row in rows] == [(v.name, seed) for v in variants for seed in (1, 2)]
     header = (output / "ablation.md").read_text().splitlines()[0]
     assert [cell.strip() for cell in header.split("|")[1:-1]] == [
-        "variant", "seeds", "lesion AUC", "TNR@FNR0", "TNR@FNR2%", "TNR@FNR5%", LESION_INTERVAL,
+        "variant", "seeds", "lesion AUC", "TNR@FNR0", "TNR@FNR2%", "TNR@FNR5%", INTERVALS["lesion.json"],
     ]  # fmt: skip
     # Nothing is done again; a run that is gone is made with the patch network that is there.
     started.clear()
@@ -75,27 +69,3 @@ def test_a_lesion_config_starts_its_own_command(tmp_path, monkeypatch):
     for model in ("LesionContextClassifier", "GMIC"):
         jobs.run_job(tmp_path, "one", "", ["MODEL.META_ARCHITECTURE", model], 1)
     assert [command[2] for command in commands] == ["mammo_d2.engine.lesion_cli", "mammo_d2.engine.cli"]
-
-
-def write_cases(path, truth, scores, patient):
-    path.write_text(json.dumps({"cases": {"truth": truth, "scores": scores, "patient": patient}}))
-    return path
-
-
-def test_interval_of_the_mean_auc_resamples_patients(tmp_path):
-    # Patients 0 and 1 have two malignant lesions each, patients 2 and 3 two benign ones. The first run ranks one
-    # patient's malignant lesions below everything: the AUC of a draw is the share of patient 0 among the malignant.
-    truth, patient = [1, 1, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3]
-    first = write_cases(tmp_path / "a.json", truth, [0.9, 0.8, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6], patient)
-    second = write_cases(tmp_path / "b.json", truth, [0.9, 0.8, 0.7, 0.7, 0.3, 0.4, 0.5, 0.6], patient)
-    plan = BootstrapPlan(replicates=400, confidence=0.4)
-    # With two patients the share is 0, 1/2 or 1, with probability 1/4, 1/2, 1/4: the middle 40 % is 1/2.
-    assert (auc_interval([first], plan).low, auc_interval([first], plan).high) == (0.5, 0.5)
-    wide = auc_interval([first], BootstrapPlan(replicates=400, confidence=0.9))
-    assert (wide.low, wide.high) == (0.0, 1.0)
-    # The second run's AUC is 1 in every draw; the mean of both is (share + 1) / 2.
-    both = auc_interval([first, second], BootstrapPlan(replicates=400, confidence=0.9))
-    assert (both.low, both.high) == (0.5, 1.0)
-    other = write_cases(tmp_path / "c.json", [1, 1, 1, 0, 0, 0, 0, 0], np.linspace(0, 1, 8).tolist(), patient)
-    with pytest.raises(ValueError, match=r"c\.json is about other lesions than .*a\.json"):
-        auc_interval([first, other], plan)
