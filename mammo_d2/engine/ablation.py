@@ -36,6 +36,7 @@ METRICS = {
     "image AUC": ("image", "{first}/auc"),
     "breast AUC": ("image", "{first}/breast_auc"),
     "saliency F1": ("saliency", "{first}/f1"),
+    "pointing": ("saliency", "{first}/pointing"),
     "lesion AUC": ("lesion", "auc"),
     "TNR@FNR0": ("lesion", "tnr@fnr0"),
     "TNR@FNR2%": ("lesion", "tnr@fnr0.02"),

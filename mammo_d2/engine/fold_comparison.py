@@ -24,6 +24,7 @@ METRICS = {
     "hit@1": "regions/{name}/hit@1",
     "hit@3": "regions/{name}/hit@3",
     "saliency F1": "saliency/{name}/f1",
+    "pointing": "saliency/{name}/pointing",
 }
 
 
