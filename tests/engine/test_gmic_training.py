@@ -15,6 +15,7 @@ from mammo_d2.framework import SafeCheckpointer, build_model
 from tests.conftest import ROOT
 
 SMALL = {
+    "MODEL.WEIGHTS": "",
     "MODEL.RESNET22.STEM_CHANNELS": "4",
     "MODEL.RESNET22.STRIDES": "[1, 2, 2]",
     "MODEL.GMIC.NUM_PATCHES": "2",
