@@ -121,10 +121,10 @@ def summary_table(
 
 
 def write_tables(rows: Sequence[dict], table: str, output: Path, stem: str) -> None:
-    """Write ``<stem>.md`` (the table), ``<stem>.json`` and ``<stem>.csv`` (one row a run)."""
+    """Write ``<stem>.md`` (the table), ``<stem>.json`` and ``<stem>.csv`` (one row a run, empty where it lacks a column)."""
     (output / f"{stem}.md").write_text(table + "\n")
     (output / f"{stem}.json").write_text(json.dumps(list(rows), indent=1))
     with open(output / f"{stem}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)

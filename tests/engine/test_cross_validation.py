@@ -1,4 +1,5 @@
 import ast
+import csv
 import json
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class FakeJobs:
     def __init__(self):
         self.calls: list[tuple[str, str]] = []
         self.fail_at = ""
+        self.without_ap = ""  # head whose metrics lack the average precision
 
     def __call__(self, folder, name, config_file, overrides, jobs, *flags):
         settings = dict(zip(overrides[::2], overrides[1::2], strict=True))
@@ -64,6 +66,8 @@ class FakeJobs:
         (inference / "image_scores.json").write_text(json.dumps(scores))
         fold = int(folder.parent.name[-1])
         metrics = {"image": {"malignant/auc": fold / 10, "malignant/ap": None if fold == 0 else 0.5}}
+        if self.without_ap and settings.get("MODEL.DEEP_MIL.HEAD") == self.without_ap:
+            del metrics["image"]["malignant/ap"]
         (inference / "metrics.json").write_text(json.dumps(metrics))
 
 
@@ -188,6 +192,14 @@ class TestComparison:
         assert lines[2] == ["max", "0.100 ± 0.100", "0.000 (0.000 to 0.000)", ""]
         assert lines[3] == ["sparse", "0.100 ± 0.100", "1.000 (1.000 to 1.000)", "+1.000 (+1.000 to +1.000)"]
         assert (output / "comparison_malignant.md").read_text().strip() == table
+
+    def test_a_variant_may_lack_a_metric(self, dataset, tmp_path, fake_jobs):
+        fake_jobs.without_ap = "max"
+        output = tmp_path / "out"
+        compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), output, "malignant")
+        with open(output / "comparison_malignant.csv", newline="") as file:
+            values = [row["image/malignant/ap"] for row in csv.DictReader(file)]
+        assert values == ["", "", "", "nan", "0.5", "0.5"]
 
     def test_the_same_folds_for_all(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
