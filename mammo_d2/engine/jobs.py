@@ -121,7 +121,7 @@ def summary_table(
 
 
 def write_tables(rows: Sequence[dict], table: str, output: Path, stem: str) -> None:
-    """Write ``<stem>.md`` (the table), ``<stem>.json`` and ``<stem>.csv`` (one row a run, empty where it lacks a column)."""
+    """Write ``<stem>.md`` (the table), ``.json`` and ``.csv`` (one row a run, empty where it lacks a column)."""
     (output / f"{stem}.md").write_text(table + "\n")
     (output / f"{stem}.json").write_text(json.dumps(list(rows), indent=1))
     with open(output / f"{stem}.csv", "w", newline="") as file:
