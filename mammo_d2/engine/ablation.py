@@ -63,7 +63,7 @@ def load_variants(path: str) -> list[Variant]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is not such a mapping.
+        ValueError: the file is not such a mapping, or two names give the same folder.
     """
     content = yaml.safe_load(Path(path).read_text())
     if not isinstance(content, dict) or not content:
@@ -73,6 +73,14 @@ def load_variants(path: str) -> list[Variant]:
         if not isinstance(overrides, list) or len(overrides) % 2:
             raise ValueError(f"{path}: variant {name!r} needs a list of KEY, VALUE pairs, got {overrides!r}")
         variants.append(Variant(str(name), [str(item) for item in overrides]))
+    names: dict[str, str] = {}
+    for variant in variants:
+        other = names.setdefault(variant.folder, variant.name)
+        if other != variant.name:
+            raise ValueError(
+                f"{path}: variants {other!r} and {variant.name!r} would share the folder {variant.folder!r}, and so "
+                "their results; let their names differ in letters or digits"
+            )
     return variants
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mammo_d2.data.catalog import load_mammo_coco
+from mammo_d2.data.catalog import category_names, load_mammo_coco
 from mammo_d2.data.files import write_json
 from mammo_d2.data.schema import load_coco
 from mammo_d2.data.splits import group_images, make_folds, stratum_of
@@ -215,7 +215,7 @@ class PooledScores:
     how: str
 
     def cases(self, name: str, level: str) -> LevelCases:
-        """Truth and score of one class at a level such as "image" or "breast"."""
+        """Truth and score of one class, a key of ``columns``, at a level: "image", "breast", "exam" or "patient"."""
         return level_cases(self.images, *self.columns[name], level, self.how)
 
 
@@ -227,17 +227,16 @@ def pooled_scores(plan: Plan, output: Path, cfg: CfgNode) -> PooledScores | None
         output: folder of the cross-validation.
         cfg: the config that was.
     """
-    categories, merge = list(cfg.DATASETS.CATEGORIES), cfg.DATASETS.MERGE_CATEGORIES
+    classes, merge = category_names(cfg), cfg.DATASETS.MERGE_CATEGORIES
     records: list[dict] = []
     scores: dict[Any, dict[str, float]] = {}
     for fold in range(plan.folds):
         folder = output / f"fold{fold}"
         for path in folder.glob(f"test/inference/*/{IMAGE_SCORES_FILE}"):
             scores.update({entry["image_id"]: entry["scores"] for entry in json.loads(path.read_text())})
-        records += load_mammo_coco(folder / "test.json", plan.dataset / "images", None, categories, merge)
+        records += load_mammo_coco(folder / "test.json", plan.dataset / "images", None, cfg.DATASETS.CATEGORIES, merge)
     if not scores:
         return None
-    classes = [merge] if merge else categories
     images = images_from_records(records, classes)
     table = np.array([[scores[image_id][name] for name in classes] for image_id in images.ids])
     columns = {name: (images.truth[:, k], table[:, k]) for k, name in enumerate(classes)}
@@ -250,6 +249,11 @@ def pooled_roc(plan: Plan, output: Path, pooled: PooledScores) -> dict[str, dict
     """One ROC curve over the test images of all folds: ``roc.png`` and ``pooled.json``.
 
     Scores of different models share one axis here, so that the pooled area may be below the mean of the folds'.
+
+    Args:
+        plan: what was cross-validated.
+        output: folder of the cross-validation.
+        pooled: scores of all its test images.
 
     Returns:
         By class and level ("malignant, image") the area, its 95 % interval by DeLong and the number of cases.

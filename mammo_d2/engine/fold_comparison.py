@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from mammo_d2.data.catalog import category_names
 from mammo_d2.engine.ablation import Variant
 from mammo_d2.engine.cross_validation import Plan, PooledScores, cross_validate, pooled_scores
 from mammo_d2.engine.jobs import mean_and_spread, write_tables
@@ -58,7 +59,8 @@ def compare_variants(
     """
     configs = [load_config(config_file, [*overrides, *variant.overrides]) for variant in variants]
     for variant, cfg in zip(variants, configs, strict=True):
-        known = [cfg.DATASETS.MERGE_CATEGORIES or "any", *cfg.DATASETS.CATEGORIES]
+        known = category_names(cfg)
+        known += ["any"] if len(known) > 1 else []
         if class_name not in known:
             raise ValueError(f"--class {class_name!r}: variant {variant.name!r} knows {', '.join(known)}")
     rows, pooled = [], []

@@ -59,3 +59,10 @@ def test_malformed_variants(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match=r"v\.yaml"):
         load_variants(str(path))
+
+
+def test_variants_that_would_share_their_results(tmp_path):
+    path = tmp_path / "v.yaml"
+    path.write_text("a + b: []\na - b: [SEED, 2]\n")
+    with pytest.raises(ValueError, match=r"'a \+ b' and 'a - b' would share the folder 'a___b'"):
+        load_variants(str(path))

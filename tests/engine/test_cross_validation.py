@@ -206,9 +206,11 @@ class TestComparison:
         compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), output, "malignant")
         assert (output / "max" / "folds.json").read_text() == (output / "sparse" / "folds.json").read_text()
 
-    def test_unknown_class(self, dataset, tmp_path):
-        with pytest.raises(ValueError, match="'mass': variant 'max' knows any, malignant"):
-            compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), tmp_path, "mass")
+    @pytest.mark.parametrize("name", ["mass", "any"])  # one class: there is no "any finding" beside it
+    def test_unknown_class(self, dataset, tmp_path, fake_jobs, name):
+        with pytest.raises(ValueError, match=f"'{name}': variant 'max' knows malignant"):
+            compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), tmp_path / "out", name)
+        assert fake_jobs.calls == []
 
 
 def test_a_failed_job_names_its_log(tmp_path):
