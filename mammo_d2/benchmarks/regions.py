@@ -143,15 +143,15 @@ def padded_window_codes(model: Model, image: Tensor, boxes: Tensor, batch: int) 
 def _codes_of_crops(
     model: Model, layers: Callable[[Tensor], Tensor], image: Tensor, boxes: Tensor, side: int, batch: int
 ) -> Tensor:
+    """Layers window by window, then one product for all: the encoder's rounding depends on how many rows it gets."""
     corners = boxes[:, :2].int().tolist()
-    codes = []
+    cells = []
     for first in range(0, len(corners), batch):
         crops = torch.cat([image[:, :, y : y + side, x : x + side] for x, y in corners[first : first + batch]])
-        cells = layers(crops)
-        assert cells.shape[2:] == (WINDOW_CELLS, WINDOW_CELLS)
-        whole = [torch.tensor([[0.0, 0.0, WINDOW, WINDOW]])] * len(crops)
-        codes.append(model.roi_heads.encoder(cells, whole))
-    return torch.cat(codes)
+        cells.append(layers(crops))
+    assert cells[0].shape[2:] == (WINDOW_CELLS, WINDOW_CELLS)
+    whole = torch.tensor([[0.0, 0.0, WINDOW, WINDOW]])
+    return model.roi_heads.encoder(torch.cat(cells), [whole] * len(corners))
 
 
 # --- cache ----------------------------------------------------------------------------------------------------------
