@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mammo_d2.data.exam_sampler import joined_label
 from mammo_d2.data.schema import load_coco
 from mammo_d2.framework import BoxMode, CfgNode, DatasetCatalog, MetadataCatalog
 
@@ -156,7 +157,7 @@ def load_mammo_coco(
             class} and its inverse ``thing_contiguous_id_to_dataset_id`` {class: JSON category id} (of merged
             categories: the first listed). None: no Metadata.
         categories: category names that are detection classes, in class order.
-        merge: if not empty, all ``categories`` are this one class.
+        merge: if not empty, all ``categories`` are this one class; ``labels`` get an entry of it.
 
     Returns:
         The records.
@@ -195,6 +196,10 @@ def load_mammo_coco(
             file_name=os.path.join(image_root, image["file_name"]),
             annotations=annotations[image["id"]],
         )
+        if merge and record.get("labels"):
+            # What looks a class up by its name must find the findings that have no box.
+            merged = joined_label([record["labels"].get(category, 0) for category in categories])
+            record["labels"] = {**record["labels"], merge: merged}
         records.append(record)
     return records
 

@@ -94,12 +94,13 @@ def share_breast_labels(records: Sequence[dict[str, Any]]) -> list[dict[str, Any
         labels = views.get((exam_key(record), record.get("laterality")))
         if record.get("labels") and labels:
             names = dict.fromkeys(name for one in labels for name in one)
-            record = {**record, "labels": {name: _joined([one.get(name) for one in labels]) for name in names}}
+            record = {**record, "labels": {name: joined_label([one.get(name) for one in labels]) for name in names}}
         shared.append(record)
     return shared
 
 
-def _joined(values: Sequence[int | None]) -> int | None:
+def joined_label(values: Sequence[int | None]) -> int | None:
+    """1 if any is 1, else None (unknown) if any is None, else 0."""
     if 1 in values:
         return 1
     return None if None in values else 0

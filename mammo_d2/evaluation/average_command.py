@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--top", type=int, default=5, help="how many of them")
     parser.add_argument("--dataset", default="", help="data set, for runs that were evaluated on several")
     parser.add_argument("--ground-truth", type=Path, required=True, help="COCO JSON of the images scored")
+    parser.add_argument(
+        "--classes", nargs="+", default=[], help="categories to evaluate; default: those scored, or all with --merge"
+    )
+    parser.add_argument(
+        "--merge",
+        default="",
+        metavar="NAME",
+        help="class of runs with DATASETS.MERGE_CATEGORIES; it is all of --classes",
+    )
     parser.add_argument("--reader", type=Path, help="CSV of a reader's probabilities")
     parser.add_argument("--reader-weight", type=float, default=0.5, help="the reader's part of the mixture")
     parser.add_argument("--aggregate", choices=("mean", "max"), default="mean", help="images of a breast or patient")
@@ -109,7 +118,8 @@ def run(argv: list[str]) -> int:
     places = [*args.runs, *(top_runs(args.search, args.top) if args.search else [])]
     members = [read_image_scores(find_image_scores(place, args.dataset)) for place in places]
     mean = average_scores(members)
-    truth = load_ground_truth(args.ground_truth, mean.classes)
+    # The name of a merged class is no category's: by default all of them became it.
+    truth = load_ground_truth(args.ground_truth, args.classes or (() if args.merge else mean.classes), (), args.merge)
     ids, classes = truth.images.ids, truth.images.classes
     systems = {one.source: one for one in (*members, mean)}
     values = {name: one.arranged(ids, classes, truth.path) for name, one in systems.items()}
@@ -117,8 +127,7 @@ def run(argv: list[str]) -> int:
     if args.reader:
         reader = read_reader(args.reader, read_json(args.ground_truth)["images"], mean)
         mixed = mix_with_reader(mean, reader, args.reader_weight)
-        order = {image_id: row for row, image_id in enumerate(mean.ids)}
-        values["reader"] = reader[[order[image_id] for image_id in ids]]
+        values["reader"] = replace(mean, values=reader).arranged(ids, classes, truth.path)
         values[f"{mean.source} + {args.reader_weight:g} reader"] = mixed.arranged(ids, classes, truth.path)
     rows = [row for name, one in values.items() for row in auc_rows(truth, name, one, args.aggregate, args.confidence)]
     print(table_text(rows))

@@ -13,12 +13,13 @@ import math
 import os
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mammo_d2.evaluation.classification import combine_truth
 from mammo_d2.evaluation.image_scores import read_image_scores
 from mammo_d2.evaluation.results_io import ResultsError, read_json
 from mammo_d2.evaluation.tables import (
@@ -44,7 +45,7 @@ class GroundTruth:
     Attributes:
         path: the file.
         images, lesions: its tables, boxes XYXY.
-        category_ids: the file's category id of each class.
+        class_of: class of each category id of the file that is evaluated, by class.
         other_ids: category ids that are not evaluated.
         notes: what was left out, with its count.
     """
@@ -52,7 +53,7 @@ class GroundTruth:
     path: str
     images: ImageTable
     lesions: LesionTable
-    category_ids: tuple[int, ...]
+    class_of: Mapping[int, int]
     other_ids: tuple[int, ...]
     notes: Mapping[str, int]
 
@@ -74,13 +75,16 @@ def _check_truth_box(box: Any, where: str) -> None:
         raise ResultsError(f"{where}: bbox {box!r} must be [x, y, width, height] with positive sizes")
 
 
-def load_ground_truth(path: str | os.PathLike, classes: Sequence[str] = (), ignore: Sequence[str] = ()) -> GroundTruth:
+def load_ground_truth(
+    path: str | os.PathLike, classes: Sequence[str] = (), ignore: Sequence[str] = (), merge: str = ""
+) -> GroundTruth:
     """Read a COCO ground-truth file.
 
     Args:
         path: COCO JSON; this package's image keys (patient_id, laterality, labels, …) are used where present.
         classes: category names to evaluate, in class order; empty means all, by category id.
         ignore: category names whose findings may be hit without counting either way.
+        merge: if not empty, the one class that all ``classes`` become.
 
     Raises:
         ResultsError: no COCO file, duplicate ids, an annotation of an unknown image or category, a bad box, or a class
@@ -98,10 +102,12 @@ def load_ground_truth(path: str | os.PathLike, classes: Sequence[str] = (), igno
     by_name = {name: number for number, name in sorted(names.items(), reverse=True)}
     unknown = [name for name in (*classes, *ignore) if name not in by_name]
     if unknown:
-        raise ResultsError(f"{path}: no category named {unknown[0]!r}; it has {', '.join(sorted(by_name))}")
+        raise ResultsError(
+            f"{path}: no category named {unknown[0]!r}; it has {', '.join(sorted(by_name))}. A class made of several "
+            f"(DATASETS.MERGE_CATEGORIES) is named with --merge {unknown[0]}, and what it is made of with --classes"
+        )
     chosen = list(classes) or [names[number] for number in sorted(names) if names[number] not in ignore]
-    category_ids = tuple(by_name[name] for name in chosen)
-    contiguous = {number: label for label, number in enumerate(category_ids)}
+    contiguous = {by_name[name]: label for label, name in enumerate(chosen)}
     ignored = {by_name[name] for name in ignore}
 
     records: dict[Hashable, dict] = {}
@@ -133,13 +139,19 @@ def load_ground_truth(path: str | os.PathLike, classes: Sequence[str] = (), igno
     # Only now: a finding to be ignored must not make its image positive.
     for image_id, annotation in swallowing:
         records[image_id]["annotations"] += [
-            {**annotation, "category_id": label, "bbox_mode": XYWH_ABS, "ignore": 1} for label in range(len(chosen))
+            {**annotation, "category_id": label, "bbox_mode": XYWH_ABS, "ignore": 1}
+            for label in range(1 if merge else len(chosen))
         ]
+    lesions = lesions_from_records(list(records.values()))
+    if merge:
+        images = replace(images, classes=(merge,), truth=combine_truth(images.truth)[:, np.newaxis])
+        lesions = replace(lesions, label=np.zeros_like(lesions.label))
+        contiguous = dict.fromkeys(contiguous, 0)
     notes = {"annotations of other categories": left_out} if left_out else {}
     if without := int((~images.patient_known).sum()):
         notes["images without patient_id (each its own patient)"] = without
     others = tuple(number for number in names if number not in contiguous)
-    return GroundTruth(str(path), images, lesions_from_records(list(records.values())), category_ids, others, notes)
+    return GroundTruth(str(path), images, lesions, contiguous, others, notes)
 
 
 # --- detections -------------------------------------------------------------------------------------------------
@@ -200,8 +212,7 @@ def load_detections(path: str | os.PathLike, truth: GroundTruth) -> tuple[Detect
     """
     path = Path(path)
     rows = {image_id: row for row, image_id in enumerate(truth.images.ids)}
-    labels = {category: label for label, category in enumerate(truth.category_ids)}
-    labels.update(dict.fromkeys(truth.other_ids, -1))
+    labels = {**truth.class_of, **dict.fromkeys(truth.other_ids, -1)}
     parts: list[DetectionTable] = []
     start = left_out = 0
     for entries in iterate_results(path):

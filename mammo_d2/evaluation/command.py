@@ -43,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--names", nargs="+", default=[], help="names of the systems; default: the files' names")
     parser.add_argument("--output", type=Path, help="folder for JSON, CSV, LaTeX and PNG files; default: console only")
     parser.add_argument("--classes", nargs="+", default=[], help="categories to evaluate; default: all")
+    parser.add_argument("--merge", default="", metavar="NAME", help="the one class that all of --classes become")
     parser.add_argument("--ignore", nargs="+", default=[], help="categories whose findings may be hit freely")
 
     rule = parser.add_argument_group("detection rule")
@@ -143,7 +144,7 @@ def _names_of(files: Sequence[Path]) -> list[str]:
 def run(argv: list[str]) -> int:
     """Run the tool; see ``--help``."""
     args = build_parser().parse_args(argv)
-    truth = load_ground_truth(args.ground_truth, args.classes, args.ignore)
+    truth = load_ground_truth(args.ground_truth, args.classes, args.ignore, args.merge)
     options = StudyOptions(
         preset=preset_of(args),
         scores=ScoreRule(args.score_threshold, not args.at_threshold, normalization=args.pauc_normalization),

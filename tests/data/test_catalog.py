@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from mammo_d2.data.catalog import (
@@ -11,6 +12,7 @@ from mammo_d2.data.catalog import (
     load_records,
     register_datasets,
 )
+from mammo_d2.evaluation.tables import image_truth
 from mammo_d2.framework import BoxMode, DatasetCatalog, MetadataCatalog
 from tests.data.toy_dataset import BOX, HEIGHT, WIDTH, toy_config, write_dataset
 
@@ -84,6 +86,25 @@ def test_merged_categories(tmp_path):
     assert metadata.thing_classes == ["lesion"]
     assert metadata.thing_dataset_id_to_contiguous_id == {1: 0, 2: 0}
     assert metadata.thing_contiguous_id_to_dataset_id == {0: 1}
+
+
+def test_merged_categories_have_a_merged_label(tmp_path):
+    path = write_dataset(tmp_path, positives=1, negatives=4)
+    labels = [(0, 1), (None, 1), (None, 0), (0, 0)]
+
+    def label(coco):
+        for image, (benign, malignant) in zip(coco["images"], labels, strict=False):
+            image["labels"] = {"benign": benign, "malignant": malignant}
+        coco["images"][4]["labels"] = {}
+
+    edit(path, label)
+    records = load_mammo_coco(path, tmp_path / "toy" / "images", None, ["benign", "malignant"], "lesion")
+    assert [record["labels"].get("lesion", "absent") for record in records] == [1, 1, None, 0, "absent"]
+    # What an evaluator takes from it: the second image is positive though it has no box.
+    truth = [image_truth(record, ["lesion"])[0] for record in records]
+    np.testing.assert_array_equal(truth, [1, 1, np.nan, 0, 0])
+    apart = load_mammo_coco(path, tmp_path / "toy" / "images", None, ["benign", "malignant"])
+    assert list(apart[0]["labels"]) == ["benign", "malignant"]
 
 
 def test_records_are_ordered_by_image_id(tmp_path):

@@ -80,6 +80,46 @@ def test_best_of_a_search(folder):
     assert list(systems) == ["two/inference/toy/image_scores.json"]  # alone it is its own mean
 
 
+def test_runs_with_merged_categories(folder, capsys):
+    """Their one class is no category: who shows benign or malignant is positive, by label or box."""
+    truth = json.loads((folder / "gt.json").read_text())
+    labels = {"a": (0, 1), "b": (1, 0), "c": (0, 0), "d": (None, 0)}
+    for image in truth["images"]:
+        image["labels"] = dict(zip(("benign", "malignant"), labels[image["patient_id"]], strict=True))
+    (folder / "gt.json").write_text(json.dumps(truth))
+    for name, scores in (("one", ONE), ("two", TWO)):
+        rows = [
+            {"image_id": f"{p}{v}", "scores": {"lesion": scores[p][k]}}
+            for p in scores for k, v in enumerate(("CC", "MLO"))
+        ]  # fmt: skip
+        (folder / name / "inference" / "toy" / "image_scores.json").write_text(json.dumps(rows))
+    arguments = ["one", "two", "--ground-truth", "gt.json", "--output", "out"]
+    with pytest.raises(ValueError, match=r"gt\.json: no category named 'lesion'.*named with --merge lesion"):
+        run(arguments)
+    assert run([*arguments, "--merge", "lesion"]) == 0
+    systems = json.loads((folder / "out" / "auc.json").read_text())["systems"]
+    # d is unknown. One: a 0.9, 0.7 and b 0.4, 0.2 against c 0.5, 0.3; two: 0.1, 0.3 and 0.8, 0.8 against 0.1, 0.1.
+    assert systems["one/inference/toy/image_scores.json"]["lesion"]["image"]["auc"] == pytest.approx(5 / 8)
+    assert systems["two/inference/toy/image_scores.json"]["lesion"]["image"]["auc"] == pytest.approx(7 / 8)
+    cell = systems["mean of 2"]["lesion"]["image"]
+    assert (cell["auc"], cell["num_positive"], cell["num_negative"]) == (1, 4, 2)
+    written = {e["image_id"]: e["scores"] for e in json.loads((folder / "out" / "image_scores.json").read_text())}
+    assert written["bCC"] == {"lesion": pytest.approx(0.6)}
+    # Merged from malignant alone, b is negative and d known: 0.5, 0.5 against 0.6, 0.5, 0.3, 0.2, 0.2, 0.1.
+    run([*arguments, "--classes", "malignant", "--merge", "lesion"])
+    cell = json.loads((folder / "out" / "auc.json").read_text())["systems"]["mean of 2"]["lesion"]["image"]
+    assert (cell["auc"], cell["num_negative"]) == (pytest.approx(9 / 12), 6)
+    study = ["--ground-truth", "gt.json", "--bootstrap", "0", "--output", "study", "--merge", "lesion"]
+    assert evaluate([*study, "--image-scores", "out/image_scores.json"]) == 0
+    metrics = json.loads((folder / "study" / "metrics.json").read_text())["systems"]["image_scores"]["metrics"]
+    assert metrics["image/auc"]["value"] == 1
+
+
+def test_one_of_the_scored_classes_with_a_reader(folder):
+    run(["one", "--ground-truth", "gt.json", "--reader", "reader.csv", "--classes", "malignant", "--output", "out"])
+    assert areas(folder, "reader") == pytest.approx(EXPECTED_READER)
+
+
 def test_what_is_written_can_be_evaluated(folder):
     run(["one", "two", "--ground-truth", "gt.json", "--output", "out"])
     arguments = ["--ground-truth", "gt.json", "--bootstrap", "0", "--output", "study", "--image-scores"]

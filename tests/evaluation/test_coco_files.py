@@ -70,7 +70,7 @@ def test_ground_truth_as_tables(truth):
 
 def test_chosen_classes_count_what_they_leave_out(truth_file):
     truth = load_ground_truth(truth_file(), ["malignant"])
-    assert (truth.images.classes, truth.category_ids, truth.other_ids) == (("malignant",), (2,), (1,))
+    assert (truth.images.classes, truth.class_of, truth.other_ids) == (("malignant",), {2: 0}, (1,))
     assert truth.lesions.label.tolist() == [0]
     assert truth.notes == {"annotations of other categories": 1}
 
@@ -79,6 +79,18 @@ def test_ignored_categories_become_regions_that_decide_nothing(truth_file):
     truth = load_ground_truth(truth_file(), ["malignant"], ["benign"])
     assert truth.lesions.ignore.tolist() == [False, True]
     np.testing.assert_array_equal(truth.images.truth[:, 0], [1, np.nan, 0])
+
+
+def test_merged_classes(truth_file, results_file):
+    images = [*IMAGES, {"id": 13, "labels": {"malignant": 1, "benign": None}}, {"id": 14, "labels": {"benign": None}}]
+    truth = load_ground_truth(truth_file(images=images), merge="lesion")
+    assert (truth.images.classes, truth.class_of, truth.other_ids) == (("lesion",), {1: 0, 2: 0}, ())
+    np.testing.assert_array_equal(truth.images.truth, [[1], [np.nan], [1], [1], [np.nan]])
+    assert truth.lesions.label.tolist() == [0, 0]
+    table, notes = load_detections(results_file([entry(), entry(category_id=1)]), truth)
+    assert (table.label.tolist(), notes) == ([0, 0], {})
+    other = load_ground_truth(truth_file(), ["malignant"], ["benign"], merge="cancer")
+    assert (other.lesions.label.tolist(), other.lesions.ignore.tolist()) == ([0, 0], [False, True])
 
 
 def test_images_without_patient_are_counted(truth_file):
@@ -190,7 +202,7 @@ def test_reading_in_pieces_gives_the_same_entries(monkeypatch, results_file, pie
 
 def test_results_survive_writing_and_reading(truth, tmp_path, results_file):
     table, _ = load_detections(results_file([entry(score=0.2), entry(score=0.7), entry(image_id=12)]), truth)
-    path = write_json(tmp_path / "again.json", detections_to_coco(table, truth.images, truth.category_ids))
+    path = write_json(tmp_path / "again.json", detections_to_coco(table, truth.images, list(truth.class_of)))
     assert json.loads(path.read_text())[0] == {"image_id": 10, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.7}
     again, _ = load_detections(path, truth)
     assert sorted(again.scores.tolist()) == sorted(table.scores.tolist())
