@@ -33,7 +33,7 @@ class LesionRegion:
     mask: np.ndarray | None = None
 
     def overlaps(self, window: Sequence[int], rotation: float = 0.0) -> bool:
-        """Whether a pixel's centre lies in the square, which is turned about its own centre by ``rotation`` degrees."""
+        """Whether a pixel's centre is seen in the patch that ``cut_patch`` makes of the square with this rotation."""
         centre_x, centre_y = (window[0] + window[2]) / 2, (window[1] + window[3]) / 2
         half = (window[2] - window[0]) / 2
         reach = half * _extent(rotation)
@@ -46,7 +46,8 @@ class LesionRegion:
             x, y = np.arange(left, right) + 0.5 - centre_x, (np.arange(top, bottom) + 0.5 - centre_y)[:, None]
             angle = np.deg2rad(rotation)
             cos, sin = np.cos(angle), np.sin(angle)
-            shown = (abs(x * cos - y * sin) < half) & (abs(x * sin + y * cos) < half)
+            # To the turned patch's axes, as in ``cut_patch``: the picture turns counter-clockwise, the square clockwise.
+            shown = (abs(x * cos + y * sin) < half) & (abs(y * cos - x * sin) < half)
         else:
             shown = np.ones((bottom - top, right - left), bool)
         if self.mask is not None:

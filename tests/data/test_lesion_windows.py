@@ -12,6 +12,7 @@ from mammo_d2.data.lesion_windows import (
     window_on_lesion,
     window_outside,
 )
+from mammo_d2.data.patch_store import cut_patch
 
 SIZE = (900, 700)
 
@@ -71,6 +72,27 @@ def test_overlap_of_a_turned_square():
     assert not corner.overlaps(window, 45.0)
     assert not beside.overlaps(window)
     assert beside.overlaps(window, 45.0)
+
+
+def test_the_turned_square_is_the_one_that_the_patch_shows():
+    """Of the square 100..200, turned by 30 degrees, a corner reaches (218, 132) and none (218, 168); -30: mirrored."""
+    window = (100, 100, 200, 200)
+    for box, seen in (((213, 130, 216, 133), 30.0), ((213, 167, 216, 170), -30.0)):
+        image = np.zeros((300, 300), np.uint16)
+        image[box[1] : box[3], box[0] : box[2]] = 60000
+        for rotation in (seen, -seen):
+            assert LesionRegion(box).overlaps(window, rotation) == (rotation == seen)
+            assert (cut_patch(image, window, 100, rotation).max() > 50) == (rotation == seen)
+
+
+def test_a_training_patch_always_shows_its_lesion():
+    image = np.zeros((500, 500), np.uint16)
+    image[240:250, 240:250] = 60000
+    rule, rng = WindowRule((128, 200)), np.random.default_rng(8)
+    for _ in range(200):
+        side, rotation = rule.draw(rng)
+        window, turned = window_on_lesion(LesionRegion((240, 240, 250, 250)), (500, 500), side, rng, rotation)
+        assert cut_patch(image, window, 128, turned).max() > 0
 
 
 def test_windows_avoid_lesions_of_the_other_pathology():
