@@ -46,7 +46,7 @@ class LesionRegion:
             x, y = np.arange(left, right) + 0.5 - centre_x, (np.arange(top, bottom) + 0.5 - centre_y)[:, None]
             angle = np.deg2rad(rotation)
             cos, sin = np.cos(angle), np.sin(angle)
-            # To the turned patch's axes, as in ``cut_patch``: the picture turns counter-clockwise, the square clockwise.
+            # On the patch's axes, as in ``cut_patch``: its picture turns counter-clockwise, so the square clockwise.
             shown = (abs(x * cos + y * sin) < half) & (abs(y * cos - x * sin) < half)
         else:
             shown = np.ones((bottom - top, right - left), bool)
