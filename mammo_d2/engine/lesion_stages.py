@@ -5,7 +5,8 @@
 * embeddings: the best f_loc turns the patches of MODEL.LESION.STORED_EPOCHS epochs into embeddings, kept in parts;
 * f_agg: ``LesionContextClassifier`` in OUTPUT_DIR/context_<maps>; its best weights are evaluated in .../best.
 
-Every stage leaves whole files only and does what is missing, so that an interrupted job goes on where it was.
+Every stage leaves whole files only and does what is missing, so that an interrupted job goes on where it was, as long as
+config and data are what it was begun with.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from mammo_d2.data.lesion_stores import EmbeddingStore, SaliencyStore, StoredPat
 from mammo_d2.data.loader import TrainingImages, TrainLoader, UnusableImage
 from mammo_d2.data.mapper import MammoMapper
 from mammo_d2.engine.jobs import BEST_FOLDER
+from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.engine.setup import check_patients_apart, load_config, setup
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import CfgNode, SafeCheckpointer, comm, seed_all_rng
@@ -41,6 +43,10 @@ from mammo_d2.framework import CfgNode, SafeCheckpointer, comm, seed_all_rng
 logger = logging.getLogger(__name__)
 
 PATCH_MODEL, CONTEXT_MODEL = "LesionPatchClassifier", "LesionContextClassifier"
+# Keys of MODEL.LESION that f_agg alone depends on.
+_AGGREGATION_KEYS = ("MAPS", "CHANNELS", "CONTEXT_STAGE", "FINAL_TEST")
+# Changed when saliency changes without a change of weights or settings.
+SALIENCY_FORMAT = "2"
 
 
 class LesionTrainer(MammoTrainer):
@@ -96,14 +102,7 @@ def stage_config(cfg: CfgNode, model: str) -> CfgNode:
         raise ValueError(
             f"DATASETS.CATEGORIES is {list(cfg.DATASETS.CATEGORIES)}; the lesion classifier needs benign and malignant"
         )
-    stage = cfg.clone()
-    stage.defrost()
-    stage.MODEL.LESION.STORE = keys.STORE or str(Path(cfg.OUTPUT_DIR) / "patch_store")
-    stage.MODEL.LESION.CACHE = keys.CACHE or str(Path(cfg.OUTPUT_DIR) / "cache")
-    stage.merge_from_list(list(keys.PATCH_STAGE if model == PATCH_MODEL else keys.CONTEXT_STAGE))
-    stage.MODEL.META_ARCHITECTURE = model
-    name = "patch" if model == PATCH_MODEL else "context_" + "_".join(stage.MODEL.LESION.MAPS)
-    stage.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / name)
+    stage = _with_own_settings(cfg, model)
     Path(stage.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     if model == CONTEXT_MODEL:
         stage.MODEL.LESION.PATCH_WEIGHTS = keys.PATCH_WEIGHTS or str(best_weights(Path(cfg.OUTPUT_DIR) / "patch"))
@@ -112,6 +111,51 @@ def stage_config(cfg: CfgNode, model: str) -> CfgNode:
         stage.MODEL.WEIGHTS = stage.MODEL.LESION.PATCH_WEIGHTS if has_network else ""
     stage.freeze()
     return stage
+
+
+def _with_own_settings(cfg: CfgNode, model: str) -> CfgNode:
+    """The job's config with a stage's overrides and folders, not frozen."""
+    keys = cfg.MODEL.LESION
+    stage = cfg.clone()
+    stage.defrost()
+    stage.MODEL.LESION.STORE = keys.STORE or str(Path(cfg.OUTPUT_DIR) / "patch_store")
+    stage.MODEL.LESION.CACHE = keys.CACHE or str(Path(cfg.OUTPUT_DIR) / "cache")
+    stage.merge_from_list(list(keys.PATCH_STAGE if model == PATCH_MODEL else keys.CONTEXT_STAGE))
+    stage.MODEL.META_ARCHITECTURE = model
+    name = "patch" if model == PATCH_MODEL else "context_" + "_".join(stage.MODEL.LESION.MAPS)
+    stage.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / name)
+    return stage
+
+
+def without_aggregation(cfg: CfgNode) -> CfgNode:
+    """A job's config without the keys that f_agg alone depends on."""
+    rest = cfg.clone()
+    rest.defrost()
+    for key in _AGGREGATION_KEYS:
+        rest.MODEL.LESION[key] = []
+    return rest
+
+
+def claim_stages(cfg: CfgNode, shared_only: bool, resume: bool) -> None:
+    """Make the stages' folders those of a job, before the first one is trained.
+
+    Args:
+        cfg: of the job.
+        shared_only: without f_agg.
+        resume: go on with what is there; otherwise it is trained anew.
+
+    Raises:
+        RunConflictError: a stage to go on with was begun with another config or other data.
+    """
+    claims = {}
+    if not cfg.MODEL.LESION.PATCH_WEIGHTS:
+        claims[Path(_with_own_settings(cfg, PATCH_MODEL).OUTPUT_DIR)] = without_aggregation(cfg)
+    if not shared_only:
+        final = cfg.clone()
+        final.defrost()
+        final.MODEL.LESION.FINAL_TEST = []  # evaluated anew every time
+        claims[Path(_with_own_settings(cfg, CONTEXT_MODEL).OUTPUT_DIR)] = final
+    claim_folders(claims, "OUTPUT_DIR", resume, write=comm.is_main_process())
 
 
 def best_weights(folder: Path) -> Path:
@@ -222,6 +266,7 @@ def saliency_store(cfg: CfgNode) -> SaliencyStore:
     described = [context.MODEL.dump(), context.INPUT.dump(), str(tuple(cfg.MODEL.LESION.MAP_SIZE))]
     # The place of the weights and the device are no part of what they compute.
     described[0] = described[0].replace(context.MODEL.WEIGHTS, "").replace(context.MODEL.DEVICE, "")
+    described.append(SALIENCY_FORMAT)
     key = _digest(described, cfg.MODEL.LESION.CONTEXT_WEIGHTS)
     return SaliencyStore(_cache(cfg) / "saliency", key, store_from_config(cfg))
 

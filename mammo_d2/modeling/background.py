@@ -11,28 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mammo_d2.modeling.receptive_field import Reach
+
 #: A run is shortened where that saves this part of the axis at least; less does not pay for the copies.
 WORTHWHILE = 0.1
-
-
-@dataclass(frozen=True)
-class Reach:
-    """What a layer sees along an axis: output j depends on the inputs ``j·stride − before`` to ``j·stride + after``.
-
-    Zero padding counts as inputs beyond the border.
-    """
-
-    stride: int
-    before: int
-    after: int
-
-    def then(self, later: "Reach") -> "Reach":
-        """Of this layer followed by another."""
-        return Reach(
-            self.stride * later.stride,
-            later.before * self.stride + self.before,
-            later.after * self.stride + self.after,
-        )
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mammo_d2.framework import CfgNode
+from mammo_d2.framework import CfgNode, ShapeSpec
 from mammo_d2.modeling import mil
+from mammo_d2.modeling.receptive_field import first_centre
 
 #: (logits (N, M, C), mask (N, M), targets (N, C)) -> scalar.
 ResponseLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -125,16 +126,17 @@ def build_mil_head(cfg: CfgNode, channels: int, num_findings: int) -> nn.Module:
     return ResponseHead(channels, num_findings, losses[keys.HEAD])
 
 
-def cell_mask(image_sizes: Sequence[tuple[int, int]], canvas: tuple[int, int], cells: tuple[int, int]) -> Tensor:
+def cell_mask(image_sizes: Sequence[tuple[int, int]], shape: ShapeSpec, cells: tuple[int, int]) -> Tensor:
     """Cells of a feature map that show a part of their image rather than padding.
 
     Args:
-        image_sizes: (height, width) of each image in the batch's ``canvas`` (height, width), at its top left.
-        canvas: size of the padded batch in pixels.
+        image_sizes: (height, width) of each image, at the top left of the padded batch.
+        shape: of the map; its stride.
         cells: (h, w) of the map.
 
     Returns:
         (N, h, w) bool on the CPU.
     """
-    starts = [torch.arange(count) * (side / count) for count, side in zip(cells, canvas, strict=True)]
+    assert shape.stride
+    starts = [first_centre(shape) + (torch.arange(count) - 0.5) * shape.stride for count in cells]
     return torch.stack([(starts[0] < height)[:, None] & (starts[1] < width) for height, width in image_sizes])

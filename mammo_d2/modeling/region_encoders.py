@@ -13,6 +13,7 @@ from torchvision.ops import roi_align
 
 from mammo_d2.framework import CfgNode, Registry, ShapeSpec
 from mammo_d2.modeling.backbone.vgg_m import FIRST_CENTRE, STRIDE, WINDOW, WINDOW_CELLS
+from mammo_d2.modeling.receptive_field import MapShape, first_centre
 
 REGION_ENCODER_REGISTRY = Registry("REGION_ENCODER")
 REGION_ENCODER_REGISTRY.__doc__ = """Region encoders by the name used in MODEL.DUAL_BRANCH.REGION_ENCODER.
@@ -29,31 +30,36 @@ class PooledRegionEncoder(nn.Module):
     The maximum, not the mean: a lesion is small in its window.
     """
 
-    def __init__(self, channels: int, stride: int, resolution: int = 7):
+    def __init__(self, channels: int, stride: int, resolution: int = 7, centre: float = MapShape.first_centre):
         """
         Args:
             channels: F, which is also the code's width.
             stride: of the map in pixels.
             resolution: samples of a region along a side.
+            centre: of the map's first cell in pixels, see ``MapShape``.
         """
         super().__init__()
         self.out_channels = channels
         self.stride = stride
         self.resolution = resolution
+        self.centre = centre
 
     @classmethod
     def from_config(cls, cfg: CfgNode, shape: ShapeSpec) -> "PooledRegionEncoder":
         assert shape.channels is not None  # every backbone tells them
         assert shape.stride is not None
-        return cls(shape.channels, shape.stride, cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION or 7)
+        resolution = cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION or 7
+        return cls(shape.channels, shape.stride, resolution, first_centre(shape))
 
     def forward(self, features: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """See the registry."""
         features, boxes = _accurate(features, boxes)
+        # roi_align takes cells to be centred at (i + 1/2) strides.
+        boxes = [image + (self.stride / 2 - self.centre) for image in boxes]
         return roi_align(features, boxes, self.resolution, 1 / self.stride, 2, aligned=True).amax(dim=(2, 3))
 
     def extra_repr(self) -> str:
-        return f"stride={self.stride}, resolution={self.resolution}"
+        return f"stride={self.stride}, resolution={self.resolution}, centre={self.centre}"
 
 
 @REGION_ENCODER_REGISTRY.register()

@@ -174,28 +174,6 @@ def crop_patches(images: Tensor, positions: Tensor, patch_size: tuple[int, int])
     return torch.stack(patches)
 
 
-def part_of_canvas(saliency: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The map of the top left part of the image that a map covers.
-
-    Args:
-        saliency: (C, h, w), covering an image padded to ``canvas``.
-        canvas: (H, W) pixels.
-        size: (H', W') of the image before padding.
-
-    Returns:
-        (C, h', w') covering the part: the map itself if there is no padding, else its nearest cells on a grid of about
-        the same spacing.
-    """
-    if canvas == size:
-        return saliency
-    index = []
-    for cells, whole, part in zip(saliency.shape[-2:], canvas, size, strict=True):
-        count = max(1, round(cells * part / whole))
-        centres = (torch.arange(count, device=saliency.device) + 0.5) / count * part
-        index.append((centres * cells / whole).long().clamp(max=cells - 1))
-    return saliency[:, index[0]][:, :, index[1]]
-
-
 @dataclass(frozen=True)
 class SaliencyBoxRule:
     """How boxes are made from a map.

@@ -7,6 +7,7 @@ from mammo_d2.config import add_mammo_config
 from mammo_d2.framework import build_model, get_cfg
 from mammo_d2.modeling.backbone import AlexNet
 from mammo_d2.modeling.mil_heads import build_mil_head, cell_mask
+from mammo_d2.modeling.receptive_field import MapShape
 
 HEADS = ("max", "label_assignment", "sparse", "classifier")
 
@@ -85,9 +86,12 @@ def test_gradients_of_the_heads(make_cfg, head):
 
 
 def test_cells_of_padding_are_masked():
-    # canvas 64×96 with 2×3 cells of 32 pixels; an image of 33×64 reaches into the second row and ends with column 2
-    mask = cell_mask([(33, 64), (32, 96)], (64, 96), (2, 3))
+    # 2×3 cells of 32 pixels; an image of 33×64 reaches into the second row and ends with column 2
+    mask = cell_mask([(33, 64), (32, 96)], MapShape(stride=32, first_centre=16.0), (2, 3))
     assert mask.tolist() == [[[True, True, False]] * 2, [[True] * 3, [False] * 3]]
+    # centred on every 32nd pixel, cells begin at -15.5, 16.5, 48.5
+    mask = cell_mask([(16, 49), (17, 48)], MapShape(stride=32), (2, 3))
+    assert mask.tolist() == [[[True] * 3, [False] * 3], [[True, True, False]] * 2]
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -123,26 +127,27 @@ def test_each_scheme_is_its_own_loss(make_model, monkeypatch, head, expected):
 
 def test_inference_gives_scores_map_and_boxes_in_prepared_pixels(make_model, monkeypatch):
     model = make_model().eval()
-    set_responses(model, monkeypatch, torch.tensor([[0.9, 0.02], [0.02, 0.02]]).logit().view(1, 1, 2, 2))
+    set_responses(model, monkeypatch, torch.tensor([0.9, 0.02, 0.02]).logit().view(1, 1, 1, 3))
     (output,) = model([make_input(None, size=(64, 128))])
     assert output["image_scores"] == {"malignant": pytest.approx(0.9)}
-    assert output["saliency"].shape == (1, 2, 2)
-    # The cell covers 64×32 of 128×64 pixels (x, y), and the prepared image is 3 times as wide and twice as high.
+    assert output["saliency"].shape == (1, 8, 16)
+    # AlexNet's first cell is nearest to the pixels left of 47.5, that is 6 of 16 cells of 8 pixels and the whole
+    # height; the prepared image is 3 times as wide and twice as high.
     instances = output["instances"]
-    assert instances.pred_boxes.tensor.tolist() == [[0.0, 0.0, 192.0, 64.0]]
+    assert instances.pred_boxes.tensor.tolist() == [[0.0, 0.0, 144.0, 128.0]]
     assert instances.scores.tolist() == pytest.approx([0.9])
     assert instances.pred_classes.tolist() == [0]
 
 
 def test_padding_has_no_part_in_the_result(make_model, monkeypatch):
-    """The small image covers the left half of the batch; the high responses on the right are padding."""
+    """The small image covers the left half of the batch; the high response beyond 79.5 pixels is padding."""
     model = make_model().eval()
-    logits = torch.tensor([[0.2, 0.9], [0.1, 0.9]]).logit().view(1, 1, 2, 2).expand(2, -1, -1, -1)
+    logits = torch.tensor([0.2, 0.1, 0.9]).logit().view(1, 1, 1, 3).expand(2, -1, -1, -1)
     set_responses(model, monkeypatch, logits)
     large, small = model([make_input(0, size=(64, 128)), make_input(0, size=(64, 64))])
     assert large["image_scores"]["malignant"] == pytest.approx(0.9)
     assert small["image_scores"]["malignant"] == pytest.approx(0.2)
-    assert small["saliency"].flatten().tolist() == pytest.approx([0.2, 0.1])
+    assert small["saliency"][0, 0].tolist() == pytest.approx([0.2] * 6 + [0.1] * 2)
 
 
 def test_the_classifier_has_scores_but_no_places(make_model):

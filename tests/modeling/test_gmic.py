@@ -156,7 +156,10 @@ class TestOutputs:
         with torch.no_grad():
             output = model([BATCH[0]])[0]
             said = model.predict(normalized(BATCH[0]))
-        assert output["saliency"].tolist() == said.saliency[0].tolist()
+        assert output["saliency"].shape == (2, 24, 16)
+        # 6×4 cells of stride 16 centred at 2.5 pixels, in cells of 4 pixels; border at 10.5
+        assert torch.equal(output["saliency"][:, 1::4, 1::4], said.saliency[0])
+        assert torch.equal(output["saliency"][:, 3::4, 3::4][:, :-1, :-1], said.saliency[0, :, 1:, 1:])
         assert output["image_scores"]["malignant"] == pytest.approx(
             (said.global_scores[0, 1].item() + said.local_logits[0, 1].sigmoid().item()) / 2
         )
@@ -187,8 +190,8 @@ class TestOutputs:
         small = gmic_input(seed=4, size=(64, 48))
         with torch.no_grad():
             outputs = model([BATCH[0], small])
-        assert outputs[0]["saliency"].shape == (2, 6, 4)
-        assert outputs[1]["saliency"].shape == (2, 4, 3)
+        assert outputs[0]["saliency"].shape == (2, 24, 16)
+        assert outputs[1]["saliency"].shape == (2, 16, 12)
         assert outputs[1]["instances"].image_size == (128, 144)
 
     def test_image_smaller_than_a_patch(self):

@@ -146,13 +146,23 @@ class TestPooledRegionEncoder:
         features[0, 0, 2, 2] = 5.0
         features[1, 0, 6, 6] = 3.0
         box = torch.tensor([[32.0, 32.0, 48.0, 48.0]])  # the cell (2, 2) of stride 16
-        encoder = PooledRegionEncoder(1, 16, resolution=1)
+        encoder = PooledRegionEncoder(1, 16, resolution=1, centre=8.0)
         assert encoder(features, [box, box]).flatten().tolist() == pytest.approx([5.0 * 0.5625, 0.0])
         assert PooledRegionEncoder(1, 16, resolution=7)(features, [box * 0, box]).flatten()[1].item() == 0.0
+
+    def test_regions_lie_where_the_network_looked(self):
+        """Cell (2, 2) is centred at 2.5 + 2·16 pixels; one sample of a box around it is the cell's value."""
+        features = torch.zeros(1, 1, 8, 8)
+        features[0, 0, 2, 2] = 5.0
+        encoder = PooledRegionEncoder(1, 16, resolution=1, centre=2.5)
+        around = torch.tensor([[26.5, 26.5, 42.5, 42.5], [34.5, 26.5, 50.5, 42.5]])
+        # roi_align's 2×2 samples lie a quarter of a cell off the centre: (3/4)²; half a cell right: (3/4, 1/4) · 3/4
+        assert encoder(features, [around]).flatten().tolist() == pytest.approx([5 * 0.5625, 5 * 0.375])
 
     def test_settings_are_part_of_the_description(self):
         """The feature cache tells settings apart by it."""
         assert repr(PooledRegionEncoder(1, 16)) != repr(PooledRegionEncoder(1, 8))
+        assert repr(PooledRegionEncoder(1, 16)) != repr(PooledRegionEncoder(1, 16, centre=8.0))
 
 
 def test_unfit_encoders_are_refused(make_cfg):

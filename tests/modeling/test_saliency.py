@@ -11,7 +11,6 @@ from mammo_d2.modeling.saliency import (
     crop_patches,
     crop_positions,
     minmax_normalize,
-    part_of_canvas,
     random_windows,
     retrieve_windows,
     saliency_boxes,
@@ -174,16 +173,6 @@ class TestCrops:
         image = torch.tensor([[[[3.0, 2.0], [5.0, 4.0]]]])
         patch = crop_patches(image, torch.zeros(1, 1, 2, dtype=torch.int64), (3, 2))
         assert patch[0, 0, 0].tolist() == [[3.0, 2.0], [5.0, 4.0], [2.0, 2.0]]
-
-
-class TestPartOfCanvas:
-    def test_unpadded_is_the_map_itself(self):
-        saliency = random_maps(0, 2, 4, 3)
-        assert part_of_canvas(saliency, (64, 48), (64, 48)) is saliency
-
-    def test_whole_cells_are_cut(self):
-        saliency = random_maps(0, 2, 4, 3)
-        assert torch.equal(part_of_canvas(saliency, (64, 48), (32, 16)), saliency[:, :2, :1])
 
 
 class TestBoxes:

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torchvision.models import alexnet
 
 from mammo_d2.framework import BACKBONE_REGISTRY, Backbone, CfgNode, ShapeSpec
+from mammo_d2.modeling.receptive_field import MapShape, reach_of
 
 
 class AlexNet(Backbone):
@@ -34,9 +35,12 @@ class AlexNet(Backbone):
             raise ValueError(f"MODEL.BACKBONE.FREEZE_AT is {freeze_at}; AlexNet has {len(convolutions)} convolutions")
         for layer in convolutions[:freeze_at]:
             layer.requires_grad_(False)
-        self._out_features = ["pool5"]
-        self._out_feature_channels = {"pool5": 256}
-        self._out_feature_strides = {"pool5": 32}
+        reach = reach_of(self.features)
+        self._shape = MapShape(channels=256, stride=reach.stride, first_centre=reach.first_centre)
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Of the one map; its first cell is centred at 31.5 pixels."""
+        return {"pool5": self._shape}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, C, H, W), at least 63 pixels a side, to {"pool5": (N, 256, h, w)}."""

@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mammo_d2.framework import BACKBONE_REGISTRY, Backbone, CfgNode, ShapeSpec
-from mammo_d2.modeling.background import Reach, apply_shortened, equal_runs
+from mammo_d2.modeling.background import apply_shortened, equal_runs
+from mammo_d2.modeling.receptive_field import MapShape, Reach
 
 #: Name of the one feature map.
 FEATURE = "res22"
+#: What the first convolution and pooling see.
+STEM_REACH = Reach(2, 3, 3).then(Reach(2, 0, 2))
 
 
 class PreActivationBlock(nn.Module):
@@ -62,19 +65,22 @@ class ResNet22(Backbone):
         self.conv1 = nn.Conv2d(input_shape.channels, width, 7, stride=2, padding=3, bias=False)
         self.pool = nn.MaxPool2d(3, stride=2)
         self.stages = nn.ModuleList()
-        in_channels, total = width, 4
+        in_channels, reach = width, STEM_REACH
         for number, stride in enumerate(keys.STRIDES):
             channels = width * 2**number
             first = PreActivationBlock(in_channels, channels, stride, project=True)
-            self.stages.append(nn.Sequential(first, PreActivationBlock(channels, channels, 1, project=False)))
-            in_channels, total = channels, total * stride
+            second = PreActivationBlock(channels, channels, 1, project=False)
+            self.stages.append(nn.Sequential(first, second))
+            in_channels, reach = channels, reach.then(first.reach).then(second.reach)
         self.norm = nn.BatchNorm2d(in_channels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self._out_features = [FEATURE]
-        self._out_feature_channels = {FEATURE: in_channels}
-        self._out_feature_strides = {FEATURE: total}
+        self._shape = MapShape(channels=in_channels, stride=reach.stride, first_centre=reach.first_centre)
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Of the one map; its first cell is centred at 2.5 pixels with all strides."""
+        return {FEATURE: self._shape}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map images (N, channels, H, W) to {FEATURE: (N, channels of the last stage, h, w)}."""
@@ -90,8 +96,7 @@ class ResNet22(Backbone):
     def _without_background(self, x: Tensor) -> Tensor:
         """The same, computing equal rows and columns of the images once."""
         runs = (equal_runs(x, 2), equal_runs(x, 3))
-        stem = Reach(2, 3, 3).then(Reach(2, 0, 2))
-        x, runs = apply_shortened(lambda part: self.pool(self.conv1(part)), x, stem, runs)
+        x, runs = apply_shortened(lambda part: self.pool(self.conv1(part)), x, STEM_REACH, runs)
         for stage in self.stages:
             assert isinstance(stage, nn.Sequential)
             for block in stage:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mammo_d2.framework import BACKBONE_REGISTRY, Backbone, CfgNode, ShapeSpec
+from mammo_d2.modeling.receptive_field import MapShape
 
 #: Window of the original network in pixels, and the cells of its last convolution in it (along a side).
 WINDOW, WINDOW_CELLS = 224, 13
@@ -64,9 +65,11 @@ class VGGM(Backbone):
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # typed as optional
         for layer in convolutions[:freeze_at]:
             layer.requires_grad_(False)
-        self._out_features = ["conv5"]
-        self._out_feature_channels = {"conv5": c5}
-        self._out_feature_strides = {"conv5": STRIDE}
+        self._shape = MapShape(channels=c5, stride=STRIDE, first_centre=FIRST_CENTRE + 0.5)
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Of the one map, see the module."""
+        return {"conv5": self._shape}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, C, H, W), sides of at least 32 pixels, to {"conv5": (N, 512, H//16 - 1, W//16 - 1)}.

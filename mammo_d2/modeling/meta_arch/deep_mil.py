@@ -19,7 +19,8 @@ from mammo_d2.framework import (
 )
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
 from mammo_d2.modeling.mil_heads import build_mil_head, cell_mask
-from mammo_d2.modeling.saliency import SaliencyBoxRule, part_of_canvas, saliency_boxes
+from mammo_d2.modeling.receptive_field import cover_image
+from mammo_d2.modeling.saliency import SaliencyBoxRule, saliency_boxes
 
 
 @META_ARCH_REGISTRY.register()
@@ -59,6 +60,7 @@ class DeepMIL(nn.Module):
         self.backbone = backbone
         self.head = head
         self.in_feature = in_feature
+        self._shape = backbone.output_shape()[in_feature]
         self.findings = list(findings)
         self.box_rule = box_rule
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
@@ -107,8 +109,7 @@ class DeepMIL(nn.Module):
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)[self.in_feature]
         outputs = self.head(features)
-        canvas = (images.tensor.shape[2], images.tensor.shape[3])
-        mask = cell_mask(images.image_sizes, canvas, (features.shape[2], features.shape[3])).to(self.device)
+        mask = cell_mask(images.image_sizes, self._shape, (features.shape[2], features.shape[3])).to(self.device)
         if self.training:
             targets = image_targets(batched_inputs, self.findings, self.device)
             return {"loss_mil": self.head.loss(outputs, mask, targets)}
@@ -120,7 +121,7 @@ class DeepMIL(nn.Module):
                 "image_scores": {f.name: float(score) for f, score in zip(self.findings, scores[i], strict=True)}
             }
             if maps is not None:
-                result["saliency"] = part_of_canvas(maps[i], canvas, size)
+                result["saliency"] = cover_image(maps[i], self._shape, size)
             found = self._boxes(result.get("saliency"), size, scores[i])
             result["instances"] = detector_postprocess(
                 found, record.get("height", size[0]), record.get("width", size[1])

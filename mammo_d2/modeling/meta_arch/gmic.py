@@ -22,12 +22,12 @@ from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_
 from mammo_d2.modeling.losses import multi_label_bce, sparsity_loss
 from mammo_d2.modeling.meta_arch.gmic_weights import rename_released
 from mammo_d2.modeling.meta_arch.image_model import ImageModel, to_image_pixels
+from mammo_d2.modeling.receptive_field import cover_image
 from mammo_d2.modeling.saliency import (
     SaliencyBoxRule,
     crop_patches,
     crop_positions,
     map_size,
-    part_of_canvas,
     random_windows,
     retrieve_windows,
     top_fraction_mean,
@@ -152,8 +152,8 @@ class GMIC(ImageModel):
         self.patch_size = (int(patch_size[0]), int(patch_size[1]))
         self.sparsity_weight, self.sparsity_exponent = sparsity_weight, sparsity_exponent
 
-        num_classes, (feature, shape) = len(self.classes), next(iter(backbone.output_shape().items()))
-        self._feature = feature
+        num_classes, (self._feature, shape) = len(self.classes), next(iter(backbone.output_shape().items()))
+        self._shape = shape
         assert shape.channels is not None
         self.saliency_head = nn.Conv2d(shape.channels, num_classes, 1, bias=False)
         self.fusion: nn.Linear | None = None
@@ -256,13 +256,12 @@ class GMIC(ImageModel):
         """See the class; ``sizes`` are those of the images before padding."""
         # Random patches are drawn the same way every time, so that an evaluation can be repeated.
         prediction = self.predict(images, torch.Generator().manual_seed(0))
-        return self.describe(prediction, self.final_scores(prediction), map_size(images), sizes, records)
+        return self.describe(prediction, self.final_scores(prediction), sizes, records)
 
     def describe(
         self,
         prediction: GMICPrediction,
         scores: Tensor,
-        canvas: tuple[int, int],
         sizes: list[tuple[int, int]],
         records: list[dict],
     ) -> list[dict[str, Any]]:
@@ -271,7 +270,6 @@ class GMIC(ImageModel):
         Args:
             prediction: of the batch.
             scores: (N, C) final probabilities.
-            canvas: (H, W) of the batch.
             sizes, records: as for ``outputs``.
         """
         modules = {"global": prediction.global_scores}
@@ -280,7 +278,7 @@ class GMIC(ImageModel):
                 modules[name] = logits.float().sigmoid()
         results = []
         for row, (size, record) in enumerate(zip(sizes, records, strict=True)):
-            saliency = part_of_canvas(prediction.saliency[row], canvas, size)
+            saliency = cover_image(prediction.saliency[row], self._shape, size)
             output = self.image_output(saliency, size, scores[row], record)
             output["module_scores"] = {name: self.by_class(values[row]) for name, values in modules.items()}
             if prediction.positions is not None and prediction.attention is not None:

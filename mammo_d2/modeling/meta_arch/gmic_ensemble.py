@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, configurable
 from mammo_d2.modeling.meta_arch.gmic import GMIC, GMICPrediction
 from mammo_d2.modeling.meta_arch.image_model import ImageModel
-from mammo_d2.modeling.saliency import map_size
 
 
 def member_prefix(number: int) -> str:
@@ -70,7 +69,7 @@ class GMICEnsemble(ImageModel):
             joined.attention = joined.attention / len(said)
         first = self.members[0]
         assert isinstance(first, GMIC)
-        return first.describe(joined, torch.stack(scores).mean(dim=0), map_size(images), sizes, records)
+        return first.describe(joined, torch.stack(scores).mean(dim=0), sizes, records)
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -12,7 +12,7 @@ from mammo_d2.framework import META_ARCH_REGISTRY, Backbone, CfgNode, build_back
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
 from mammo_d2.modeling.losses import multi_label_bce
 from mammo_d2.modeling.meta_arch.image_model import ImageModel
-from mammo_d2.modeling.saliency import map_size, part_of_canvas
+from mammo_d2.modeling.receptive_field import cover_image
 
 TARGETS = ("labels", "birads")
 
@@ -60,6 +60,7 @@ class ResNet22Classifier(ImageModel):
         self.findings, self.target = list(findings), target
         self.birads_groups = [list(grades) for grades in birads_groups]
         self._feature, shape = next(iter(backbone.output_shape().items()))
+        self._shape = shape
         assert shape.channels is not None
         self.classifier = nn.Linear(shape.channels, len(names))
 
@@ -92,7 +93,7 @@ class ResNet22Classifier(ImageModel):
         maps = F.conv2d(features, self.classifier.weight[:, :, None, None], self.classifier.bias).float().sigmoid()
         results = []
         for row, (size, record) in enumerate(zip(sizes, records, strict=True)):
-            output = self.image_output(part_of_canvas(maps[row], map_size(images), size), size, scores[row], record)
+            output = self.image_output(cover_image(maps[row], self._shape, size), size, scores[row], record)
             if self.target == "birads":
                 output["instances"] = output["instances"][torch.zeros(len(output["instances"]), dtype=torch.bool)]
             results.append(output)
