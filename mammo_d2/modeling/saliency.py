@@ -147,8 +147,9 @@ def crop_positions(
     Returns:
         (..., 2) int64 (row, column) in pixels, on the device of ``cells``.
     """
-    steps = torch.tensor([pixels / count for pixels, count in zip(image_size, grid, strict=True)])
-    pixels = (cells.double() * steps.to(cells.device, torch.float64)).round().long()
+    # Multiplied first: i H is a whole number, so that one division decides where a half is rounded to.
+    pixels = (cells * cells.new_tensor(image_size)).double() / cells.new_tensor(grid)
+    pixels = pixels.round().long()
     last = torch.tensor([max(0, size - patch) for size, patch in zip(image_size, patch_size, strict=True)])
     return torch.minimum(pixels, last.to(cells.device))
 

@@ -1,4 +1,5 @@
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -157,6 +158,13 @@ class TestCrops:
         cells = torch.tensor([[0, 0], [42, 26], [17, 3]])
         expected = [[0, 0], [2688, 1664], [1088, 192]]
         assert crop_positions(cells, (46, 30), (2944, 1920), (256, 256)).tolist() == expected
+
+    @pytest.mark.parametrize(("cells", "pixels"), [(12, 50), (24, 50), (30, 1001), (46, 2945)])
+    def test_other_sizes_are_rounded_exactly(self, cells, pixels):
+        rows = torch.arange(cells)
+        found = crop_positions(torch.stack([rows, rows], dim=-1), (cells, cells), (pixels, pixels), (1, 1))
+        expected = [round(Fraction(row * pixels, cells)) for row in range(cells)]
+        assert found.tolist() == [[at, at] for at in expected]
 
     def test_moved_inside_at_the_border_and_zero_if_the_image_is_smaller(self):
         cells = torch.tensor([[3, 2]])
