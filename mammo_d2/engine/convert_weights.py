@@ -16,9 +16,12 @@ GMIC_CONFIG = [
     *("DATASETS.CATEGORIES", "['benign', 'malignant']"),
 ]
 
+# Of a trained model's config, or of an ensemble's: one model, whose weights all come from the file.
+SINGLE = ["MODEL.META_ARCHITECTURE", "GMIC", "MODEL.DEVICE", "cpu", "MODEL.GMIC.PATCH_WEIGHTS", ""]
 
-def convert_gmic(sources: Sequence[str | Path], target: str | Path) -> int:
-    """Write released GMIC checkpoints under this package's parameter names.
+
+def convert_gmic(sources: Sequence[str | Path], target: str | Path, config_file: str = "") -> int:
+    """Write released GMIC checkpoints under this package's parameter names, or join trained GMICs to an ensemble.
 
     The whole model is made and each file loaded into it, so that every name and shape is checked.
 
@@ -26,15 +29,18 @@ def convert_gmic(sources: Sequence[str | Path], target: str | Path) -> int:
         sources: released files (or this package's); one gives a GMIC's weights, several those of a GMICEnsemble with
             the files as members, in this order.
         target: ``{"model": weights}``, readable as MODEL.WEIGHTS of configs/gmic/.
+        config_file: of the models; empty: the released models'.
 
     Returns:
         Number of tensors written.
 
     Raises:
         FileNotFoundError: no such file.
+        ConfigError: not a usable config.
         ValueError: a tensor is missing, has another shape, or is not known.
     """
-    model = build_model(load_config("", GMIC_CONFIG))
+    cfg = load_config(config_file, SINGLE) if config_file else load_config("", GMIC_CONFIG)
+    model = build_model(cfg)
     weights = {}
     for number, source in enumerate(sources):
         SafeCheckpointer(model, strict_weights=True).load(str(source))

@@ -6,6 +6,7 @@ from mammo_d2.cli import EXIT_ERROR, EXIT_OK
 from mammo_d2.engine.setup import load_config
 from mammo_d2.framework import SafeCheckpointer, build_model
 from tests.conftest import ROOT
+from tests.modeling.gmic_models import gmic_cfg
 
 TO_RELEASED = [
     ("backbone.conv1.", "ds_net.first_conv."),
@@ -77,6 +78,26 @@ def test_several_files_are_an_ensemble(tool, released, weights, tmp_path):
     assert [member.top_fraction for member in ensemble.members] == [0.02, 0.1]
     for member, scale in zip(ensemble.members, (1.0, 0.5), strict=True):
         assert torch.equal(member.fusion.weight, weights["fusion.weight"] * scale)
+
+
+def test_models_of_ones_own(tool, tmp_path):
+    small = ("MODEL.RESNET22.STRIDES", [1, 2], "MODEL.GMIC.PATCH_WEIGHTS", "gone.pth")
+    cfg = gmic_cfg(*small)
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    files = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        member = build_model(gmic_cfg(*small[:2]))
+        files.append(str(tmp_path / f"{seed}.pth"))
+        torch.save({"model": member.state_dict()}, files[-1])
+    options = ("--config-file", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "out.pth"))
+    assert convert(tool, "gmic", *files, *options) == EXIT_OK
+    ensemble = build_model(
+        gmic_cfg(*small[:2], "MODEL.META_ARCHITECTURE", "GMICEnsemble", "MODEL.GMIC.ENSEMBLE", [0.1, 0.5])
+    )
+    SafeCheckpointer(ensemble, strict_weights=True).load(str(tmp_path / "out.pth"))
+    last = torch.load(files[1], weights_only=True)["model"]
+    assert torch.equal(ensemble.members[1].saliency_head.weight, last["saliency_head.weight"])
 
 
 def test_damaged_file(tool, released, tmp_path, capsys):

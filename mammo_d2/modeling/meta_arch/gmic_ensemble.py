@@ -1,6 +1,6 @@
 """Several GMIC models as one: the mean of their predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,6 +70,16 @@ class GMICEnsemble(ImageModel):
         first = self.members[0]
         assert isinstance(first, GMIC)
         return first.describe(joined, torch.stack(scores).mean(dim=0), sizes, records)
+
+    def rename_weights(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """As ``GMIC.rename_weights``, member by member: one file serves both fusions and every variant."""
+        renamed = dict(weights)
+        for number, member in enumerate(self.members):
+            assert isinstance(member, GMIC)
+            prefix = member_prefix(number)
+            own = {name.removeprefix(prefix): renamed.pop(name) for name in weights if name.startswith(prefix)}
+            renamed |= {prefix + name: value for name, value in member.rename_weights(own).items()}
+        return renamed
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
