@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Train a config in several variants and seeds and print one table: mean ± standard deviation over the seeds.
 
-Works with every config, the lesion classifier's too: its variants share one patch network per seed.
+Works with every config, the lesion classifier's too: its variants share one patch network per seed. Finished runs are
+not repeated and interrupted ones go on; a run that was begun with another config or other data is an error.
 
 Examples:
     python tools/ablation.py --config-file configs/quickstart/phantom_top_likelihood.yaml \
@@ -22,7 +23,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--variants", required=True, help="YAML: row name → list of KEY, VALUE overrides")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--output", type=Path, required=True, help="finished runs found here are not repeated")
+    parser.add_argument("--output", type=Path, required=True, help="finished runs of this config and data are kept")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--opts", nargs="*", default=[], help='KEY VALUE overrides for all runs; "{seed}" is the seed')
     args = parser.parse_args(argv)

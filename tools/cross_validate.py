@@ -2,7 +2,7 @@
 """Cross-validate a config on a prepared data set, whole patients at a time, and print mean ± standard deviation.
 
 All splits of the data set are joined and dealt out anew. Folds that are finished are not repeated, a fold that was
-interrupted goes on where it was.
+interrupted goes on where it was; one that was begun with another config or other data is an error.
 
 Examples:
     python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \
@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="of the folds; SEED is that of the training")
     parser.add_argument("--no-validation", action="store_true", help="train on all parts but the test's")
-    parser.add_argument("--output", type=Path, required=True, help="finished folds found here are not repeated")
+    parser.add_argument("--output", type=Path, required=True, help="finished folds of this config and data are kept")
     parser.add_argument("--jobs", type=int, default=1, help="folds at the same time, each in a process of its own")
     parser.add_argument("--variants", help="YAML: row name → list of KEY, VALUE overrides; all on the same folds")
     parser.add_argument("--class", dest="class_name", default="malignant", help="class of the table of --variants")

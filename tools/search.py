@@ -2,8 +2,9 @@
 """Search hyper-parameters: trials of a config with values drawn from ranges, judged on a validation set.
 
 Each trial is a training in a process of its own. The same command goes on with a search that was interrupted, and a
-higher --trials adds to a finished one. The output folder has the trials (search.md, .csv, .json), best.yaml (trains the
-best one again) and top.json (the best ones, for tools/average_scores.py --search).
+higher --trials adds to a finished one; with another config, other ranges or other data it is an error. The output
+folder has the trials (search.md, .csv, .json), best.yaml (trains the best one again) and top.json (the best ones, for
+tools/average_scores.py --search).
 
 Examples:
     python tools/search.py --config-file configs/gmic/GMIC.yaml --ranges configs/search/gmic.yaml --sampler random \

@@ -21,6 +21,7 @@ from mammo_d2.engine.jobs import (
     write_tables,
 )
 from mammo_d2.engine.lesion_ablation import prepare_shared
+from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.engine.setup import load_config
 from mammo_d2.evaluation.results_io import IMAGE_SCORES_FILE
 
@@ -92,7 +93,9 @@ def run_ablation(
     overrides: Sequence[str] = (),
     jobs: int = 1,
 ) -> list[dict]:
-    """Train and evaluate every variant with every seed, each in a process of its own; finished runs are kept.
+    """Train and evaluate every variant with every seed, each in a process of its own.
+
+    Finished runs are kept and interrupted ones go on, as long as config and data are what they were begun with.
 
     Args:
         config_file: the config that all variants start from.
@@ -105,6 +108,7 @@ def run_ablation(
         One dict a run: variant, seed and every metric (NaN where undefined).
 
     Raises:
+        RunConflictError: a folder holds a run of another config or other data; nothing has been started then.
         RuntimeError: a run failed; its log is named.
     """
     runs = [(variant, seed) for variant in variants for seed in seeds]
@@ -113,6 +117,7 @@ def run_ablation(
         return output / f"{variant.folder}_seed{seed}"
 
     cfg = load_config(config_file, list(overrides))  # a wrong key is an error before hours of training
+    claim_folders({folder(*run): load_config(config_file, _settings(overrides, *run)) for run in runs})
     missing = [run for run in runs if metrics_file(folder(*run)) is None]
     settings = [_settings(overrides, *run) for run in missing]
     if missing and is_lesion_config(cfg):

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.data.catalog import category_names, load_mammo_coco
-from mammo_d2.data.files import write_json
+from mammo_d2.data.files import sha256_bytes, write_json
 from mammo_d2.data.schema import load_coco
 from mammo_d2.data.splits import group_images, make_folds, stratum_of
 from mammo_d2.engine.jobs import LOG_FILE, metrics_file, read_metrics, run_all, run_job, summary_table, write_tables
+from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.engine.setup import load_config
 from mammo_d2.evaluation.classification import LevelCases, combine_truth, level_cases
 from mammo_d2.evaluation.curves import roc_curve, score_table
@@ -97,10 +98,10 @@ def deal_out(coco: dict[str, Any], folds: int, seed: int) -> list[int]:
 def write_folds(plan: Plan, output: Path) -> list[dict[str, Path]]:
     """Write the annotation files of every fold: per fold {split: JSON file}.
 
-    Folds that are there already are used again if they were made by the same plan from the same images.
+    Folds that are there already are used again if they were made by the same plan from the same data.
 
     Raises:
-        ValueError: the output folder belongs to another plan.
+        ValueError: the output folder belongs to another plan or other data.
     """
     coco = join_splits(plan.dataset)
     part = deal_out(coco, plan.folds, plan.seed)
@@ -110,12 +111,14 @@ def write_folds(plan: Plan, output: Path) -> list[dict[str, Path]]:
         "seed": plan.seed,
         "validation": plan.validation,
         "part": {image["file_name"]: number for image, number in zip(coco["images"], part, strict=True)},
+        "sha256": sha256_bytes(json.dumps(coco, sort_keys=True).encode()),
     }
     record = output / FOLDS_FILE
     if record.is_file():
         if json.loads(record.read_text()) != content:
             raise ValueError(
-                f"{record} was made with other folds, seed or images; finish it with those, or name another --output"
+                f"{record} was made with other folds, seed, images or annotations; finish it with those, or name "
+                "another --output"
             )
     else:
         write_json(record, content)
@@ -132,10 +135,43 @@ def write_folds(plan: Plan, output: Path) -> list[dict[str, Path]]:
     return files
 
 
+def prepare_folds(
+    config_file: str, plan: Plan, output: Path, overrides: Sequence[str] = ()
+) -> list[dict[str, list[str]]]:
+    """Write the folds, and make their folders those of the config; done before any training.
+
+    Args:
+        config_file, plan, output, overrides: see ``cross_validate``.
+
+    Returns:
+        Per fold the overrides of its "training" and its "test", the latter without the weights.
+
+    Raises:
+        RunConflictError: a fold was begun with another config; nothing has been started then.
+        ValueError: see ``write_folds``.
+    """
+    images = str(plan.dataset.resolve() / "images")
+    # Without validation nothing may be chosen on the test set.
+    choice = [] if plan.validation else ["TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0"]
+    watched = "val" if plan.validation else "test"
+    settings = []
+    for fold, files in enumerate(write_folds(plan, output)):
+        registered = [[f"cv{fold}_{split}", str(path), images] for split, path in files.items()]
+        common = [*overrides, "DATASETS.REGISTER", str(registered), "DATASETS.TRAIN", f"('cv{fold}_train',)"]
+        training = [*common, *choice, "DATASETS.TEST", f"('cv{fold}_{watched}',)"]
+        settings.append({"training": training, "test": [*common, "DATASETS.TEST", f"('cv{fold}_test',)"]})
+    claim_folders(
+        {output / f"fold{fold}": load_config(config_file, own["training"]) for fold, own in enumerate(settings)}
+    )
+    return settings
+
+
 def cross_validate(
     config_file: str, plan: Plan, output: Path, overrides: Sequence[str] = (), jobs: int = 1
 ) -> list[dict[str, Any]]:
-    """Train and test every fold, each in a process of its own; what is finished is kept, what was interrupted goes on.
+    """Train and test every fold, each in a process of its own.
+
+    What is finished is kept and what was interrupted goes on, as long as config and data are what it was begun with.
 
     Args:
         config_file: the config; its data sets are replaced by the folds.
@@ -149,28 +185,22 @@ def cross_validate(
         One dict a fold: ``fold`` and every metric of the test set as ``task/key``.
 
     Raises:
+        RunConflictError, ValueError: the folder holds folds of another config, plan or data; see ``prepare_folds``.
         RuntimeError: a fold failed; its log is named.
     """
     cfg = load_config(config_file, list(overrides))  # a wrong key is an error before hours of training
-    files = write_folds(plan, output)
+    settings = prepare_folds(config_file, plan, output, overrides)
 
     def train_and_test(fold: int) -> None:
         folder = output / f"fold{fold}"
-        images = str(plan.dataset.resolve() / "images")
-        registered = [[f"cv{fold}_{split}", str(path), images] for split, path in files[fold].items()]
-        common = [*overrides, "DATASETS.REGISTER", str(registered), "DATASETS.TRAIN", f"('cv{fold}_train',)"]
         if metrics_file(folder / "test", trained=False) is not None:
             return
-        watched = "val" if plan.validation else "test"
         if not (folder / "train" / "model_final.pth").is_file():
-            # Without validation nothing may be chosen on the test set.
-            choice = [] if plan.validation else ["TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0"]
-            settings = [*common, *choice, "DATASETS.TEST", f"('cv{fold}_{watched}',)"]
-            run_job(folder / "train", f"fold {fold}", config_file, settings, jobs, "--resume")
+            run_job(folder / "train", f"fold {fold}", config_file, settings[fold]["training"], jobs, "--resume")
         best = folder / "train" / "model_best.pth"
         weights = best if plan.validation and best.is_file() else folder / "train" / "model_final.pth"
-        settings = [*common, "DATASETS.TEST", f"('cv{fold}_test',)", "MODEL.WEIGHTS", str(weights)]
-        run_job(folder / "test", f"the test of fold {fold}", config_file, settings, jobs, "--eval-only")
+        test = [*settings[fold]["test"], "MODEL.WEIGHTS", str(weights)]
+        run_job(folder / "test", f"the test of fold {fold}", config_file, test, jobs, "--eval-only")
 
     run_all(train_and_test, range(plan.folds), jobs)
     rows = [_read_fold(fold, output / f"fold{fold}" / "test") for fold in range(plan.folds)]

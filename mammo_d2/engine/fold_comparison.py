@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from mammo_d2.data.catalog import category_names
 from mammo_d2.engine.ablation import Variant
-from mammo_d2.engine.cross_validation import Plan, PooledScores, cross_validate, pooled_scores
+from mammo_d2.engine.cross_validation import Plan, PooledScores, cross_validate, pooled_scores, prepare_folds
 from mammo_d2.engine.jobs import mean_and_spread, write_tables
 from mammo_d2.engine.setup import load_config
 from mammo_d2.evaluation.delong import delong_interval, delong_test
@@ -38,7 +38,7 @@ def compare_variants(
     overrides: Sequence[str] = (),
     jobs: int = 1,
 ) -> str:
-    """Cross-validate every variant, each in a folder of its own; what is finished is kept.
+    """Cross-validate every variant, each in a folder of its own; what is finished is kept as in ``cross_validate``.
 
     Args:
         config_file: the config that all variants start from.
@@ -55,6 +55,7 @@ def compare_variants(
 
     Raises:
         ValueError: a class that the configs do not know.
+        RunConflictError, ValueError: a variant's folder holds folds of another config, plan or data.
         RuntimeError: a fold failed; its log is named.
     """
     configs = [load_config(config_file, [*overrides, *variant.overrides]) for variant in variants]
@@ -63,6 +64,8 @@ def compare_variants(
         known += ["any"] if len(known) > 1 else []
         if class_name not in known:
             raise ValueError(f"--class {class_name!r}: variant {variant.name!r} knows {', '.join(known)}")
+    for variant in variants:  # every one is checked before the first one is trained
+        prepare_folds(config_file, plan, output / variant.folder, [*overrides, *variant.overrides])
     rows, pooled = [], []
     for variant, cfg in zip(variants, configs, strict=True):
         folder = output / variant.folder

@@ -1,23 +1,19 @@
 """Ablations of the lesion classifier: what combinations of maps share is made once."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from mammo_d2.engine.jobs import run_all, run_job
-from mammo_d2.engine.lesion_stages import best_weights
+from mammo_d2.engine.lesion_stages import best_weights, without_aggregation
+from mammo_d2.engine.run_record import fingerprint
 from mammo_d2.engine.setup import load_config
-from mammo_d2.framework import CfgNode
 from mammo_d2.modeling.lesion_maps import MAP_KINDS
-
-# Keys of MODEL.LESION that the aggregation network alone depends on.
-_OWN_KEYS = ("MAPS", "CHANNELS", "CONTEXT_STAGE", "FINAL_TEST")
 
 
 def prepare_shared(config_file: str, runs: Sequence[list[str]], output: Path, jobs: int = 1) -> list[list[str]]:
     """Make saliency, patch network and embeddings once for all runs that differ in the aggregation network alone.
 
-    They go to ``output/shared_<settings>``; what is there already is kept.
+    They go to ``output/shared_<fingerprint of config and data>``; what is there already is kept.
 
     Args:
         config_file: the config that the runs start from.
@@ -39,7 +35,7 @@ def prepare_shared(config_file: str, runs: Sequence[list[str]], output: Path, jo
         cfg = load_config(config_file, overrides)
         missing = {f"MODEL.LESION.{key}": str(path) for key, path in folders.items() if not cfg.MODEL.LESION[key]}
         common = [item for pair in missing.items() for item in pair]
-        folder = output / f"shared_{_fingerprint(cfg)}"
+        folder = output / f"shared_{fingerprint(without_aggregation(cfg))}"
         shared.setdefault(folder, overrides + common)
         maps.setdefault(folder, set()).update(cfg.MODEL.LESION.MAPS)
         complete.append((overrides + common, None if cfg.MODEL.LESION.PATCH_WEIGHTS else folder))
@@ -54,13 +50,3 @@ def prepare_shared(config_file: str, runs: Sequence[list[str]], output: Path, jo
         overrides if folder is None else [*overrides, "MODEL.LESION.PATCH_WEIGHTS", str(best_weights(folder / "patch"))]
         for overrides, folder in complete
     ]
-
-
-def _fingerprint(cfg: CfgNode) -> str:
-    """Of a config without the keys that the aggregation network alone depends on."""
-    rest = cfg.clone()
-    rest.defrost()
-    for key in _OWN_KEYS:
-        rest.MODEL.LESION[key] = []
-    rest.OUTPUT_DIR = ""
-    return hashlib.blake2b(rest.dump().encode(), digest_size=4).hexdigest()

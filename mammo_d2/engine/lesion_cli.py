@@ -1,7 +1,8 @@
 """The command line of the lesion classifier's training: what tools/train_lesion.py and ``python -m`` run.
 
 The context network is a trained GMIC, named by MODEL.LESION.CONTEXT_CONFIG and CONTEXT_WEIGHTS. --resume goes on with
-an interrupted job at the stage and iteration where it was.
+an interrupted job at the stage and iteration where it was. Stages of another config or other data are then an error;
+another MODEL.LESION.MAPS is not, as every combination has a folder of its own.
 
 Examples:
     python tools/train_lesion.py --config-file configs/quickstart/phantom_lesion_context.yaml

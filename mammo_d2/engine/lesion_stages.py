@@ -5,8 +5,8 @@
 * embeddings: the best f_loc turns the patches of MODEL.LESION.STORED_EPOCHS epochs into embeddings, kept in parts;
 * f_agg: ``LesionContextClassifier`` in OUTPUT_DIR/context_<maps>; its best weights are evaluated in .../best.
 
-Every stage leaves whole files only and does what is missing, so that an interrupted job goes on where it was, as long as
-config and data are what it was begun with.
+Every stage leaves whole files only and does what is missing, so that an interrupted job goes on where it was. With
+another config or other data than it was begun with that is an error.
 """
 
 import argparse
@@ -171,7 +171,7 @@ def best_weights(folder: Path) -> Path:
 
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
-    """The body of tools/train_lesion.py: all stages, then the evaluation of the best f_agg.
+    """The body of tools/train_lesion.py: all stages, then the evaluation of the best f_agg; see ``claim_stages``.
 
     That is on MODEL.LESION.FINAL_TEST, or on DATASETS.TEST where there is none and with ``eval_only``.
 
@@ -186,6 +186,9 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
         final.DATASETS.TEST = tuple(cfg.MODEL.LESION.FINAL_TEST)
         if not cfg.DATASETS.ALLOW_SHARED_PATIENTS:
             check_patients_apart(final)
+    shared_only = getattr(args, "shared_only", False)
+    if not args.eval_only:
+        claim_stages(cfg, shared_only, args.resume)
     if "saliency" in cfg.MODEL.LESION.MAPS:
         names = [*final.DATASETS.TEST] if args.eval_only else [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
         make_saliency(cfg, load_records(cfg, list(dict.fromkeys([*names, *final.DATASETS.TEST]))))
@@ -195,7 +198,7 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
         comm.synchronize()
         stage = stage_config(cfg, CONTEXT_MODEL)
         make_embeddings(stage)
-        if getattr(args, "shared_only", False):
+        if shared_only:
             return None
         train_stage(stage, args.resume)
         comm.synchronize()

@@ -19,6 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
+from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.engine.search_plan import Plan
 from mammo_d2.engine.search_report import write_report
 from mammo_d2.engine.search_trial import (
@@ -58,7 +59,9 @@ def search(
     start: StartJob = TrialJob,
     interval: float = 2.0,
 ) -> list[dict[str, Any]]:
-    """Run trials until there are ``trials`` of them; what is finished is kept, what was interrupted goes on.
+    """Run trials until there are ``trials`` of them.
+
+    What is finished is kept and what was interrupted goes on, as long as plan, config and data are what they were.
 
     Args:
         plan: what is searched, ``complete``.
@@ -73,6 +76,7 @@ def search(
         One dict a trial, best first: ``trial``, ``value``, ``state``, ``iteration``, the parameters and ``folder``.
 
     Raises:
+        RunConflictError: the folder holds a search with another config or other data.
         SearchError: another plan's folder, a training that had bad input or was ended from outside, or no trial with a
             value.
     """
@@ -108,8 +112,10 @@ def open_study(plan: Plan) -> optuna.Study:
     """The study of an output folder, made if it is not there.
 
     Raises:
+        RunConflictError: it was made with another config or other data.
         SearchError: it was made with another plan.
     """
+    claim_folders({plan.output: load_config(plan.config_file, list(plan.overrides))})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=JournalStorage(_journal(plan.output / "study.log")),

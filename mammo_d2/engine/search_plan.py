@@ -73,12 +73,10 @@ class Plan:
         return Plan(**values)
 
     def settings(self) -> dict[str, Any]:
-        """What must not change between two runs of a search."""
+        """What must not change between two runs of a search, beside its config."""
         return {
-            "config": CfgNode.load_yaml_with_base(self.config_file, allow_unsafe=False) if self.config_file else {},
             "ranges": {one.key: one.as_yaml() for one in self.ranges},
-            "opts": list(self.overrides),
-            **{name: getattr(self, name) for name in ("metric", "mode", "sampler", "pruner", "prune_after", "seed")},
+            **{name: getattr(self, name) for name in ("sampler", "pruner", "prune_after", "seed")},
         }
 
     def trial_overrides(self, parameters: dict[str, Any]) -> list[str]:

@@ -12,7 +12,8 @@ from tabulate import tabulate
 
 from mammo_d2.atomic import atomic_write
 from mammo_d2.data.files import write_json
-from mammo_d2.engine.jobs import is_lesion_config, run_all, run_job, write_tables
+from mammo_d2.engine.jobs import BEST_FOLDER, is_lesion_config, run_all, run_job, write_tables
+from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.engine.search_plan import Plan
 from mammo_d2.engine.search_space import value_of
 from mammo_d2.engine.search_trial import trained_weights, trial_folder
@@ -134,28 +135,38 @@ def evaluate_top(plan: Plan, dataset: str = "", jobs: int = 1) -> list[dict[str,
         The content of ``top.json``. Each ``folder`` has ``inference/<dataset>`` of that evaluation alone.
 
     Raises:
+        RunConflictError: other data of that name, or another model, were evaluated before.
         RuntimeError: an evaluation failed; its log is named.
     """
     path = plan.output / TOP_FILE
     entries = yaml.safe_load(path.read_text())
-    dataset = dataset or load_config(plan.config_file, list(plan.overrides)).DATASETS.TEST[0]
+    cfg = load_config(plan.config_file, list(plan.overrides))
+    dataset, lesion = dataset or cfg.DATASETS.TEST[0], is_lesion_config(cfg)
+    # What the lesion classifier's job itself evaluates is as old as the job.
+    of_job = lesion and dataset in (cfg.MODEL.LESION.FINAL_TEST or cfg.DATASETS.TEST)
+    evaluations, claims = [], {}
     for entry in entries:
         entry["trial_folder"] = entry.get("trial_folder", entry["folder"])
-
-    def evaluate(entry: dict[str, Any]) -> None:
         trial = plan.output / entry["trial_folder"]
         overrides = [*plan.trial_overrides(entry["parameters"]), "DATASETS.TEST", repr((dataset,))]
-        if is_lesion_config(load_config(plan.config_file, overrides)):
+        if lesion:
             # That job knows its best weights, and writes into a folder of the stage that they are of.
-            stage = (plan.output / entry["weights"]).parent
-            folder, target = trial, stage / "best"
+            folder, target = trial, (plan.output / entry["weights"]).parent / BEST_FOLDER
         else:
             folder = target = trial / f"best_{dataset}"
             overrides += ["MODEL.WEIGHTS", str(plan.output / entry["weights"])]
-        if not (target / "inference" / dataset / "metrics.json").is_file():
-            run_job(folder, f"the evaluation of {trial.name}", plan.config_file, overrides, jobs, "--eval-only")
         entry["folder"] = str(target.relative_to(plan.output))
+        results = target / "inference" / dataset
+        if not of_job:
+            claims[results] = load_config(plan.config_file, overrides)
+        if not (results / "metrics.json").is_file():
+            evaluations.append((folder, overrides))
+    claim_folders(claims)
 
-    run_all(evaluate, entries, jobs)
+    def evaluate(job: tuple[Path, list[str]]) -> None:
+        folder, overrides = job
+        run_job(folder, f"the evaluation in {folder}", plan.config_file, overrides, jobs, "--eval-only")
+
+    run_all(evaluate, evaluations, jobs)
     write_json(path, entries)
     return entries

@@ -4,9 +4,13 @@ import pytest
 
 from mammo_d2.engine import jobs
 from mammo_d2.engine.ablation import Variant, load_variants, run_ablation, variants_table
+from mammo_d2.engine.run_record import RunConflictError, claim_folders
+from mammo_d2.engine.setup import load_config
 
 
-def write_run(folder, auc):
+def write_run(folder, auc, *overrides):
+    """A finished run of the default config with seed 1, or with these overrides."""
+    claim_folders({folder: load_config("", ["SEED", "1", *overrides])})
     inference = folder / "inference" / "d_test"
     inference.mkdir(parents=True)
     metrics = {
@@ -15,15 +19,15 @@ def write_run(folder, auc):
         "patient": {"auc": auc, "accuracy": 0.6, "sensitivity": 0.7, "specificity": 0.8},
     }
     (inference / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "model_final.pth").touch()
+    (folder / "model_final.pth").write_bytes(b"weights")
 
 
 def test_finished_runs_are_tabulated_without_training(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs.subprocess, "Popen", lambda *a, **k: pytest.fail("trained a finished run"))
-    variants = [Variant("a"), Variant("b + c", ["SEED", "1"])]
+    variants = [Variant("a"), Variant("b + c", ["MODEL.RPN.NMS_THRESH", "0.5"])]
     for variant, aucs in zip(variants, [(0.5, 0.7), (0.9, 0.9)], strict=True):
         for seed, auc in zip((1, 2), aucs, strict=True):
-            write_run(tmp_path / f"{variant.folder}_seed{seed}", auc)
+            write_run(tmp_path / f"{variant.folder}_seed{seed}", auc, *variant.overrides, "SEED", str(seed))
     rows = run_ablation("", variants, [1, 2], tmp_path)
     assert [row["AUC"] for row in rows] == [0.5, 0.7, 0.9, 0.9]
     assert str(rows[0]["sens@1"]) == "nan"
@@ -32,6 +36,27 @@ def test_finished_runs_are_tabulated_without_training(tmp_path, monkeypatch):
     assert "0.900 ± 0.000" in table
     assert (tmp_path / "ablation.md").read_text().strip() == table
     assert (tmp_path / "ablation.csv").read_text().count("\n") == 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "variant", "message"),
+    [
+        (["SOLVER.BASE_LR", "0.02"], [], r"SOLVER\.BASE_LR: 0\.001 then, 0\.02 now"),
+        ([], ["MODEL.RPN.NMS_THRESH", "0.5"], r"MODEL\.RPN\.NMS_THRESH: 0\.7 then, 0\.5 now"),
+    ],
+)
+def test_a_run_of_another_config_is_refused_before_any_training(tmp_path, monkeypatch, overrides, variant, message):
+    monkeypatch.setattr(jobs.subprocess, "Popen", lambda *a, **k: pytest.fail("trained"))
+    write_run(tmp_path / "a_seed1", 0.5)
+    remedy = r"Name another --output, or delete .*a_seed1 to run it anew"
+    with pytest.raises(RunConflictError, match=rf"a_seed1 holds a run .*: {message}\. {remedy}"):
+        run_ablation("", [Variant("new"), Variant("a", variant)], [1], tmp_path, overrides)
+
+
+def test_where_and_how_fast_may_change(tmp_path):
+    write_run(tmp_path / "a_seed1", 0.5)
+    overrides = ["DATALOADER.NUM_WORKERS", "0", "SOLVER.CHECKPOINT_PERIOD", "7", "OUTPUT_DIR", "elsewhere"]
+    assert run_ablation("", [Variant("a")], [1], tmp_path, overrides)[0]["AUC"] == 0.5
 
 
 def test_columns_are_those_of_the_evaluators_that_ran(tmp_path):

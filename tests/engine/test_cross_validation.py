@@ -1,6 +1,7 @@
 import ast
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from mammo_d2.engine import cross_validation, jobs
 from mammo_d2.engine.ablation import Variant
 from mammo_d2.engine.cross_validation import Plan, cross_validate, deal_out, folds_table, join_splits
 from mammo_d2.engine.fold_comparison import compare_variants
+from mammo_d2.engine.run_record import RunConflictError
 from tests.conftest import ROOT
 
 CONFIG = str(ROOT / "configs" / "quickstart" / "phantom_deep_mil.yaml")
@@ -54,7 +56,7 @@ class FakeJobs:
             raise RuntimeError(f"{name} failed")
         folder.mkdir(parents=True, exist_ok=True)
         if flags == ("--resume",):
-            (folder / "model_final.pth").touch()
+            (folder / "model_final.pth").write_bytes(b"weights")
             return
         (tested,) = ast.literal_eval(settings["DATASETS.TEST"])
         files = {entry[0]: entry[1] for entry in ast.literal_eval(settings["DATASETS.REGISTER"])}
@@ -163,8 +165,35 @@ class TestCrossValidate:
 
     def test_another_plan_needs_another_folder(self, dataset, tmp_path, fake_jobs):
         cross_validate(CONFIG, Plan(dataset, 3), tmp_path / "out")
-        with pytest.raises(ValueError, match="other folds, seed or images"):
+        with pytest.raises(ValueError, match="other folds, seed, images or annotations"):
             cross_validate(CONFIG, Plan(dataset, 3, seed=1), tmp_path / "out")
+
+    def test_other_annotations_need_another_folder_and_leave_the_folds_as_they_are(self, dataset, tmp_path, fake_jobs):
+        output = tmp_path / "out"
+        cross_validate(CONFIG, Plan(dataset, 3), output)
+        before = {path: path.read_text() for path in output.glob("fold*/*.json")}
+        path = dataset / "annotations" / "train.json"
+        coco = json.loads(path.read_text())
+        coco["annotations"][0]["bbox"] = [1, 2, 3, 5]
+        path.write_text(json.dumps(coco))
+        with pytest.raises(ValueError, match="images or annotations; finish it with those, or name another --output"):
+            cross_validate(CONFIG, Plan(dataset, 3), output)
+        assert {path: path.read_text() for path in output.glob("fold*/*.json")} == before
+
+    def test_another_config_needs_another_folder(self, dataset, tmp_path, fake_jobs):
+        output = tmp_path / "out"
+        fake_jobs.fail_at = "the test of fold 1"
+        with pytest.raises(RuntimeError, match="the test of fold 1 failed"):
+            cross_validate(CONFIG, Plan(dataset, 3), output, ["SOLVER.BASE_LR", "0.01"])
+        fake_jobs.calls, fake_jobs.fail_at = [], ""
+        # Fold 0 is finished, fold 1 has been trained, fold 2 has not been begun.
+        shutil.rmtree(output / "fold2")
+        message = r"fold0 holds .*: SOLVER.BASE_LR: 0.01 then, 0.02 now\. .*fold0 to run it anew \(2 folders"
+        with pytest.raises(RunConflictError, match=message):
+            cross_validate(CONFIG, Plan(dataset, 3), output, ["SOLVER.BASE_LR", "0.02"])
+        assert fake_jobs.calls == []
+        cross_validate(CONFIG, Plan(dataset, 3), output, ["SOLVER.BASE_LR", "0.01", "DATALOADER.NUM_WORKERS", "1"])
+        assert fake_jobs.calls == [("fold1", "test"), ("fold2", "train"), ("fold2", "test")]
 
     def test_without_validation_nothing_is_chosen_on_the_test_set(self, dataset, tmp_path, monkeypatch):
         seen = []
@@ -200,6 +229,16 @@ class TestComparison:
         with open(output / "comparison_malignant.csv", newline="") as file:
             values = [row["image/malignant/ap"] for row in csv.DictReader(file)]
         assert values == ["", "", "", "nan", "0.5", "0.5"]
+
+    def test_a_changed_variant_is_refused_before_the_others_are_trained(self, dataset, tmp_path, fake_jobs):
+        output = tmp_path / "out"
+        compare_variants(CONFIG, self.VARIANTS[1:], Plan(dataset, 3), output, "malignant")
+        fake_jobs.calls = []
+        changed = [self.VARIANTS[0], Variant("sparse", ["MODEL.DEEP_MIL.SPARSITY", "0.5"])]
+        message = r"sparse/fold0 holds .*MODEL.DEEP_MIL.SPARSITY: \S+ then, 0.5 now"
+        with pytest.raises(RunConflictError, match=message):
+            compare_variants(CONFIG, changed, Plan(dataset, 3), output, "malignant")
+        assert fake_jobs.calls == []
 
     def test_the_same_folds_for_all(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
