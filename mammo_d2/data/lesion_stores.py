@@ -4,9 +4,10 @@ Both are found by the content of what they were made from: the image file, and t
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -20,6 +21,15 @@ PART = 500
 
 # Tells the order of stored patches apart from the other streams of the seed.
 _ORDER_STREAM = 2002
+
+
+@contextmanager
+def _own_write(path: Path, *, durable: bool = True) -> Iterator[IO]:
+    """As ``atomic_write``, for a file that other processes may be writing: each writes its own and moves it there."""
+    own = path.with_suffix(f".{os.getpid()}")
+    with atomic_write(own, durable=durable) as file:
+        yield file
+    os.replace(own, path)
 
 
 class SaliencyStore:
@@ -40,12 +50,9 @@ class SaliencyStore:
 
     def put(self, record: Mapping[str, Any], saliency: np.ndarray) -> None:
         """Keep (C, h, w) float32 of a record's image."""
-        path = self.path(record)
-        # Two ranks may hold the same image under two names: each writes its own file and moves it into place.
-        own = path.with_suffix(f".{os.getpid()}")
-        with atomic_write(own, durable=False) as file:
+        # Two ranks may hold the same image under two names.
+        with _own_write(self.path(record), durable=False) as file:
             np.save(file, saliency.astype(np.float32))
-        os.replace(own, path)
 
     def get(self, record: Mapping[str, Any]) -> torch.Tensor:
         """(C, h, w) float32 of a record's image.
@@ -79,8 +86,9 @@ class EmbeddingStore:
 
     def put(self, part: range, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep a part: ``embedding`` (n, D), ``window`` (n, 4), ``patch_class`` (n,), ``source`` (n,)."""
-        with atomic_write(self._path(part)) as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        # Two jobs that share a folder and a patch network may make the same part at the same time.
+        with _own_write(self._path(part)) as file:
+            np.savez(file, **arrays)
 
     def load(self) -> dict[str, np.ndarray]:
         """All parts joined.

@@ -1,5 +1,7 @@
 """Saliency and embeddings on disk, and the order in which stored patches are used."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -31,6 +33,24 @@ def test_embeddings_come_in_parts_that_can_be_continued(tmp_path, monkeypatch):
     assert store.missing() == [range(4, 8)]
     store.put(range(4, 8), {"embedding": values[4:8]})
     np.testing.assert_array_equal(EmbeddingStore(tmp_path, 10).load()["embedding"], values)
+
+
+def test_two_processes_may_make_the_same_part(tmp_path, monkeypatch):
+    store, values, save = EmbeddingStore(tmp_path, 4), np.arange(8.0).reshape(4, 2), np.savez
+
+    def while_the_other_writes(file, **arrays):
+        # Older numpy takes every keyword for an array.
+        assert set(arrays) == {"embedding"}
+        monkeypatch.setattr(np, "savez", save)
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        store.put(range(4), {"embedding": values})
+        monkeypatch.undo()
+        save(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", while_the_other_writes)
+    store.put(range(4), {"embedding": values})
+    np.testing.assert_array_equal(store.load()["embedding"], values)
+    assert [path.name for path in tmp_path.iterdir()] == ["0000000_0000004.npz"]
 
 
 def test_stored_epochs_follow_each_other_in_new_orders():
