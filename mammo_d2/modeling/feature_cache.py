@@ -1,20 +1,25 @@
 """Results of frozen networks on disk, found again by the content of everything that they depend on.
 
 There is no list of settings that somebody must keep complete: a key is a hash of the input's bytes, of the weights, and
-of the modules' own description. Another image, augmentation, window, weight or layer setting is another key.
+of the modules' own description and plain attributes. Another image, augmentation, window, weight or layer setting is
+another key.
 """
 
 import hashlib
 import os
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 # Raised when what is computed changes without a change of weights or of the modules' description.
 _FORMAT = 2
+
+# Attributes of every module: the mode, and registries of what is hashed otherwise.
+_COMMON_ATTRIBUTES = frozenset(vars(nn.Module()))
 
 
 class FeatureCache:
@@ -51,14 +56,31 @@ class ModuleFingerprint:
         self._digest = ""
 
     def __call__(self) -> str:
-        """Hex digest of the modules' description, weights and buffers."""
+        """Hex digest of the modules' description, plain attributes, weights and buffers."""
         tensors = [t for module in self._modules for t in (*module.parameters(), *module.buffers())]
         state = tuple((t.data_ptr(), t._version) for t in tensors)
         if state != self._state or not self._digest:
-            described = [repr(module).encode() for module in self._modules]
-            self._digest = content_key([str(_FORMAT).encode(), *described], tensors)
+            described = [part for module in self._modules for part in (repr(module), _attributes(module))]
+            self._digest = content_key([str(_FORMAT), *described], tensors)
             self._state = state
         return self._digest
+
+
+def _attributes(module: nn.Module) -> str:
+    """Numbers, strings and collections of them that a module and its parts hold: settings that no layer shows."""
+    found = []
+    for name, part in module.named_modules():
+        own = {key: value for key, value in vars(part).items() if key not in _COMMON_ATTRIBUTES and _is_plain(value)}
+        found.append((name, sorted(own.items())))
+    return repr(found)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_plain(item) for pair in value.items() for item in pair)
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | bytes | int | float | torch.dtype)
 
 
 def content_key(parts: Iterable[bytes | str], tensors: Iterable[Tensor] = ()) -> str:

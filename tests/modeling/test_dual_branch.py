@@ -91,6 +91,15 @@ class TestHeads:
         assert found.pred_classes.tolist() == [0, 0, 1, 1]  # 3 / 2, rounded up, of each
         assert (found.pred_boxes.tensor[2, 0] / 20).item() == 1.0
 
+    def test_a_certain_finding_has_a_probability_of_one_at_most(self):
+        """What reads the scores (tools/average_scores.py) takes nothing above 1, also not by a rounding error."""
+        codes = torch.randn(40, 200, 5, generator=torch.Generator().manual_seed(0)) * 3
+        codes[..., 0] += 30
+        heads = make_heads("cls_det_rs")
+        _, extra = heads.forward_codes(list(codes), [regions(200)] * 40)
+        assert extra["image_probs"][:, 0].min() > 0.999
+        assert extra["image_probs"].max() <= 1.0
+
     def test_images_with_different_numbers_of_regions(self):
         heads = make_heads("cls_det_rs")
         found, extra = heads.forward_codes([CODES, CODES[:1]], [regions(2), regions(1)])
@@ -301,6 +310,35 @@ class TestCache:
                 model.backbone.conv3.weight[0] *= 1.001
         self.run(model, record)
         assert self.count(tmp_path) == 2
+
+    @pytest.mark.parametrize(
+        ("common", "one", "other"),
+        [
+            (  # two maps of the same stride and width
+                ("MODEL.RESNETS.STEM_OUT_CHANNELS", 64, "MODEL.RESNETS.OUT_FEATURES", ["stem", "res2"]),
+                ("MODEL.DUAL_BRANCH.IN_FEATURE", "stem"),
+                ("MODEL.DUAL_BRANCH.IN_FEATURE", "res2"),
+            ),
+            (  # no layer and no weight tells how a pyramid adds its maps
+                (
+                    "MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "MODEL.FPN.OUT_CHANNELS", 8,
+                    "MODEL.RESNETS.OUT_FEATURES", ["res2", "res3", "res4", "res5"],
+                    "MODEL.FPN.IN_FEATURES", ["res2", "res3", "res4", "res5"], "MODEL.DUAL_BRANCH.IN_FEATURE", "p2",
+                ),
+                ("MODEL.FPN.FUSE_TYPE", "sum"),
+                ("MODEL.FPN.FUSE_TYPE", "avg"),
+            ),
+        ],
+        ids=["map", "pyramid"],
+    )  # fmt: skip
+    def test_settings_that_no_layer_shows(self, make_model, tmp_path, common, one, other):
+        common = ("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, *common)
+        record = make_input(size=(64, 96))
+        expected = self.run(make_model("MODEL.DUAL_BRANCH.FROZEN", True, *common, *other, backbone="resnet"), record)
+        self.run(make_model(*self.settings(tmp_path), *common, *one, backbone="resnet"), record)
+        found = self.run(make_model(*self.settings(tmp_path), *common, *other, backbone="resnet"), record)
+        assert self.count(tmp_path) == 2
+        assert found == expected
 
     def test_codes_that_change_in_training_are_not_kept(self, make_model, tmp_path):
         with pytest.raises(ValueError, match="FROZEN True"):

@@ -76,3 +76,18 @@ class TestModuleFingerprint:
 
     def test_follows_settings_without_weights(self):
         assert ModuleFingerprint([nn.MaxPool2d(2)])() != ModuleFingerprint([nn.MaxPool2d(3)])()
+
+    def test_follows_settings_that_are_not_described(self):
+        class Scaled(nn.Module):
+            def __init__(self, factors):
+                super().__init__()
+                self.factors = factors
+
+        fingerprints = {ModuleFingerprint([nn.Sequential(Scaled(f))])() for f in (1.0, 2.0, [1.0, "a"], {"a": (1, 2)})}
+        assert len(fingerprints) == 4
+        assert ModuleFingerprint([nn.Sequential(Scaled(2.0))])() in fingerprints
+
+    def test_does_not_follow_the_mode(self):
+        """A frozen module may be described while the model trains or not."""
+        module = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 2))
+        assert ModuleFingerprint([module.train()])() == ModuleFingerprint([module.eval()])()

@@ -149,7 +149,7 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
         device = self.pixel_mean.device.type
         autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else ""
         key = content_key(
-            [self._fingerprint(), autocast, str(tuple(image.shape))],
+            [self._fingerprint(), self.roi_heads.in_feature, autocast, str(tuple(image.shape))],
             [_different_channels(image), self.pixel_mean, self.pixel_std, proposals[0].proposal_boxes.tensor],
         )
         return self.cache.get(key, make).to(self.device), proposals[0], size

@@ -203,7 +203,8 @@ class DualBranchROIHeads(nn.Module):
             return proposals, {"loss_image": mil.image_loss(probs, targets)}
         scores = self.variant.region_scores(cls_logits, det_logits, mask)
         found = [self._detections(image, scores[i, : len(image)]) for i, image in enumerate(proposals)]
-        return found, {"image_probs": probs.log_prob.exp()}
+        # Sums of exponentials may be a rounding error above 1.
+        return found, {"image_probs": probs.log_prob.exp().clamp(max=1.0)}
 
     def _detections(self, regions: Instances, scores: Tensor) -> Instances:
         """Every region once per finding with its score (m, C), thinned out and best first.
