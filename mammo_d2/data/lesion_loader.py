@@ -1,6 +1,7 @@
 """Data loaders of the lesion classifier's two stages; see ``lesion_patches.py`` and ``lesion_embeddings.py``."""
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 from mammo_d2.data.catalog import category_names, load_records
@@ -24,7 +25,7 @@ from mammo_d2.data.loader import (
     worker_options,
 )
 from mammo_d2.data.patch_store import PatchStore
-from mammo_d2.data.samplers import StreamSampler
+from mammo_d2.data.samplers import StreamSampler, exam_key
 from mammo_d2.framework import CfgNode, InferenceSampler, comm
 
 
@@ -44,13 +45,32 @@ def sources_from_config(cfg: CfgNode, names: Sequence[str]) -> PatchSources:
     """Sources of the training patches of some data sets.
 
     With DATASETS.LABEL_LEVEL "breast" an image without a finding is no negative where another view of its breast has
-    one.
+    one, by label or by box.
+
+    Raises:
+        ValueError: unknown or empty data, another LABEL_LEVEL.
     """
     records = load_records(cfg, names)
     if cfg.DATASETS.LABEL_LEVEL == "breast":
-        records = share_breast_labels(records)
+        records = _label_annotated_breasts(share_breast_labels(records), category_names(cfg))
+    elif cfg.DATASETS.LABEL_LEVEL != "image":
+        raise ValueError(f"DATASETS.LABEL_LEVEL is {cfg.DATASETS.LABEL_LEVEL!r}; use image or breast")
     smallest = window_rule_from_config(cfg).sides[0]
     return patch_sources(records, category_names(cfg), smallest=smallest, source=", ".join(names))
+
+
+def _label_annotated_breasts(records: Sequence[dict], classes: Sequence[str]) -> list[dict]:
+    """Records with a label 1 of every class that some view of their breast has a box of; data may have no labels."""
+    found: dict[Hashable, dict[str, int]] = defaultdict(dict)
+    for record in records:
+        for annotation in record["annotations"] if record.get("laterality") else ():
+            found[exam_key(record), record["laterality"]][classes[annotation["category_id"]]] = 1
+    return [
+        {**record, "labels": {**(record.get("labels") or {}), **labels}}
+        if (labels := found.get((exam_key(record), record.get("laterality"))))
+        else record
+        for record in records
+    ]
 
 
 def patch_mapper_from_config(cfg: CfgNode) -> LesionPatchMapper:

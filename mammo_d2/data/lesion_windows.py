@@ -61,14 +61,15 @@ def lesion_region(annotation: Mapping[str, Any], image_size: Sequence[int], mask
     Args:
         annotation: of a record; ``segmentation`` as polygons or run-length.
         image_size: (height, width).
-        masks: False: always the box.
+        masks: False: the box that holds both.
 
     Raises:
-        ValueError: no pixel of it is inside the image.
+        ValueError: no pixel of it is inside the image, or a mask of another size.
     """
     height, width = image_size
-    if masks and annotation.get("segmentation"):
-        mask = _decode(annotation["segmentation"], height, width)
+    runs = _run_length(annotation, height, width) if annotation.get("segmentation") else None
+    if masks and runs is not None:
+        mask = coco_mask.decode(runs).astype(bool)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if len(rows):
             x0, y0, x1, y1 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
@@ -76,6 +77,10 @@ def lesion_region(annotation: Mapping[str, Any], image_size: Sequence[int], mask
     x0, y0, x1, y1 = BoxMode.convert(
         list(annotation["bbox"]), annotation.get("bbox_mode", BoxMode.XYWH_ABS), BoxMode.XYXY_ABS
     )
+    if runs is not None and (extent := coco_mask.toBbox(runs))[2] > 0:
+        # A mask that sticks out of its box is kept away from, too; decoding it would take far longer.
+        x0, y0 = min(x0, extent[0]), min(y0, extent[1])
+        x1, y1 = max(x1, extent[0] + extent[2]), max(y1, extent[1] + extent[3])
     left, top = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
     right, bottom = min(width, int(np.ceil(x1))), min(height, int(np.ceil(y1)))
     if left >= right or top >= bottom:
@@ -86,15 +91,23 @@ def lesion_region(annotation: Mapping[str, Any], image_size: Sequence[int], mask
     return LesionRegion((left, top, right, bottom))
 
 
-def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """bool (H, W) of polygons or a run-length encoding."""
+def _run_length(annotation: Mapping[str, Any], height: int, width: int) -> Any:
+    """Compressed run-length encoding of an annotation's polygons or runs.
+
+    Raises:
+        ValueError: runs of an image of another size.
+    """
+    segmentation = annotation["segmentation"]
     if isinstance(segmentation, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        rle = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        rle = segmentation
-    return coco_mask.decode(rle).astype(bool)
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    if list(segmentation["size"]) != [height, width]:
+        raise ValueError(
+            f"annotation {annotation.get('id')!r}: the segmentation is of an image of {segmentation['size']} (height, "
+            f"width), its image has [{height}, {width}]; correct it or remove the segmentation"
+        )
+    if isinstance(segmentation["counts"], list):
+        return coco_mask.frPyObjects(segmentation, height, width)
+    return segmentation
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,12 @@ import torch
 from scipy import stats
 
 from mammo_d2.data.coco_builder import CocoBuilder
-from mammo_d2.data.lesion_loader import build_lesion_loader, build_patch_loader, lesion_mapper_from_config
+from mammo_d2.data.lesion_loader import (
+    build_lesion_loader,
+    build_patch_loader,
+    lesion_mapper_from_config,
+    sources_from_config,
+)
 from mammo_d2.data.lesion_patches import LesionTestMapper, PatchSampler, patch_sources, pathology_class
 from mammo_d2.data.lesion_windows import LesionRegion, WindowRule
 from mammo_d2.data.patch_store import PatchStore
@@ -27,6 +32,43 @@ def test_lesions_and_images_go_to_their_classes():
         (3, 3, -1),
     ]
     assert sources.pools == ([0], [1], [2, 3], [4])
+
+
+@pytest.mark.parametrize(
+    ("labels", "negative"),
+    [
+        ({"benign": None, "malignant": None}, False),
+        ({"benign": None, "malignant": 0}, True),
+        ({"benign": 1, "malignant": 0}, False),
+        ({}, True),
+        (None, True),
+    ],
+)
+def test_an_image_is_negative_unless_a_finding_is_known_or_possible(labels, negative):
+    records = lesion_records()
+    records[2]["labels"] = labels
+    assert bool(patch_sources(records, CLASSES, smallest=16).pools[3]) == negative
+
+
+def test_the_other_view_of_an_annotated_breast_is_no_negative(tmp_path):
+    """Data without labels: what the breast has is known from the boxes."""
+    root = write_lesion_dataset(tmp_path)
+    builder = CocoBuilder()
+    facts = {"patient_id": "p", "exam_id": "e", "view": "CC"}
+    annotated = builder.add_image("train_0.png", 96, 80, laterality="L", **facts)
+    builder.add_annotation(annotated, [10, 10, 12, 10], "benign", pathology="benign", lesion_id="l")
+    builder.add_image("train_1.png", 96, 80, laterality="L", **facts)
+    builder.add_image("train_2.png", 96, 80, laterality="R", **facts)
+    builder.write(root / "lesions" / "annotations" / "views.json")
+    cfg = lesion_config(root, tmp_path)
+    for level, negatives in (("breast", ["train_2.png"]), ("image", ["train_1.png", "train_2.png"])):
+        cfg.DATASETS.LABEL_LEVEL = level
+        sources = sources_from_config(cfg, ["lesions_views"])
+        names = [sources.records[row]["record"]["file_name"].split("/")[-1] for row in sources.pools[3]]
+        assert names == negatives
+    cfg.DATASETS.LABEL_LEVEL = "breasts"
+    with pytest.raises(ValueError, match="LABEL_LEVEL is 'breasts'"):
+        sources_from_config(cfg, ["lesions_views"])
 
 
 def test_an_image_without_room_gives_no_outside_patch():

@@ -154,6 +154,19 @@ def test_region_from_polygon_run_length_and_box():
     assert lesion_region({"id": 3, "bbox": [-4, 35.5, 10.2, 20]}, (40, 50)).box == (0, 35, 7, 40)
 
 
+def test_a_mask_of_another_size_is_named():
+    runs = {"id": 2, "bbox": [0, 0, 2, 4], "segmentation": {"size": [4, 3], "counts": [1, 1, 2, 4, 4]}}
+    with pytest.raises(ValueError, match=r"annotation 2.*\[4, 3\].*\[40, 50\]"):
+        lesion_region(runs, (40, 50))
+
+
+def test_windows_outside_keep_away_from_a_mask_that_is_larger_than_its_box():
+    polygon = {"bbox": [15, 14, 2, 2], "segmentation": [[10, 12, 20, 12, 20, 18, 10, 18]]}
+    assert lesion_region(polygon, (40, 50), masks=False).box == (10, 12, 20, 18)
+    runs = {"bbox": [0, 2, 1, 1], "segmentation": {"size": [4, 3], "counts": [1, 1, 2, 4, 4]}}
+    assert lesion_region(runs, (4, 3), masks=False).box == (0, 0, 2, 4)
+
+
 def test_a_box_outside_the_image_is_named():
     with pytest.raises(ValueError, match=r"annotation 9.*no pixel inside"):
         lesion_region({"id": 9, "bbox": [60, 5, 10, 10]}, (40, 50))
