@@ -88,7 +88,7 @@ class EmbeddingStore:
         """Keep a part: ``embedding`` (n, D), ``window`` (n, 4), ``patch_class`` (n,), ``source`` (n,)."""
         # Two jobs that share a folder and a patch network may make the same part at the same time.
         with _own_write(self._path(part)) as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes them for allow_pickle
 
     def load(self) -> dict[str, np.ndarray]:
         """All parts joined.
