@@ -37,11 +37,16 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.ALLOW_SHARED_PATIENTS = False
     # If not empty: all of DATASETS.CATEGORIES become this one class.
     cfg.DATASETS.MERGE_CATEGORIES = ""
+    # Regions for MODEL.PROPOSAL_GENERATOR.NAME PrecomputedProposals, as [data set, COCO results JSON] pairs: the boxes
+    # of every category, in pixels of the prepared images, whose image ids are those of the data set.
+    cfg.DATASETS.PROPOSALS = []
 
     # Network input (height, width) in pixels.
     cfg.INPUT.SIZE = [512, 512]
     # Keep the aspect ratio and pad on the bottom and right; otherwise both sides are stretched to SIZE.
     cfg.INPUT.KEEP_ASPECT = False
+    # With KEEP_ASPECT: enlarge images that are smaller than SIZE. False: they keep their resolution.
+    cfg.INPUT.ENLARGE = True
     # How stored pixel values become 0..255 floats: "bit_depth" (full range of the file), "minmax" or "percentile".
     cfg.INPUT.INTENSITY = "bit_depth"
     # Lower and upper percentile of the non-background pixels for INTENSITY "percentile".
@@ -78,6 +83,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.AUG.GAMMA = 0.0
     # A box that keeps less than this part of its area inside the image is dropped.
     cfg.INPUT.AUG.MIN_VISIBLE = 0.3
+    # Draw again what would move every box out of the image. This uses the boxes: False to learn from labels alone.
+    cfg.INPUT.AUG.KEEP_LESION = True
 
     # Training sampler: "PairSampler" (positive, negative, positive, ...), "PositiveSampler" (annotated images only),
     # "ExamSampler" (every epoch all exams with a finding and as many others) or "TrainingSampler" (all images).

@@ -1,7 +1,9 @@
 """Every config in the repository loads, and those of the papers have the papers' settings."""
 
+import numpy as np
 import pytest
 
+from mammo_d2.data.mapper import MammoMapper
 from mammo_d2.engine.ablation import load_variants
 from mammo_d2.engine.lesion_stages import stage_config
 from mammo_d2.engine.setup import load_config
@@ -107,7 +109,9 @@ def test_deep_mil_settings(head, weight_decay):
     assert cfg.MODEL.META_ARCHITECTURE == "DeepMIL"
     assert head == cfg.MODEL.DEEP_MIL.HEAD
     assert (cfg.INPUT.SIZE, cfg.INPUT.KEEP_ASPECT) == ([227, 227], False)
-    assert (cfg.INPUT.AUG.SHIFT, cfg.INPUT.AUG.ROTATION, cfg.INPUT.AUG.CUTOUT_SIZE) == (0.1, 45.0, 50)
+    assert (cfg.INPUT.AUG.FLIP_HORIZONTAL, cfg.INPUT.AUG.FLIP_VERTICAL) == (0.5, 0.0)
+    assert (cfg.INPUT.AUG.SHIFT, cfg.INPUT.AUG.ROTATION) == (0.1, 45.0)
+    assert (cfg.INPUT.AUG.CUTOUT_SIZE, cfg.INPUT.AUG.CUTOUT_PROB) == (50, 1.0)
     assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR) == ("Adam", 5e-5)
     assert cfg.SOLVER.WEIGHT_DECAY == pytest.approx(weight_decay)
     assert cfg.MODEL.DEEP_MIL.SPARSITY == pytest.approx(1e-5)
@@ -128,6 +132,28 @@ def test_dual_branch_settings(variant):
     assert cfg.DATASETS.CATEGORIES == ["benign", "malignant"]
     assert (cfg.TEST.FROC.HIT, cfg.TEST.FROC.THRESHOLD, cfg.TEST.FROC.RECALL_OF) == ("iom", 0.5, "image")
     assert cfg.TEST.IMAGE.AGGREGATE == "max"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deep_mil/AlexNet_sparse",
+        "dual_branch/VGGM128_cls_det_rs",
+        "quickstart/phantom_deep_mil",
+        "quickstart/phantom_dual_branch",
+        "quickstart/phantom_gmic",
+    ],
+)
+def test_what_learns_from_labels_is_not_augmented_by_boxes(name):
+    assert not load_config(str(CONFIGS / f"{name}.yaml")).INPUT.AUG.KEEP_LESION
+
+
+def test_windows_are_cut_at_the_resolution_of_the_image():
+    """Section 2 of the dual-branch paper: full resolution. A small image must not be enlarged to the input size."""
+    cfg = load_config(str(CONFIGS / "dual_branch" / "VGGM128_cls_det_rs.yaml"))
+    mapper = MammoMapper(cfg, is_train=False)
+    assert mapper.network_image(np.zeros((2000, 900), np.float32), 255.0, {}).pixels.shape == (2000, 900)
+    assert mapper.network_image(np.zeros((3328, 2560), np.float32), 255.0, {}).pixels.shape == (2496, 1920)
 
 
 def test_lesion_context_settings(tmp_path):

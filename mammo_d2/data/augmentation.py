@@ -51,6 +51,8 @@ class Augmentation:
         brightness, contrast, gamma: largest relative changes.
         min_visible: a box that keeps less than this part of its area inside the image and outside the cutout is
             dropped.
+        keep_lesion: an image that has boxes keeps one at least. Methods that learn from image labels must not know
+            where the boxes are, not even so.
     """
 
     flip_horizontal: float = 0.0
@@ -64,6 +66,7 @@ class Augmentation:
     contrast: float = 0.0
     gamma: float = 0.0
     min_visible: float = 0.3
+    keep_lesion: bool = True
 
     def __post_init__(self):
         for key in ("flip_horizontal", "flip_vertical", "cutout_prob", "min_visible"):
@@ -91,6 +94,7 @@ class Augmentation:
             contrast=aug.CONTRAST,
             gamma=aug.GAMMA,
             min_visible=aug.MIN_VISIBLE,
+            keep_lesion=aug.KEEP_LESION,
         )
 
     def __call__(
@@ -98,9 +102,9 @@ class Augmentation:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Augment one image.
 
-        An image that has boxes keeps at least one: a draw that loses all of them is repeated, and after ``MAX_DRAWS``
-        such draws the image's geometry is left as it is. Otherwise a lesion at the border would turn a positive image
-        into one that the model takes for healthy.
+        With ``keep_lesion`` an image that has boxes keeps at least one: a draw that loses all of them is repeated, and
+        after ``MAX_DRAWS`` such draws the image's geometry is left as it is. Otherwise a lesion at the border would
+        turn a positive image into one that a detector takes for healthy.
 
         Args:
             image: (H, W) float32 in 0..255; not modified.
@@ -131,7 +135,7 @@ class Augmentation:
             matrix = self.draw_matrix(height, width, rng)
             hole = self.draw_cutout(height, width, rng)
             moved, kept = visible_boxes(transform_boxes(boxes, matrix), height, width, self.min_visible, hole)
-            if len(kept) or not len(boxes):
+            if len(kept) or not len(boxes) or not self.keep_lesion:
                 return Geometry(matrix, hole, moved, kept)
         return Geometry(np.eye(2, 3), None, boxes, np.arange(len(boxes)))
 

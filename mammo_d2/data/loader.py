@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mammo_d2.data.catalog import load_records
 from mammo_d2.data.exam_sampler import ExamSampler, share_breast_labels  # noqa: F401  importing registers the sampler
 from mammo_d2.data.mapper import MammoMapper
+from mammo_d2.data.proposals import with_proposals
 from mammo_d2.data.samplers import SAMPLER_REGISTRY, ImagePools, StreamSampler, split_pools
 from mammo_d2.framework import CfgNode, InferenceSampler, MetadataCatalog, comm
 
@@ -79,6 +80,7 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
         records = share_breast_labels(records)
     elif cfg.DATASETS.LABEL_LEVEL != "image":
         raise ValueError(f"DATASETS.LABEL_LEVEL is {cfg.DATASETS.LABEL_LEVEL!r}; use image or breast")
+    records = with_proposals(cfg, records, cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN)
     seed = resolve_seed(cfg.SEED)
     rank, world_size = comm.get_rank(), comm.get_world_size()
 
@@ -117,6 +119,7 @@ def build_test_loader(
         ValueError: unknown or empty data.
     """
     records = load_records(cfg, dataset_name)
+    records = with_proposals(cfg, records, cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST)
     mapper = mapper or MammoMapper(cfg, is_train=False, with_instances=with_instances)
     return SampleLoader(
         TestImages(records, mapper),

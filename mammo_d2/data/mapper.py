@@ -16,6 +16,8 @@ import torch
 from mammo_d2.data.augmentation import Augmentation, visible_boxes
 from mammo_d2.data.breast_window import BreastWindow
 from mammo_d2.data.intensity import scale_intensity
+from mammo_d2.data.proposals import FIELDS as PROPOSAL_FIELDS
+from mammo_d2.data.proposals import network_proposals
 from mammo_d2.data.reader import read_image
 from mammo_d2.data.tissue import tissue_map, warp_tissue
 from mammo_d2.data.window import WindowTransform
@@ -83,6 +85,7 @@ class MammoMapper:
     * ``network_transform`` (with ``INPUT.PREPROCESSING``): the ``WindowTransform`` from the file's pixels.
     * ``tissue`` (with ``INPUT.TISSUE_CELL``): (2, h, w) float32, the parts of each cell that are breast and muscle,
       found before the augmentation and moved by it.
+    * ``proposals`` (of records with ``proposal_boxes``, see ``proposals.py``): regions on the scale of ``image``.
     """
 
     @configurable
@@ -92,6 +95,7 @@ class MammoMapper:
         size: Sequence[int],
         channels: int = 1,
         keep_aspect: bool = False,
+        enlarge: bool = True,
         intensity: str = "bit_depth",
         percentiles: Sequence[float] = (0.5, 99.5),
         augmentation: Augmentation | None = None,
@@ -105,6 +109,7 @@ class MammoMapper:
             size: network input (height, width) in pixels.
             channels: 1, or 3 for a backbone made for colour images.
             keep_aspect: fit into ``size`` instead of stretching to it.
+            enlarge: with ``keep_aspect``, also what is smaller than ``size``; otherwise that keeps its resolution.
             intensity, percentiles: see ``scale_intensity``.
             augmentation: applied if given.
             with_instances: add the ground truth.
@@ -119,6 +124,7 @@ class MammoMapper:
         self.size = (int(size[0]), int(size[1]))
         self.channels = channels
         self.keep_aspect = keep_aspect
+        self.enlarge = enlarge
         self.intensity = intensity
         self.percentiles = tuple(percentiles)
         self.augmentation = augmentation
@@ -139,6 +145,7 @@ class MammoMapper:
             "size": cfg.INPUT.SIZE,
             "channels": len(cfg.MODEL.PIXEL_MEAN),
             "keep_aspect": cfg.INPUT.KEEP_ASPECT,
+            "enlarge": cfg.INPUT.ENLARGE,
             "intensity": cfg.INPUT.INTENSITY,
             "percentiles": cfg.INPUT.INTENSITY_PERCENTILES,
             "augmentation": Augmentation.from_config(cfg) if is_train else None,
@@ -161,17 +168,22 @@ class MammoMapper:
         network = self._cache.get(record["file_name"], lambda: self.prepare_image(record))
         image = network.pixels
         boxes, classes = self.prepare_boxes(record, image.shape, network.transform)
+        matrix, has_proposals = np.eye(2, 3), PROPOSAL_FIELDS[0] in record
         if self.augmentation is not None:
             rng = rng or np.random.default_rng()
-            if network.tissue is not None:
+            if network.tissue is not None or has_proposals:
                 matrix = self.augmentation.draw_geometry(image.shape, boxes, copy.deepcopy(rng)).matrix
+            if network.tissue is not None:
                 network = replace(network, tissue=warp_tissue(network.tissue, self.tissue_cell, matrix))
             image, boxes, kept = self.augmentation(image, boxes, rng)
             classes = classes[kept]
-        sample = {key: value for key, value in record.items() if key != "annotations"}
+        sample = {key: value for key, value in record.items() if key not in ("annotations", *PROPOSAL_FIELDS)}
         # A copy in every case: the cached array is never handed out.
         sample["image"] = self.to_tensor(image)
         sample.update(network.sample_fields())
+        if has_proposals:
+            height, width = image.shape
+            sample["proposals"] = network_proposals(record, (height, width), network.transform, matrix)
         if self.with_instances:
             instances = Instances(image.shape)
             instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
@@ -207,7 +219,8 @@ class MammoMapper:
             pixels, transform = self.preprocessing(pixels, facts)
         else:
             pixels = scale_intensity(pixels, max_value, self.intensity, self.percentiles)
-            pixels = resize_image(pixels, fitted_size(pixels.shape, self.size) if self.keep_aspect else self.size)
+            size = fitted_size(pixels.shape, self.size, self.enlarge) if self.keep_aspect else self.size
+            pixels = resize_image(pixels, size)
         tissue = tissue_map(pixels, self.tissue_cell, facts.get("view")) if self.tissue_cell else None
         return NetworkImage(pixels, transform, tissue)
 
@@ -281,9 +294,14 @@ def build_preprocessing(cfg: CfgNode) -> Preprocessing | None:
     return PREPROCESSING_REGISTRY.get(name)(cfg)
 
 
-def fitted_size(image_size: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
-    """Largest (height, width) of an image's aspect ratio that fits into ``size``, rounded, at least 1 pixel a side."""
+def fitted_size(image_size: Sequence[int], size: Sequence[int], enlarge: bool = True) -> tuple[int, int]:
+    """Largest (height, width) of an image's aspect ratio that fits into ``size``, rounded, at least 1 pixel a side.
+
+    Without ``enlarge``, an image that fits already stays as large as it is.
+    """
     scale = min(size[0] / image_size[0], size[1] / image_size[1])
+    if not enlarge:
+        scale = min(scale, 1.0)
     height, width = (min(limit, max(1, round(side * scale))) for side, limit in zip(image_size, size, strict=True))
     return height, width
 

@@ -227,6 +227,20 @@ def test_a_positive_image_keeps_a_box():
     assert all(len(augmentation(image, corner, np.random.default_rng(seed))[1]) == 1 for seed in range(100))
 
 
+def test_boxes_do_not_decide_where_labels_are_all_that_is_known():
+    """Without ``keep_lesion`` the image is moved as one without boxes, and a lesion may get lost."""
+    augmentation = Augmentation(shift=0.5, min_visible=0.9, keep_lesion=False)
+    corner = np.array([[0.0, 0.0, 10.0, 10.0]])
+    image = np.random.default_rng(0).uniform(0, 255, (HEIGHT, WIDTH)).astype(np.float32)
+    left = []
+    for seed in range(20):
+        moved, boxes, _ = augmentation(image, corner, np.random.default_rng(seed))
+        expected, _, _ = augmentation(image, np.zeros((0, 4)), np.random.default_rng(seed))
+        np.testing.assert_array_equal(moved, expected)
+        left.append(len(boxes))
+    assert set(left) == {0, 1}
+
+
 def test_without_any_good_draw_the_geometry_is_left_out():
     augmentation = Augmentation(cutout_size=1000, cutout_prob=1.0)  # covers everything, always
     image = np.full((HEIGHT, WIDTH), 5.0, dtype=np.float32)

@@ -134,6 +134,15 @@ def test_fitted_size(image_size, size, expected):
     assert fitted_size(image_size, size) == expected
 
 
+@pytest.mark.parametrize(
+    ("image_size", "expected"), [((100, 50), (100, 50)), ((400, 100), (200, 50)), ((100, 600), (50, 300))]
+)
+def test_small_images_may_keep_their_resolution(tmp_path, image_size, expected):
+    assert fitted_size(image_size, (200, 300), enlarge=False) == expected
+    mapper = MammoMapper(size=(200, 300), keep_aspect=True, enlarge=False)
+    assert mapper(record_of(tmp_path, random_image(*image_size)))["image"].shape == (1, *expected)
+
+
 def test_keep_aspect_gives_the_fitted_image_without_padding(tmp_path):
     image = MammoMapper(size=(50, 50), keep_aspect=True)(record_of(tmp_path, random_image(100, 60)))["image"]
     assert image.shape == (1, 50, 30)

@@ -161,7 +161,8 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
             if missing:
                 raise ValueError(
                     f"image {missing[0]!r} comes without proposals, but MODEL.PROPOSAL_GENERATOR.NAME is "
-                    "PrecomputedProposals; name a generator such as SlidingWindowRegions"
+                    "PrecomputedProposals; name their files in DATASETS.PROPOSALS, or a generator such as "
+                    "SlidingWindowRegions"
                 )
             return whole_image_if_empty([x["proposals"].to(self.device) for x in inputs])
         fields = getattr(self.proposal_generator, "input_fields", ())
