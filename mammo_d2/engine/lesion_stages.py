@@ -12,6 +12,8 @@ another config or other data than it was begun with that is an error.
 import argparse
 import hashlib
 import logging
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +66,7 @@ class LesionTrainer(MammoTrainer):
 
 
 class LesionMapper:
-    """Windows of an image's lesions, with the saliency of the image where the model sees it."""
+    """Windows of an image's lesions, with the saliency of the image where it has lesions and the model sees it."""
 
     def __init__(self, cfg: CfgNode):
         """
@@ -76,7 +78,7 @@ class LesionMapper:
 
     def __call__(self, record: dict) -> dict[str, Any]:
         sample = self.windows(record)
-        if self.saliency is not None:
+        if self.saliency is not None and record["annotations"]:
             sample["saliency"] = self.saliency.get(record)
         return sample
 
@@ -156,6 +158,13 @@ def claim_stages(cfg: CfgNode, shared_only: bool, resume: bool) -> None:
         final.MODEL.LESION.FINAL_TEST = []  # evaluated anew every time
         claims[Path(_with_own_settings(cfg, CONTEXT_MODEL).OUTPUT_DIR)] = final
     claim_folders(claims, "OUTPUT_DIR", resume, write=comm.is_main_process())
+    if not resume and comm.is_main_process():
+        # Once interrupted and resumed, an earlier run's weights would be taken for those of a stage not yet begun.
+        for folder in claims:
+            for name in ("last_checkpoint", "model_final.pth", "model_best.pth"):
+                (folder / name).unlink(missing_ok=True)
+            shutil.rmtree(folder / BEST_FOLDER, ignore_errors=True)
+    comm.synchronize()
 
 
 def best_weights(folder: Path) -> Path:
@@ -184,14 +193,15 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
     if cfg.MODEL.LESION.FINAL_TEST and not args.eval_only:
         final.defrost()
         final.DATASETS.TEST = tuple(cfg.MODEL.LESION.FINAL_TEST)
-        if not cfg.DATASETS.ALLOW_SHARED_PATIENTS:
-            check_patients_apart(final)
+    if not cfg.DATASETS.ALLOW_SHARED_PATIENTS:
+        check_lesions_unseen(cfg, final)
     shared_only = getattr(args, "shared_only", False)
     if not args.eval_only:
         claim_stages(cfg, shared_only, args.resume)
     if "saliency" in cfg.MODEL.LESION.MAPS:
-        names = [*final.DATASETS.TEST] if args.eval_only else [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-        make_saliency(cfg, load_records(cfg, list(dict.fromkeys([*names, *final.DATASETS.TEST]))))
+        records = [] if args.eval_only else load_records(cfg, list(cfg.DATASETS.TRAIN))
+        tests = load_records(cfg, list(dict.fromkeys([*cfg.DATASETS.TEST, *final.DATASETS.TEST])))
+        make_saliency(cfg, records + [record for record in tests if record["annotations"]])
     if not args.eval_only:
         if not cfg.MODEL.LESION.PATCH_WEIGHTS:
             train_stage(stage_config(cfg, PATCH_MODEL), args.resume)
@@ -204,6 +214,31 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
         comm.synchronize()
     stage = stage_config(final, CONTEXT_MODEL)
     return evaluate_best(stage)
+
+
+def check_lesions_unseen(cfg: CfgNode, final: CfgNode) -> None:
+    """Look for patients of the evaluation in what weights were chosen by, and in what given networks were trained on.
+
+    The latter is known where a context or patch network's ``config.yaml`` lies beside its weights or one folder above.
+
+    Args:
+        cfg: of the job; its training and test sets have been compared.
+        final: the same with the data sets of the final evaluation in DATASETS.TEST.
+
+    Raises:
+        ValueError: there are such patients.
+    """
+    seen = [(cfg.DATASETS.TRAIN, final.DATASETS.TEST), (cfg.DATASETS.TEST, final.DATASETS.TEST)]
+    for weights in (cfg.MODEL.LESION.CONTEXT_WEIGHTS, cfg.MODEL.LESION.PATCH_WEIGHTS):
+        configs = [folder / "config.yaml" for folder in Path(weights).parents[:2]] if weights else []
+        for path in [path for path in configs if path.is_file()][:1]:
+            trained = CfgNode.load_yaml_with_base(str(path), allow_unsafe=False).get("DATASETS", {}).get("TRAIN", ())
+            seen.append((trained, (*cfg.DATASETS.TEST, *final.DATASETS.TEST)))
+    for train, test in seen:
+        pair = cfg.clone()
+        pair.defrost()
+        pair.DATASETS.TRAIN, pair.DATASETS.TEST = tuple(train), tuple(test)
+        check_patients_apart(pair)
 
 
 def evaluate_best(stage: CfgNode) -> dict[str, Any]:
@@ -298,13 +333,21 @@ def make_saliency(cfg: CfgNode, records: Sequence[dict]) -> None:
 
 # --- embeddings -----------------------------------------------------------------------------------------------------
 def embedding_store(cfg: CfgNode, sources: PatchSources) -> EmbeddingStore:
-    """The embeddings of a context stage's config, by f_loc's weights, the sources, and what decides the patches."""
+    """The embeddings of a context stage's config, by f_loc's weights, the sources, and what decides the patches.
+
+    An image file counts with its name, size and time of change: reading it all would take longer than the patches.
+    """
     keys = cfg.MODEL.LESION
     decided = [keys.EPOCH, keys.STORED_EPOCHS, keys.WINDOW_SIDES, keys.ROTATION, keys.PATCH_SIZE, cfg.SEED]
     network = [cfg.INPUT.INTENSITY, cfg.INPUT.INTENSITY_PERCENTILES, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD]
-    rows = [(s["record"]["file_name"], s["patch_class"], _place(s)) for s in sources.records]
+    rows = [(_image(s["record"]), s["patch_class"], _place(s)) for s in sources.records]
     key = _digest([repr(decided), repr(network), keys.NETWORK, repr(rows)], keys.PATCH_WEIGHTS)
     return EmbeddingStore(_cache(cfg) / "embeddings" / key, sum(keys.EPOCH) * keys.STORED_EPOCHS)
+
+
+def _image(record: Mapping[str, Any]) -> tuple[str, int, int]:
+    state = os.stat(record["file_name"])
+    return record["file_name"], state.st_size, state.st_mtime_ns
 
 
 def _place(source: Mapping[str, Any]) -> list[Any]:
