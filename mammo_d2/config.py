@@ -335,7 +335,8 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.REGIONS.PICTURES = 4
 
     # Evaluator "lesion": one case per "lesion" (views averaged) or per "annotation"; crops of a lesion averaged as
-    # "probability" or "logit".
+    # "probability" or "logit"; number of malignant and of benign lesions that the report draws.
     cfg.TEST.LESION = CfgNode()
     cfg.TEST.LESION.AVERAGE = "lesion"
     cfg.TEST.LESION.CROPS = "probability"
+    cfg.TEST.LESION.PICTURES = 4

@@ -14,11 +14,10 @@ import numpy as np
 from tabulate import tabulate
 
 from mammo_d2.engine.setup import load_config
+from mammo_d2.export.run_files import BEST_FOLDER, CONTEXT_PREFIX
 from mammo_d2.framework import CfgNode
 
 LOG_FILE = "stdout.txt"
-# Folder in a lesion classifier's stage with the evaluation of its best weights.
-BEST_FOLDER = "best"
 
 Job = TypeVar("Job")
 
@@ -72,7 +71,7 @@ def metrics_file(folder: Path, trained: bool = True) -> Path | None:
     if found and (not trained or (folder / "model_final.pth").is_file()):
         return found[0]
     # Of the lesion classifier's job it is the last file.
-    best = sorted(folder.glob(f"context_*/{BEST_FOLDER}/inference/*/metrics.json"))
+    best = sorted(folder.glob(f"{CONTEXT_PREFIX}*/{BEST_FOLDER}/inference/*/metrics.json"))
     return best[0] if best else None
 
 

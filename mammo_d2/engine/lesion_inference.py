@@ -11,7 +11,7 @@ from mammo_d2.data.catalog import category_names
 from mammo_d2.data.lesion_loader import build_lesion_loader
 from mammo_d2.data.reader import image_size
 from mammo_d2.engine.lesion_stages import LesionMapper, make_saliency, needs_saliency
-from mammo_d2.evaluation.results_io import ResultsError
+from mammo_d2.evaluation.results_io import ResultsError, lesion_entry
 from mammo_d2.framework import BoxMode, CfgNode
 
 
@@ -39,21 +39,12 @@ def classify_lesions(cfg: CfgNode, model: torch.nn.Module, records: Sequence[dic
             output = model([sample])[0]
         for row, annotation in enumerate(record["annotations"]):
             score = float(output["malignancy"][row])
-            windows = sample["windows"][sample["window_lesion"] == row].tolist()
-            entry = {
-                "image_id": record["image_id"],
-                "category_id": numbers[score >= 0.5],
-                "bbox": [float(v) for v in annotation["bbox"]],
-                "score": score,
-                "malignancy": score,
-            }
-            for key, name in (("id", "annotation_id"), ("score", "detection_score")):
-                if annotation.get(key) is not None:
-                    entry[name] = annotation[key]
-            entry["windows"] = [
-                {"bbox": [x0, y0, x1 - x0, y1 - y0], "malignancy": float(one)}
-                for (x0, y0, x1, y1), one in zip(windows, output["lesion_scores"][row][:, 0].tolist(), strict=True)
-            ]
+            windows = sample["windows"][sample["window_lesion"] == row].numpy()
+            scores = output["lesion_scores"][row][:, 0].cpu().numpy()
+            entry = lesion_entry(record["image_id"], annotation, score, windows, scores)
+            entry |= {"category_id": numbers[score >= 0.5], "score": score}
+            if annotation.get("score") is not None:
+                entry["detection_score"] = annotation["score"]
             results.append(entry)
     return results
 

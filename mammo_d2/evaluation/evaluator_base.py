@@ -41,6 +41,11 @@ class Computed:
     table: str = ""
 
 
+def to_array(value: Any) -> np.ndarray:
+    """A torch tensor, number or array as float64 numpy."""
+    return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value, float)
+
+
 class PredictionEvaluator(DatasetEvaluator):
     """Collects detections over the ranks and hands them, with the ground truth, to :meth:`compute`.
 

@@ -12,10 +12,11 @@ import os
 from mammo_d2.evaluation.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.detection_evaluators import CocoEvaluator, FrocEvaluator, PatientEvaluator, VocEvaluator
 from mammo_d2.evaluation.froc import FrocRule
+from mammo_d2.evaluation.lesion_evaluator import LesionEvaluator
 from mammo_d2.evaluation.matching import HitRule
 from mammo_d2.evaluation.presets import get_preset
 from mammo_d2.evaluation.region_evaluator import RegionEvaluator
-from mammo_d2.evaluation.score_evaluators import ImageScoreEvaluator, LesionEvaluator, SaliencyEvaluator
+from mammo_d2.evaluation.score_evaluators import ImageScoreEvaluator, SaliencyEvaluator
 from mammo_d2.evaluation.score_statistic import ScoreRule
 from mammo_d2.framework import CfgNode, DatasetEvaluator, DatasetEvaluators, Registry
 

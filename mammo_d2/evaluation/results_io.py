@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mammo_d2.atomic import atomic_write
-from mammo_d2.evaluation.tables import DetectionTable, ImageTable
+from mammo_d2.evaluation.tables import XYXY_ABS, DetectionTable, ImageTable
 
 RESULTS_FILE = "coco_instances_results.json"
 IMAGE_SCORES_FILE = "image_scores.json"
+LESION_SCORES_FILE = "lesion_scores.json"
 
 
 class ResultsError(ValueError):
@@ -40,6 +41,39 @@ def detections_to_coco(
         {"image_id": images.ids[image], "category_id": category_ids[label], "bbox": box, "score": score}
         for image, label, box, score in columns
     ]
+
+
+def lesion_entry(
+    image_id: Hashable, annotation: Mapping[str, Any], malignancy: float, windows: np.ndarray, scores: np.ndarray
+) -> dict[str, Any]:
+    """Malignancy of a lesion and where it comes from.
+
+    Args:
+        image_id: of its image.
+        annotation: of a record, with ``bbox`` and perhaps ``id``.
+        malignancy: in [0, 1].
+        windows: (n, 4) XYXY in pixels of the image.
+        scores: (n,) malignancy of the windows.
+
+    Returns:
+        ``image_id``; ``annotation_id`` where the annotation has one; ``bbox`` XYWH; ``malignancy``; ``windows``, a list
+        of {"bbox" XYWH, "malignancy"}.
+    """
+    x, y, width, height = (float(value) for value in annotation["bbox"])
+    if annotation.get("bbox_mode") == XYXY_ABS:
+        width, height = width - x, height - y
+    parts = [
+        {"bbox": [x0, y0, x1 - x0, y1 - y0], "malignancy": score}
+        for (x0, y0, x1, y1), score in zip(windows.tolist(), scores.tolist(), strict=True)
+    ]
+    number = {} if annotation.get("id") is None else {"annotation_id": annotation["id"]}
+    return {
+        "image_id": image_id,
+        **number,
+        "bbox": [x, y, width, height],
+        "malignancy": float(malignancy),
+        "windows": parts,
+    }
 
 
 def write_json(path: str | os.PathLike, content: Any) -> Path:

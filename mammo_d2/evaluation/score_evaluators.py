@@ -1,4 +1,4 @@
-"""Evaluators of what is not a box: image scores, saliency maps, lesion scores."""
+"""Evaluators of what is not a box: image scores and saliency maps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ import numpy as np
 from tabulate import tabulate
 
 from mammo_d2.evaluation.bootstrap import BootstrapPlan
-from mammo_d2.evaluation.classification import LevelCases, combine_truth, level_cases, undefined_reason
-from mammo_d2.evaluation.curves import score_table
+from mammo_d2.evaluation.classification import combine_truth, level_cases, undefined_reason
 from mammo_d2.evaluation.delong import delong_interval
-from mammo_d2.evaluation.evaluator_base import NO_BOOTSTRAP, Computed, PredictionEvaluator
-from mammo_d2.evaluation.lesion import average_over_crops, lesion_metrics, malignancy_of_crops, tnr_curve
-from mammo_d2.evaluation.plots import PlotCurve, plot_tnr
+from mammo_d2.evaluation.evaluator_base import NO_BOOTSTRAP, Computed, PredictionEvaluator, to_array
 from mammo_d2.evaluation.results_io import IMAGE_SCORES_FILE, write_json
 from mammo_d2.evaluation.saliency import (
     SaliencySums,
@@ -26,12 +23,7 @@ from mammo_d2.evaluation.saliency import (
     summarize_saliency,
 )
 from mammo_d2.evaluation.score_statistic import MeanStatistic, ScoreRule, ScoreStatistic, level_numbers
-from mammo_d2.evaluation.tables import XYWH_ABS, dense_groups, images_from_records
-
-
-def _array(value: Any) -> np.ndarray:
-    """A torch tensor, number or array as float64 numpy."""
-    return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value, float)
+from mammo_d2.evaluation.tables import XYWH_ABS, images_from_records
 
 
 class ImageScoreEvaluator(PredictionEvaluator):
@@ -70,7 +62,7 @@ class ImageScoreEvaluator(PredictionEvaluator):
                 f'evaluator "image" needs image_scores of {", ".join(self.classes)}; the model gives '
                 f"{', '.join(scores) or 'none'}: change TEST.EVALUATORS or DATASETS.CATEGORIES"
             )
-        values = np.array([float(_array(scores[name])) for name in self.classes])
+        values = np.array([float(to_array(scores[name])) for name in self.classes])
         if not np.isfinite(values).all():
             raise ValueError(f"image score of image {record['image_id']!r} is not finite: the model has diverged")
         return values
@@ -147,7 +139,7 @@ class SaliencyEvaluator(PredictionEvaluator):
             annotations = [a for a in truth["annotations"] if a["category_id"] == label and not a.get("ignore")]
             if not annotations:
                 continue
-            saliency = _array(output["saliency"][label])
+            saliency = to_array(output["saliency"][label])
             boxes = np.array([a["bbox"] for a in annotations], float)
             if annotations[0].get("bbox_mode", XYWH_ABS) == XYWH_ABS:
                 boxes[:, 2:] += boxes[:, :2]
@@ -203,107 +195,3 @@ def _mask(segmentations: Sequence[Any], size: tuple[int, int]) -> np.ndarray:
             rle = segmentation
         union |= coco_mask.decode(rle).astype(bool)
     return union
-
-
-class LesionEvaluator(PredictionEvaluator):
-    """Benign or malignant per lesion, from ``output["lesion_scores"]``: one row per annotation of the record, in order.
-
-    A row is the lesion's malignancy, that of its crops (n,), or both probabilities (malignant, benign) of them (n, 2).
-
-    Truth is the annotation's ``pathology`` ("malignant…" or "benign…"), else its class name; others are masked and
-    counted. Annotations of one patient with the same ``lesion_id`` (views of one lesion) are averaged to one case.
-    Writes ``lesion.json``, with the cases (patients as numbers), and ``tnr_fnr.png``.
-    """
-
-    task = "lesion"
-
-    def __init__(
-        self,
-        dataset_name: str,
-        output_dir: str | os.PathLike | None = None,
-        average: str = "lesion",
-        crops: str = "probability",
-        plan: BootstrapPlan = NO_BOOTSTRAP,
-    ) -> None:
-        super().__init__(dataset_name, output_dir)
-        if average not in ("lesion", "annotation"):
-            raise ValueError(f"TEST.LESION.AVERAGE {average!r} is neither lesion nor annotation")
-        self.average, self.crops, self.plan = average, crops, plan
-
-    def keep(self, record: Mapping, output: Mapping) -> np.ndarray:
-        """(annotations,) malignancy, averaged over crops.
-
-        Raises:
-            ValueError: not one row of scores per annotation, or one that is not finite.
-        """
-        annotations = self._records[self._row[record["image_id"]]]["annotations"]
-        rows = [_array(row) for row in output.get("lesion_scores", ())]
-        rows = [malignancy_of_crops(*row.T) if row.ndim == 2 else row.reshape(-1) for row in rows]
-        owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        scores = average_over_crops(np.concatenate([*rows, []]), owner, self.crops)
-        if len(scores) != len(annotations) or not np.isfinite(scores).all():
-            raise ValueError(
-                f'evaluator "lesion" needs one finite lesion_scores row per annotation: image {record["image_id"]!r} '
-                f"has {len(annotations)} annotation(s), the model gave {len(scores)}"
-            )
-        return scores
-
-    def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
-        images = images_from_records(records, self.classes)
-        owners, truths, scores, patients = [], [], [], []
-        for row, (record, values) in enumerate(zip(records, found, strict=True)):
-            for number, (annotation, score) in enumerate(zip(record["annotations"], values, strict=True)):
-                same = annotation.get("lesion_id") if self.average == "lesion" else None
-                alone = (record["image_id"], number)
-                owners.append(alone if same is None else (int(images.patient[row]), same))
-                truths.append(_malignant(annotation, self.classes))
-                scores.append(score)
-                patients.append(int(images.patient[row]))
-        columns = (np.array(truths, float), np.array(scores, float), np.array(patients, np.int64))
-        cases = _lesion_cases(owners, *columns)
-        numbers = {k: float(v) for k, v in lesion_metrics(score_table(cases.truth, cases.scores)).items()}
-        result = Computed(
-            numbers
-            | {
-                "num_malignant": float(cases.truth.sum()),
-                "num_benign": float(len(cases.truth) - cases.truth.sum()),
-                "num_unknown": float(cases.unknown),
-            },
-            options=f"one case per {self.average}, mean over views; crops averaged by {self.crops}; TNR at FNR in "
-            f"whole lesions; lesions of unknown pathology masked; {self.plan}",
-        )
-        if reason := undefined_reason(cases):
-            result.reasons = {key: reason for key, value in numbers.items() if np.isnan(value)}
-        curve = tnr_curve(cases.truth, cases.scores, cases.patient, self.plan)
-        interval = delong_interval(cases.truth, cases.scores, cases.patient, self.plan.confidence)
-        result.details = {
-            "delong_intervals": {"auc": [interval.low, interval.high]},
-            "tnr_curve": vars(curve),
-            "cases": {name: getattr(cases, name).tolist() for name in ("truth", "scores", "patient")},
-        }
-        if self.output_dir is not None:
-            band = (curve.fnr, curve.low, curve.high) if self.plan.replicates else (None, None, None)
-            plot_tnr([PlotCurve("lesions", curve.fnr, curve.tnr, *band)], self.output_dir / "tnr_fnr.png")
-        return result
-
-
-def _malignant(annotation: Mapping, classes: Sequence[str]) -> float:
-    """1 malignant, 0 benign, NaN not known."""
-    word = str(annotation.get("pathology") or classes[annotation["category_id"]]).lower()
-    if word.startswith("malignant"):
-        return 1.0
-    return 0.0 if word.startswith("benign") else float("nan")
-
-
-def _lesion_cases(owners: Sequence, truths: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> LevelCases:
-    """Average annotations of one lesion, mask unknown truth, and count what was masked."""
-    lesion = dense_groups(owners)
-    number = int(lesion.max(initial=-1)) + 1
-    count = np.bincount(lesion, minlength=number)
-    mean = np.bincount(lesion, weights=scores, minlength=number) / np.maximum(count, 1)
-    truth = np.full(number, -np.inf)
-    np.maximum.at(truth, lesion, np.nan_to_num(truths, nan=-1.0))
-    patient = np.zeros(number, np.int64)
-    patient[lesion] = patients
-    known = truth >= 0
-    return LevelCases(truth[known], mean[known], patient[known], int((~known).sum()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from mammo_d2.export.evidence import heat
 from mammo_d2.export.gallery import describe_image, spread
 from mammo_d2.export.pictures import (
     TRUTH_COLOR,
+    NamedPicture,
     class_colors,
     draw_boxes,
     overlay,
@@ -30,16 +30,6 @@ from mammo_d2.export.pictures import (
 
 # Longer side of a picture's panel, in pixels.
 PANEL_SIDE = 560
-
-
-@dataclass(frozen=True)
-class LocalizationPicture:
-    """A picture with its group ("malignant", "without lesion"), a name for its file, and a caption."""
-
-    group: str
-    name: str
-    picture: np.ndarray
-    caption: str
 
 
 def localization_picture(
@@ -120,7 +110,7 @@ def localization_pictures(
     *,
     top: int = 3,
     limit: int = 4,
-) -> tuple[list[LocalizationPicture], list[str]]:
+) -> tuple[list[NamedPicture], list[str]]:
     """Pictures of a data set's images, chosen by ``choose_images``.
 
     Args:
@@ -158,7 +148,7 @@ def localization_pictures(
             found = [_found(name, rank, top) for name, rank in zip(classes, ranks[row].tolist(), strict=True)]
             caption = ", ".join([describe_image(records[row]), *filter(None, found)])
             name = re.sub(r"[^\w.-]+", "_", f"{group}_{records[row]['image_id']}")
-            pictures.append(LocalizationPicture(group, f"{name}.png", picture, caption))
+            pictures.append(NamedPicture(group, f"{name}.png", picture, caption))
     return pictures, problems
 
 

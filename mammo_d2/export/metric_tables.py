@@ -83,7 +83,8 @@ def evaluation_blocks(result: DatasetResult) -> list[Block]:
 
 
 def headline_numbers(result: DatasetResult) -> list[tuple[float | Estimate, str]]:
-    """The few numbers to read first, with their names: AP50, sensitivity at one false positive, the patients'."""
+    """The few numbers to read first, with their names: AP50, sensitivity at one false positive, the patients' and the
+    lesions'."""
     at_one = [key for key in _numbers(result, "froc") if key.endswith("/sens@1")]
     wanted = [
         ("coco", "AP50", "AP50, boxes"),
@@ -91,6 +92,8 @@ def headline_numbers(result: DatasetResult) -> list[tuple[float | Estimate, str]
         ("patient", "auc", "AUC, patients"),
         ("patient", "sensitivity", "sensitivity, patients"),
         ("patient", "specificity", "specificity, patients"),
+        ("lesion", "auc", "AUC, lesions"),
+        *(("lesion", f"tnr@fnr{rate:g}", f"TNR at FNR {rate:.0%}, lesions") for rate in (0, 0.02, 0.05)),
     ]
     return [(_value(result.tasks[task], key), name) for task, key, name in wanted if key in _numbers(result, task)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,16 @@ LABEL_TEXT_COLOR: Color = (10, 10, 10)
 DISPLAY_PERCENTILES = (0.5, 99.8)
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+@dataclass(frozen=True)
+class NamedPicture:
+    """A picture with its group ("malignant", "without lesion"), a name for its file, and a caption."""
+
+    group: str
+    name: str
+    picture: np.ndarray
+    caption: str
 
 
 def class_colors(classes: Sequence[str]) -> list[Color]:
@@ -198,6 +209,22 @@ def contact_sheet(tiles: Sequence[np.ndarray], columns: int = 4, gap: int = 8) -
         left = gap + column * (width + gap) + (width - tile.shape[1]) // 2
         sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return sheet
+
+
+def side_by_side(tiles: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
+    """Pictures of any sizes in a row, aligned at the top, with ``gap`` pixels between and around them.
+
+    Args:
+        tiles: at least one (h, w, 3) uint8.
+        gap: in pixels.
+    """
+    height, width = max(tile.shape[0] for tile in tiles), sum(tile.shape[1] + gap for tile in tiles)
+    row = np.full((height + 2 * gap, width + gap, 3), PAPER_COLOR, np.uint8)
+    left = gap
+    for tile in tiles:
+        row[gap : gap + tile.shape[0], left : left + tile.shape[1]] = tile
+        left += tile.shape[1] + gap
+    return row
 
 
 def pair_sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray]], pairs_per_row: int = 2, gap: int = 8) -> np.ndarray:

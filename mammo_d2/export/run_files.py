@@ -6,7 +6,13 @@ inference/<data set>/metrics.json            {task: {metric: value}}
 inference/<data set>/<task>.json             options in force, reasons for undefined values
 inference/<data set>/coco_instances_results.json
 inference/<data set>/top_regions.json, response_maps.npz   of the evaluator "regions"
+inference/<data set>/lesion_scores.json      of the evaluator "lesion"
 inference/<data set>/*.png                   curves
+
+The lesion classifier's job has its configuration there, and its trainings in folders of their own:
+
+patch/metrics.json, context_<maps>/metrics.json
+context_<maps>/best/inference/<data set>/    the evaluation of its best weights
 """
 
 from __future__ import annotations
@@ -20,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from mammo_d2.evaluation.region_evaluator import MAPS_FILE, REGIONS_FILE
-from mammo_d2.evaluation.results_io import RESULTS_FILE
+from mammo_d2.evaluation.results_io import LESION_SCORES_FILE, RESULTS_FILE
 
 CONFIG_FILE, SCALARS_FILE, INFERENCE_FOLDER = "config.yaml", "metrics.json", "inference"
+# Of the lesion classifier's job: its stages' folders, and the one in a stage with the evaluation of its best weights.
+PATCH_FOLDER, CONTEXT_PREFIX, BEST_FOLDER = "patch", "context_", "best"
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class DatasetResult:
         pictures: PNG files by name without ending, e.g. "froc".
         regions: COCO results of the best regions of each class, in prepared pixels; None where they were not written.
         maps: file of the response maps by image id; None where there is none.
+        lesions: entries of the lesions' malignancy (see ``lesion_entry``); None where they were not written.
     """
 
     name: str
@@ -63,6 +72,7 @@ class DatasetResult:
     pictures: Mapping[str, bytes]
     regions: list[dict[str, Any]] | None = None
     maps: Path | None = None
+    lesions: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,15 @@ class Run:
 
     folder: Path
     config_text: str
+    scalars: list[dict[str, float]]
+    datasets: list[DatasetResult]
+
+
+@dataclass(frozen=True)
+class LesionStage:
+    """A training of the lesion classifier's job: folder, logged scalars, evaluations of its best weights."""
+
+    folder: Path
     scalars: list[dict[str, float]]
     datasets: list[DatasetResult]
 
@@ -96,14 +115,25 @@ def read_run(folder: str | os.PathLike) -> Run:
     """
     folder = Path(folder)
     config = Path(config_file(folder))
+    return Run(
+        folder, config.read_text(encoding="utf-8"), read_scalars(folder / SCALARS_FILE), _read_evaluations(folder)
+    )
+
+
+def read_lesion_stage(folder: str | os.PathLike) -> LesionStage:
+    """Read the folder of a lesion classifier's stage; all of its parts may be absent.
+
+    Raises:
+        ValueError: a file that is damaged.
+    """
+    folder = Path(folder)
+    return LesionStage(folder, read_scalars(folder / SCALARS_FILE), _read_evaluations(folder / BEST_FOLDER))
+
+
+def _read_evaluations(folder: Path) -> list[DatasetResult]:
     inference = folder / INFERENCE_FOLDER
     names = sorted(path.name for path in inference.iterdir() if path.is_dir()) if inference.is_dir() else []
-    return Run(
-        folder,
-        config.read_text(encoding="utf-8"),
-        read_scalars(folder / SCALARS_FILE),
-        [read_dataset_result(inference / name) for name in names],
-    )
+    return [read_dataset_result(inference / name) for name in names]
 
 
 def read_scalars(path: str | os.PathLike) -> list[dict[str, float]]:
@@ -166,17 +196,30 @@ def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
         pictures,
         _load(folder / REGIONS_FILE, None),
         maps if maps.is_file() else None,
+        _load(folder / LESION_SCORES_FILE, None),
     )
 
 
 def _intervals(details: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float]], str]:
-    """The bootstrap's intervals or, without one, DeLong's for the AUC, without undefined ones; and what they are."""
-    found, words = details.get("intervals"), details.get("bootstrap", "")
-    if not found:
-        found = details.get("delong_intervals", {})
-        words = "confidence intervals of the AUC by DeLong's method, images of one patient taken together"
-    known = {key: (limits[0], limits[1]) for key, limits in found.items() if None not in limits}
-    return known, words if known else ""
+    """The bootstrap's intervals, or DeLong's of an AUC that has none, without undefined ones; and what they are."""
+    known: dict[str, tuple[float, float]] = {}
+    words: list[str] = []
+    kinds = (
+        ("intervals", details.get("bootstrap", "")),
+        (
+            "delong_intervals",
+            "confidence intervals of the AUC by DeLong's method, what is of one patient taken together",
+        ),
+    )
+    for kind, meaning in kinds:
+        new = {
+            key: (limits[0], limits[1])
+            for key, limits in (details.get(kind) or {}).items()
+            if None not in limits and key not in known
+        }
+        known |= new
+        words += [meaning] if new else []
+    return known, "; ".join(words)
 
 
 def _load(path: Path, default: Any) -> Any:

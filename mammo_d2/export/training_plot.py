@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # Metrics worth following, by the end of their key.
-FOLLOWED = ("coco/AP50", "/mean_sens", "patient/auc")
+FOLLOWED = ("coco/AP50", "/mean_sens", "patient/auc", "lesion/auc")
 
 
 def plot_losses(scalars: Sequence[Mapping[str, float]]) -> bytes | None:

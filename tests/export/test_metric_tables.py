@@ -126,5 +126,17 @@ def test_headline_takes_the_rate_one_not_those_ending_in_one():
     assert numbers[1][1] == "lesions found at 1 false positive per image, malignant"
 
 
+def test_headline_of_lesions():
+    rates = ("0", "0.01", "0.02", "0.03", "0.05")
+    numbers = {"auc": 0.8, **{f"tnr@fnr{rate}": float(rate) + 0.1 for rate in rates}, "num_benign": 3.0}
+    task = TaskResult(numbers, {}, "", {"auc": (0.7, 0.9)}, "95 %")
+    assert headline_numbers(DatasetResult("d", {"lesion": task}, None, {})) == [
+        (Estimate(0.8, 0.7, 0.9), "AUC, lesions"),
+        (0.1, "TNR at FNR 0%, lesions"),
+        (0.02 + 0.1, "TNR at FNR 2%, lesions"),
+        (0.05 + 0.1, "TNR at FNR 5%, lesions"),
+    ]
+
+
 def test_headline_of_an_evaluation_without_the_usual_tasks():
     assert headline_numbers(result(other={"x": 1.0})) == []

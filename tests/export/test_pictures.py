@@ -15,6 +15,7 @@ from mammo_d2.export.pictures import (
     overlay,
     pair_sheet,
     save_picture,
+    side_by_side,
     to_display,
     with_caption,
 )
@@ -154,6 +155,15 @@ def test_contact_sheet_centres_smaller_tiles():
     sheet = contact_sheet([np.full((10, 10, 3), 9, np.uint8), np.full((4, 6, 3), 9, np.uint8)], columns=2, gap=0)
     assert (sheet[3:7, 12:18] == 9).all()
     assert is_color(sheet[2, 10:], PAPER_COLOR).all()
+
+
+def test_side_by_side_aligns_at_the_top():
+    row = side_by_side([np.full((6, 10, 3), 9, np.uint8), np.full((4, 5, 3), 7, np.uint8)], gap=2)
+    assert row.shape == (10, 21, 3)
+    expected = np.zeros((10, 21), int)
+    expected[2:8, 2:12] = 9
+    expected[2:6, 14:19] = 7
+    np.testing.assert_array_equal(np.where(np.isin(row[..., 0], [7, 9]), row[..., 0], 0), expected)
 
 
 def test_contact_sheet_needs_a_picture():

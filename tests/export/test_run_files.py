@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from mammo_d2.export.run_files import read_dataset_result, read_run, read_scalars
+from mammo_d2.export.run_files import read_dataset_result, read_lesion_stage, read_run, read_scalars
 
 
 def write_log(path, entries):
@@ -102,6 +102,28 @@ def test_bootstrap_intervals_are_preferred_to_delong(tmp_path):
     (tmp_path / "patient.json").write_text(json.dumps(details))
     task = read_dataset_result(tmp_path).tasks["patient"]
     assert (task.intervals, task.interval_words) == ({"auc": (0.5, 0.95)}, "95% of 200")
+
+
+def test_bootstrap_and_delong_intervals_complete_each_other(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"lesion": {"auc": 0.8, "tnr@fnr0": 0.25}}')
+    details = {"delong_intervals": {"auc": [0.6, 0.9]}, "intervals": {"tnr@fnr0": [0.1, 0.5]}, "bootstrap": "of 200"}
+    (tmp_path / "lesion.json").write_text(json.dumps(details))
+    task = read_dataset_result(tmp_path).tasks["lesion"]
+    assert task.intervals == {"auc": (0.6, 0.9), "tnr@fnr0": (0.1, 0.5)}
+    assert task.interval_words.startswith("of 200; confidence intervals of the AUC by DeLong's method")
+
+
+def test_stage_of_a_lesion_job(tmp_path):
+    assert read_lesion_stage(tmp_path / "patch").scalars == []
+    stage = tmp_path / "context_embedding"
+    (stage / "best" / "inference" / "toy_test").mkdir(parents=True)
+    (stage / "inference" / "toy_val").mkdir(parents=True)
+    write_log(stage / "metrics.json", [{"iteration": 19, "total_loss": 2.0}])
+    (stage / "best" / "inference" / "toy_test" / "lesion_scores.json").write_text('[{"image_id": 1}]')
+    read = read_lesion_stage(stage)
+    assert read.scalars == [{"iteration": 19, "total_loss": 2.0}]
+    # What the training evaluated, its last weights among it, is no result of the best ones.
+    assert [(result.name, result.lesions) for result in read.datasets] == [("toy_test", [{"image_id": 1}])]
 
 
 @pytest.mark.parametrize(

@@ -24,3 +24,5 @@ def test_plots_need_something_to_draw():
     assert plot_evaluations(LOG[:2]) is None  # a single evaluation is no course
     assert plot_losses(LOG).startswith(PNG)
     assert plot_evaluations(LOG).startswith(PNG)
+    lesions = [{"iteration": i, "lesion/auc": 0.5} for i in (9, 19)]
+    assert plot_evaluations(lesions).startswith(PNG)

@@ -27,6 +27,16 @@ def test_moved_data_sets_are_found_by_an_override(run, tmp_path):
     assert "could not be loaded" not in output.read_text(encoding="utf-8")
 
 
+def test_folder_of_a_lesion_job_has_its_own_sections(run, tmp_path):
+    config = make_run(tmp_path / "run", tmp_path / "gone")
+    config.MODEL.META_ARCHITECTURE = "LesionContextClassifier"
+    (tmp_path / "run" / "config.yaml").write_text(config.dump())
+    run(["--run", str(tmp_path / "run")])
+    html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Training of the patch network</h2>" in html
+    assert "SOLVER.LR_SCHEDULER_NAME" in html
+
+
 def test_folder_that_is_no_run_is_an_error_of_one_line(run, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         run_tool(run, ["--run", str(tmp_path)])
