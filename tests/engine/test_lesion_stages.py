@@ -100,6 +100,16 @@ def test_lesions_from_ground_truth_results_and_boxes(folder):
         assert len(entry["windows"]) == 5
         assert entry["malignancy"] == pytest.approx(np.mean([one["malignancy"] for one in entry["windows"]]), abs=1e-6)
         assert entry["category_id"] == (2 if entry["malignancy"] >= 0.5 else 1)
+    # The job's own evaluation has left the same lesions.
+    written = folder / "out/context_embedding_saliency/best/inference/lesions_train/lesion_scores.json"
+    evaluated = json.loads(written.read_text())
+    assert [one["truth"] for one in evaluated] == [1, 0, None]
+    for one, entry in zip(evaluated, truth, strict=True):
+        assert (one["image_id"], one["annotation_id"], one["bbox"]) == (
+            entry["image_id"], entry["annotation_id"], entry["bbox"],
+        )  # fmt: skip
+        assert one["malignancy"] == pytest.approx(entry["malignancy"], abs=1e-6)
+        assert [part["bbox"] for part in one["windows"]] == [part["bbox"] for part in entry["windows"]]
 
     detections = [{"image_id": 1, "category_id": 2, "bbox": LESIONS[0][1], "score": 0.9}]
     detections.append({"image_id": 3, "category_id": 2, "bbox": [5, 5, 9, 9], "score": 0.05})
