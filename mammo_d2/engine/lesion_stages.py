@@ -36,10 +36,10 @@ from mammo_d2.data.lesion_patches import PatchSampler, PatchSources
 from mammo_d2.data.lesion_stores import EmbeddingStore, SaliencyStore, StoredPatchMapper, StoredPatchSampler
 from mammo_d2.data.loader import TrainingImages, TrainLoader, UnusableImage
 from mammo_d2.data.mapper import MammoMapper
-from mammo_d2.engine.jobs import BEST_FOLDER
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.engine.setup import check_patients_apart, load_config, setup
 from mammo_d2.engine.trainer import MammoTrainer
+from mammo_d2.export.run_files import BEST_FOLDER, CONTEXT_PREFIX, PATCH_FOLDER
 from mammo_d2.framework import CfgNode, SafeCheckpointer, comm, seed_all_rng
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def stage_config(cfg: CfgNode, model: str) -> CfgNode:
     stage = _with_own_settings(cfg, model)
     Path(stage.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     if model == CONTEXT_MODEL:
-        stage.MODEL.LESION.PATCH_WEIGHTS = keys.PATCH_WEIGHTS or str(best_weights(Path(cfg.OUTPUT_DIR) / "patch"))
+        stage.MODEL.LESION.PATCH_WEIGHTS = keys.PATCH_WEIGHTS or str(best_weights(Path(cfg.OUTPUT_DIR) / PATCH_FOLDER))
         # The weights of f_loc have the names of the part of f_agg that they are, where it has that part.
         has_network = "embedding" in stage.MODEL.LESION.MAPS
         stage.MODEL.WEIGHTS = stage.MODEL.LESION.PATCH_WEIGHTS if has_network else ""
@@ -124,7 +124,7 @@ def _with_own_settings(cfg: CfgNode, model: str) -> CfgNode:
     stage.MODEL.LESION.CACHE = keys.CACHE or str(Path(cfg.OUTPUT_DIR) / "cache")
     stage.merge_from_list(list(keys.PATCH_STAGE if model == PATCH_MODEL else keys.CONTEXT_STAGE))
     stage.MODEL.META_ARCHITECTURE = model
-    name = "patch" if model == PATCH_MODEL else "context_" + "_".join(stage.MODEL.LESION.MAPS)
+    name = PATCH_FOLDER if model == PATCH_MODEL else CONTEXT_PREFIX + "_".join(stage.MODEL.LESION.MAPS)
     stage.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / name)
     return stage
 
