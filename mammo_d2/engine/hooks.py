@@ -157,6 +157,10 @@ class BestAndEarlyStop(HookBase):
         self.best: float | None = None
         self.best_iter, self.bad_evaluations = -1, 0
 
+    def before_train(self) -> None:
+        # A run that is resumed from the checkpoint at which it was to stop.
+        self._stop_if_over()
+
     def after_step(self) -> None:
         iteration = self.trainer.iter
         if self.period > 0 and ((iteration + 1) % self.period == 0 or iteration + 1 == self.trainer.max_iter):
@@ -175,11 +179,14 @@ class BestAndEarlyStop(HookBase):
                 self.save("model_best")
         else:
             self.bad_evaluations += 1
-            if self.patience > 0 and self.bad_evaluations >= self.patience:
-                self.stop(
-                    f"{self.metric} has not improved on {self.best} (iteration {self.best_iter}) "
-                    f"for {self.patience} evaluations"
-                )
+            self._stop_if_over()
+
+    def _stop_if_over(self) -> None:
+        if self.patience > 0 and self.bad_evaluations >= self.patience:
+            self.stop(
+                f"{self.metric} has not improved on {self.best} (iteration {self.best_iter}) "
+                f"for {self.patience} evaluations"
+            )
 
     def _better(self, value: float) -> bool:
         if math.isnan(value):

@@ -149,10 +149,13 @@ class MammoTrainer(DefaultTrainer):
             try:
                 self.before_train()
                 for iteration in range(self.start_iter, self.max_iter):
-                    self.iter = iteration
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
+                    if self._stop_reason is None:
+                        self.iter = iteration
+                        self.before_step()
+                        self.run_step()
+                        self.after_step()
+                    else:  # before_train asked for it: the run was interrupted when it was about to stop
+                        self.iter = iteration - 1
                     if self._stop_reason is not None:
                         logger.info("Stopping at iteration %d: %s", self.iter, self._stop_reason)
                         self.max_iter = self.iter + 1

@@ -11,6 +11,7 @@ import torch
 from mammo_d2.engine.step import NonFiniteLossError
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.export.run_files import read_scalars
+from mammo_d2.framework import SafeCheckpointer
 from tests.conftest import ROOT
 from tests.data.toy_dataset import write_dataset
 from tests.engine.toy_training import final_weights, run
@@ -93,6 +94,27 @@ def test_best_checkpoint_and_early_stop(folder):
     last = torch.load(folder / "out" / "model_final.pth", weights_only=True)
     assert last["iteration"] == 2
     assert (folder / "out" / "model_best.pth").is_file()
+
+
+def test_a_run_killed_when_it_was_to_stop_trains_no_further(folder, monkeypatch):
+    early = ["TEST.EVAL_PERIOD", "1", "TEST.BEST_METRIC", "patient/num_positive", "TEST.EARLY_STOP_PATIENCE", "1"]
+    run(folder, *early, "OUTPUT_DIR", str(folder / "whole"))
+    save = SafeCheckpointer.save
+
+    def killed(self, name, **more):
+        if name == "model_final":
+            raise KeyboardInterrupt
+        save(self, name, **more)
+
+    monkeypatch.setattr(SafeCheckpointer, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, *early)
+    monkeypatch.setattr(SafeCheckpointer, "save", save)
+    monkeypatch.setattr(MammoTrainer, "run_step", lambda self: pytest.fail("trained"))
+    run(folder, *early, resume=True)
+    assert_same_weights(final_weights(folder / "out"), final_weights(folder / "whole"))
+    last = [torch.load(folder / name / "model_final.pth", weights_only=True)["iteration"] for name in ("out", "whole")]
+    assert last == [1, 1]
 
 
 def test_every_evaluation_is_logged_and_the_last_can_be_the_best(folder, monkeypatch):
