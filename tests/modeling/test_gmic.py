@@ -146,8 +146,16 @@ class TestVariants:
 
     def test_random_patches_are_repeated_in_evaluation(self):
         model = gmic_model("MODEL.GMIC.VARIANT", "random").eval()
-        first, second = (model([BATCH[0]])[0]["patches"].tolist() for _ in range(2))
-        assert first == second
+        with torch.no_grad():
+            first, second = (model([BATCH[0]])[0]["patches"].tolist() for _ in range(2))
+            in_a_batch = [output["patches"].tolist() for output in model(BATCH)]
+        assert first == second == in_a_batch[0] == in_a_batch[1]
+
+    def test_random_patches_of_training_differ_between_images(self):
+        images = normalized(*BATCH)
+        with torch.no_grad():
+            positions = gmic_model("MODEL.GMIC.VARIANT", "random").predict(images).positions
+        assert positions[0].tolist() != positions[1].tolist()
 
 
 class TestOutputs:
@@ -190,6 +198,10 @@ class TestOutputs:
         small = gmic_input(seed=4, size=(64, 48))
         with torch.no_grad():
             outputs = model([BATCH[0], small])
+            alone = model([small])[0]
+        assert outputs[1]["image_scores"] == alone["image_scores"]
+        for name in ("saliency", "patches", "attention"):
+            assert torch.equal(outputs[1][name], alone[name])
         assert outputs[0]["saliency"].shape == (2, 24, 16)
         assert outputs[1]["saliency"].shape == (2, 16, 12)
         assert outputs[1]["instances"].image_size == (128, 144)

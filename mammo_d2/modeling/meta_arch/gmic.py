@@ -193,7 +193,8 @@ class GMIC(ImageModel):
 
         Args:
             images: the batch.
-            generator: of the random patches of the variants that have them; None: torch's global one.
+            generator: of the random patches of the variants that have them, the same in every image of the batch;
+                None: torch's global one, and others in every image.
         """
         features = self.backbone(images)[self._feature]
         saliency = self.saliency_head(features).float().sigmoid()
@@ -216,7 +217,9 @@ class GMIC(ImageModel):
         cells_size, image_size = map_size(saliency), map_size(images)
         window = window_cells(cells_size, image_size, self.patch_size)
         if self.variant.patches == "random":
-            cells = random_windows(cells_size, window, (len(images), self.num_patches), generator)
+            draws = len(images) if generator is None else 1
+            cells = random_windows(cells_size, window, (draws, self.num_patches), generator)
+            cells = cells.expand(len(images), -1, -1)
         else:
             cells = retrieve_windows(saliency, window, self.num_patches)
         return crop_positions(cells, cells_size, image_size, self.patch_size)
@@ -254,7 +257,7 @@ class GMIC(ImageModel):
 
     def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
         """See the class; ``sizes`` are those of the images before padding."""
-        # Random patches are drawn the same way every time, so that an evaluation can be repeated.
+        # Random patches are drawn the same way for every image, so that an evaluation can be repeated, in any batches.
         prediction = self.predict(images, torch.Generator().manual_seed(0))
         return self.describe(prediction, self.final_scores(prediction), sizes, records)
 

@@ -69,7 +69,13 @@ class ImageModel(nn.Module):
         return self.pixel_mean.device  # type: ignore[return-value,union-attr]
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
-        """A dict of losses in training, else one dict of outputs per image."""
+        """A dict of losses in training, else one dict of outputs per image.
+
+        In training images of different sizes are padded to one. Else they go one by one: what a model says about an
+        image must not depend on the others of its batch.
+        """
+        if not self.training and len({record["image"].shape for record in batched_inputs}) > 1:
+            return [output for record in batched_inputs for output in self([record])]
         images = ImageList.from_tensors(
             [(record["image"].to(self.device) - self.pixel_mean) / self.pixel_std for record in batched_inputs],
             self.size_divisibility,
