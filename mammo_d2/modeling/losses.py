@@ -71,8 +71,9 @@ def similarity_loss(positive_probs: Tensor, negative_probs: Tensor) -> Tensor:
 def multi_label_bce(predictions: Tensor, targets: Tensor, *, from_logits: bool = False) -> Tensor:
     """Binary cross-entropy of several labels per image, unknown labels left out.
 
-    ``Σ_c mean_{n: y_nc known} BCE(y_nc, ŷ_nc)``: a sum over the classes as the papers write it, and a mean over the
-    images whose label is known, so that unknown labels do not dilute known ones. Always computed in float32.
+    ``(1/N) Σ_n Σ_{c: y_nc known} BCE(y_nc, ŷ_nc)``: a sum over the classes as the papers write it, and a mean over all
+    images, so that the mean over parts of a batch (on several processes, or accumulated) is the batch's however the
+    unknown labels lie, and every known label of a data set weighs the same. Always computed in float32.
 
     Args:
         predictions: (N, C) probabilities, or logits.
@@ -99,7 +100,7 @@ def multi_label_bce(predictions: Tensor, targets: Tensor, *, from_logits: bool =
     # Autocast refuses the form with probabilities; in float32 there is nothing to refuse.
     with torch.autocast(predictions.device.type, enabled=False):
         entropies = function(predictions.float(), wanted, reduction="none") * known
-        return (entropies.sum(dim=0) / known.sum(dim=0).clamp(min=1)).sum()
+        return entropies.sum() / max(1, len(entropies))
 
 
 def sparsity_loss(saliency: Tensor, beta: float) -> Tensor:

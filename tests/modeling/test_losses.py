@@ -87,9 +87,18 @@ class TestMultiLabelBce:
     def test_hand_computed_with_an_unknown_label(self):
         probabilities = torch.tensor([[0.5, 0.25], [0.2, 0.9]])
         targets = torch.tensor([[1.0, 0.0], [0.0, math.nan]])
-        # class 0: mean of -ln 0.5 and -ln 0.8; class 1: the first image alone, -ln 0.75
-        expected = (-math.log(0.5) - math.log(0.8)) / 2 - math.log(0.75)
+        # first image: -ln 0.5 and -ln 0.75; second: -ln 0.8, its other label is unknown
+        expected = (-math.log(0.5) - math.log(0.75) - math.log(0.8)) / 2
         assert multi_label_bce(probabilities, targets).item() == pytest.approx(expected, rel=1e-6)
+
+    @pytest.mark.parametrize("from_logits", [False, True])
+    def test_mean_over_parts_of_a_batch_is_the_batchs(self, from_logits):
+        """What several processes average, one with few known labels."""
+        predictions = torch.rand(4, 2, generator=torch.Generator().manual_seed(0))
+        targets = torch.tensor([[1.0, math.nan], [math.nan, math.nan], [0.0, 1.0], [1.0, 0.0]])
+        whole = multi_label_bce(predictions, targets, from_logits=from_logits)
+        parts = [multi_label_bce(predictions[i : i + 2], targets[i : i + 2], from_logits=from_logits) for i in (0, 2)]
+        torch.testing.assert_close(sum(parts) / 2, whole)
 
     def test_logits_and_probabilities_agree(self):
         logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))

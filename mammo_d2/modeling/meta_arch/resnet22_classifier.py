@@ -75,13 +75,13 @@ class ResNet22Classifier(ImageModel):
         }
 
     def losses(self, images: Tensor, records: list[dict]) -> dict[str, Tensor]:
-        """``loss_classification``, unknown labels and BI-RADS left out."""
+        """``loss_classification``, a mean over the images to which unknown labels and BI-RADS add nothing."""
         logits = self.classifier(self.backbone(images)[self._feature].mean(dim=(2, 3))).float()
         if self.target == "birads":
             targets = birads_targets(records, self.birads_groups).to(self.device)
             known = targets >= 0
             total = F.cross_entropy(logits[known], targets[known], reduction="sum") + logits.sum() * 0.0
-            return {"loss_classification": total / known.sum().clamp(min=1)}
+            return {"loss_classification": total / max(1, len(targets))}
         labels = image_targets(records, self.findings, self.device)
         return {"loss_classification": multi_label_bce(logits, labels, from_logits=True)}
 
