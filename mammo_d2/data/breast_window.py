@@ -17,8 +17,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mammo_d2.data.breast import chest_wall_side
+from mammo_d2.data.breast import breast_mask, chest_wall_side
 from mammo_d2.data.window import WindowTransform
+
+#: A component that is more of the image than this is no breast: the background is not black.
+_WHOLE_IMAGE = 0.9
 
 _VIEW_IN_NAME = re.compile(r"(?<![A-Za-z])([LR])?[-_ ]?(CC|MLO)(?![A-Za-z])", re.IGNORECASE)
 
@@ -131,6 +134,9 @@ class BreastWindow:
     Nothing is scaled, so images should have the pixel spacing of the training images. The scale of the values does not
     matter.
 
+    The published way takes every pixel above 0 for breast. Where that is nearly all of the image (a film's grey base, the
+    noise of lossy compression), the breast is found by ``breast_mask`` and everything else is set to 0.
+
     Attributes:
         size: (height, width) of the window.
         erosion: see ``breast_component``.
@@ -151,7 +157,7 @@ class BreastWindow:
     def __call__(self, pixels: np.ndarray, facts: Mapping[str, Any]) -> tuple[np.ndarray, WindowTransform]:
         """
         Args:
-            pixels: (H, W), background exactly 0.
+            pixels: (H, W).
             facts: ``laterality``, ``view`` and ``file_name`` as far as they are known. The side of the chest wall is
                 seen in the image; the laterality (a left breast faces right) counts only where both sides look alike.
 
@@ -160,6 +166,9 @@ class BreastWindow:
         """
         laterality, view = _view_of(facts)
         mask = breast_component(pixels, self.erosion)
+        if mask.mean() > _WHOLE_IMAGE:
+            mask = breast_component(breast_mask(pixels).astype(np.uint8), self.erosion)
+            pixels = np.where(mask, pixels, np.zeros_like(pixels))
         side = chest_wall_side(mask)
         flip = side == "right" if side is not None else laterality == "R"
         box = find_breast(mask[:, ::-1] if flip else mask, flip, self.margin)

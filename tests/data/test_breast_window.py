@@ -106,6 +106,26 @@ class TestBreastWindow:
         np.testing.assert_allclose(np.corrcoef(back[tissue], image[tissue])[0, 1], 1, atol=1e-6)
         assert (pixels[:, 0] > pixels.min()).any()  # the chest wall is at the left
 
+    @pytest.mark.parametrize("side", ["left", "right"])
+    def test_background_that_is_not_black(self, side):
+        """A film's base, or what lossy compression leaves: the window is where it is on black."""
+        image = np.kron(breast(side=side), np.ones((8, 8), np.float32)).astype(np.float32)
+        noise = np.random.default_rng(0).uniform(5, 30, image.shape).astype(np.float32)
+        large = BreastWindow((512, 384), erosion=24, margin=16)
+        expected, on_black = large(image, {"view": "CC"})
+        found, transform = large(image + noise, {"view": "CC"})
+        assert transform.flip is on_black.flip is (side == "right")
+        np.testing.assert_allclose(transform.crop, on_black.crop, atol=16)
+        np.testing.assert_allclose(transform.shift, on_black.shift, atol=16)
+        assert found[0, -1] == found.min()  # black, as in the images that the models were trained on
+        seen = transform.map_to_source(found, spacing=1, fill=found.min())
+        assert np.corrcoef(seen.ravel(), (image * breast_component(image, 24)).ravel())[0, 1] > 0.95
+
+    def test_image_without_contrast(self):
+        pixels, transform = self.window(np.full((60, 40), 7, np.float32), {})
+        assert transform.crop == (0, 0, 40, 60)
+        assert np.isfinite(pixels).all()
+
     def test_scale_of_the_values_does_not_matter(self):
         one, two = (self.window(breast() * scale, {"view": "CC"})[0] for scale in (1, 16))
         np.testing.assert_allclose(one, two, atol=1e-5)
