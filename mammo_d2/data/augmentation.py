@@ -98,7 +98,7 @@ class Augmentation:
         )
 
     def __call__(
-        self, image: np.ndarray, boxes: np.ndarray, rng: np.random.Generator
+        self, image: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, fill: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Augment one image.
 
@@ -110,16 +110,17 @@ class Augmentation:
             image: (H, W) float32 in 0..255; not modified.
             boxes: (N, 4) XYXY inside the image.
             rng: the only source of randomness.
+            fill: grey level of the background, of what comes in from beyond the borders, and of the cutout.
 
         Returns:
             image (H, W) float32, boxes (M, 4) clipped to the image, and the (M,) indices of the input boxes kept.
         """
         geometry = self.draw_geometry(image.shape, boxes, rng)
-        image = warp_image(image, geometry.matrix)
+        image = warp_image(image, geometry.matrix, fill)
         image = adjust_intensity(image, *self.draw_intensity(rng))
         if geometry.hole is not None:
             x0, y0, x1, y1 = geometry.hole
-            image[y0:y1, x0:x1] = 0.0
+            image[y0:y1, x0:x1] = fill
         return image, geometry.boxes, geometry.kept
 
     def draw_geometry(self, size: tuple[int, ...], boxes: np.ndarray, rng: np.random.Generator) -> "Geometry":
@@ -193,8 +194,8 @@ def affine_matrix(
     return np.column_stack([linear, offset])
 
 
-def warp_image(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Apply an affine matrix to pixels: bilinear, 0 outside the input. Always a new array of the same size."""
+def warp_image(image: np.ndarray, matrix: np.ndarray, fill: float = 0.0) -> np.ndarray:
+    """Apply an affine matrix to pixels: bilinear, ``fill`` outside the input. Always a new array of the same size."""
     if np.array_equal(matrix, np.eye(2, 3)):
         return image.copy()
     # OpenCV's coordinates put pixel centres on integers: shift by half a pixel on both sides.
@@ -202,7 +203,7 @@ def warp_image(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     centred[:, 2] += centred[:, :2].sum(axis=1) * 0.5 - 0.5
     height, width = image.shape
     return cv2.warpAffine(
-        image, centred, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0.0
+        image, centred, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
     )
 
 

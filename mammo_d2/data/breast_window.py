@@ -134,8 +134,8 @@ class BreastWindow:
     Nothing is scaled, so images should have the pixel spacing of the training images. The scale of the values does not
     matter.
 
-    The published way takes every pixel above 0 for breast. Where that is nearly all of the image (a film's grey base, the
-    noise of lossy compression), the breast is found by ``breast_mask`` and everything else is set to 0.
+    The published way takes every pixel above 0 for breast. Where that is nearly all of the image (a film's grey base,
+    the noise of lossy compression), the breast is found by ``breast_mask`` and everything else is set to 0.
 
     Attributes:
         size: (height, width) of the window.

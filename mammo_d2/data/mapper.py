@@ -21,7 +21,7 @@ from mammo_d2.data.proposals import network_proposals
 from mammo_d2.data.reader import read_image
 from mammo_d2.data.tissue import tissue_map, warp_tissue
 from mammo_d2.data.window import WindowTransform
-from mammo_d2.framework import Boxes, BoxMode, CfgNode, Instances, Registry, configurable
+from mammo_d2.framework import META_ARCH_REGISTRY, Boxes, BoxMode, CfgNode, Instances, Registry, configurable
 
 PREPROCESSING_REGISTRY = Registry("PREPROCESSING")
 PREPROCESSING_REGISTRY.__doc__ = """
@@ -175,7 +175,9 @@ class MammoMapper:
                 matrix = self.augmentation.draw_geometry(image.shape, boxes, copy.deepcopy(rng)).matrix
             if network.tissue is not None:
                 network = replace(network, tissue=warp_tissue(network.tissue, self.tissue_cell, matrix))
-            image, boxes, kept = self.augmentation(image, boxes, rng)
+            # Black is 0, but for a standardised image its lowest value.
+            fill = 0.0 if network.transform is None else float(image.min())
+            image, boxes, kept = self.augmentation(image, boxes, rng, fill)
             classes = classes[kept]
         sample = {key: value for key, value in record.items() if key not in ("annotations", *PROPOSAL_FIELDS)}
         # A copy in every case: the cached array is never handed out.
@@ -281,7 +283,7 @@ def build_preprocessing(cfg: CfgNode) -> Preprocessing | None:
     """What INPUT.PREPROCESSING names; None for "resize".
 
     Raises:
-        ValueError: an unknown name, or a model that would not map its boxes back.
+        ValueError: an unknown name, a model that would not map its boxes back, or an augmentation of grey levels.
     """
     name = cfg.INPUT.PREPROCESSING
     if name == "resize":
@@ -289,8 +291,15 @@ def build_preprocessing(cfg: CfgNode) -> Preprocessing | None:
     if name not in PREPROCESSING_REGISTRY:
         known = ", ".join(["resize", *sorted(key for key, _ in PREPROCESSING_REGISTRY)])
         raise ValueError(f"INPUT.PREPROCESSING {name!r} is unknown; choose one of {known}")
-    if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN":
-        raise ValueError(f"INPUT.PREPROCESSING {name} goes with classifiers of images; GeneralizedRCNN needs resize")
+    model = cfg.MODEL.META_ARCHITECTURE
+    if not getattr(META_ARCH_REGISTRY.get(model), "takes_network_transform", False):
+        raise ValueError(f"INPUT.PREPROCESSING {name} is for GMIC and the ResNet-22 classifier; {model} needs resize")
+    changed = [key for key in ("BRIGHTNESS", "CONTRAST", "GAMMA") if cfg.INPUT.AUG[key]]
+    if changed:
+        raise ValueError(
+            f"INPUT.AUG.{changed[0]} is {cfg.INPUT.AUG[changed[0]]}: it works on grey levels of 0 to 255, which "
+            f"INPUT.PREPROCESSING {name} does not give; set it to 0"
+        )
     return PREPROCESSING_REGISTRY.get(name)(cfg)
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from mammo_d2.data.augmentation import Augmentation
 from mammo_d2.data.breast_window import (
     BreastBox,
     BreastWindow,
@@ -112,7 +113,7 @@ class TestBreastWindow:
         image = np.kron(breast(side=side), np.ones((8, 8), np.float32)).astype(np.float32)
         noise = np.random.default_rng(0).uniform(5, 30, image.shape).astype(np.float32)
         large = BreastWindow((512, 384), erosion=24, margin=16)
-        expected, on_black = large(image, {"view": "CC"})
+        _, on_black = large(image, {"view": "CC"})
         found, transform = large(image + noise, {"view": "CC"})
         assert transform.flip is on_black.flip is (side == "right")
         np.testing.assert_allclose(transform.crop, on_black.crop, atol=16)
@@ -173,8 +174,33 @@ class TestInMapper:
     def test_bad_names(self, tmp_path):
         with pytest.raises(ValueError, match=r"'window' is unknown; choose one of resize, breast_window"):
             self.make(tmp_path, "INPUT.PREPROCESSING", "window")
-        with pytest.raises(ValueError, match="GeneralizedRCNN needs resize"):
-            self.make(tmp_path, "MODEL.META_ARCHITECTURE", "GeneralizedRCNN")
+
+    @pytest.mark.parametrize("model", ["GeneralizedRCNN", "DeepMIL", "WeaklySupervisedRCNN"])
+    def test_models_that_would_not_map_their_boxes_back(self, tmp_path, model):
+        with pytest.raises(ValueError, match=f"{model} needs resize"):
+            self.make(tmp_path, "MODEL.META_ARCHITECTURE", model)
+
+    @pytest.mark.parametrize("model", ["GMIC", "GMICEnsemble", "ResNet22Classifier"])
+    def test_models_that_do(self, tmp_path, model):
+        assert self.make(tmp_path, "MODEL.META_ARCHITECTURE", model).preprocessing is not None
+
+    def test_changes_of_grey_levels_of_0_to_255(self, tmp_path):
+        with pytest.raises(ValueError, match=r"INPUT\.AUG\.CONTRAST is 0\.2: .* set it to 0"):
+            self.make(tmp_path, "INPUT.AUG.CONTRAST", 0.2)
+
+    def test_augmentation_brings_in_background(self, tmp_path):
+        import cv2
+
+        assert cv2.imwrite(str(tmp_path / "a.png"), breast().astype(np.uint16))
+        record = {"file_name": str(tmp_path / "a.png"), "height": 60, "width": 40, "image_id": 1, "annotations": []}
+        mapper = self.make(tmp_path)
+        mapper.augmentation = Augmentation(rotation=40.0, shift=0.2, cutout_size=9, cutout_prob=1.0)
+        black = float(mapper.prepare_image(record).pixels.min())
+        for seed in range(4):
+            image = mapper(record, np.random.default_rng(seed))["image"]
+            assert image[0, 0, -1].item() == pytest.approx(black, rel=1e-6)  # a corner from beyond the border
+            assert (image == 0).float().mean() < 0.01
+            assert image.min().item() >= black - 1e-5
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,12 @@ class ImageModel(nn.Module):
 
     Model inputs are dicts with ``image`` (D, H, W); ``height``, ``width`` of the image file; and, where the network
     input is more than a resize of that, ``network_transform``.
+
+    Attributes:
+        takes_network_transform: for all models of this kind; ``INPUT.PREPROCESSING`` needs it.
     """
+
+    takes_network_transform = True
 
     def __init__(
         self,
