@@ -135,8 +135,10 @@ def cell_mask(image_sizes: Sequence[tuple[int, int]], shape: ShapeSpec, cells: t
         cells: (h, w) of the map.
 
     Returns:
-        (N, h, w) bool on the CPU.
+        (N, h, w) bool on the CPU; the first cell of a row or column always counts, also of a very short side.
     """
     assert shape.stride
     starts = [first_centre(shape) + (torch.arange(count) - 0.5) * shape.stride for count in cells]
+    for start in starts:
+        start[0] = 0.0
     return torch.stack([(starts[0] < height)[:, None] & (starts[1] < width) for height, width in image_sizes])

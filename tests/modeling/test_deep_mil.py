@@ -92,6 +92,9 @@ def test_cells_of_padding_are_masked():
     # centred on every 32nd pixel, cells begin at -15.5, 16.5, 48.5
     mask = cell_mask([(16, 49), (17, 48)], MapShape(stride=32), (2, 3))
     assert mask.tolist() == [[[True] * 3, [False] * 3], [[True, True, False]] * 2]
+    # AlexNet's first cell begins at 15.5: an image of fewer rows still has a region
+    mask = cell_mask([(10, 64)], MapShape(stride=32, first_centre=31.5), (2, 3))
+    assert mask.tolist() == [[[True, True, False], [False] * 3]]
 
 
 @pytest.mark.parametrize("head", HEADS)
