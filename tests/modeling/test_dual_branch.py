@@ -61,6 +61,14 @@ class TestHeads:
         _, extra = make_heads(variant).forward_codes([CODES], [regions(2)])
         assert extra["image_probs"][0].tolist() == pytest.approx(expected)
 
+    def test_normal_is_neither_finding(self):
+        """(1 - 13/32) (1 - 10/32); with a certain finding next to nothing is left, and what is left is exact."""
+        _, extra = make_heads("cls_det_rs").forward_codes([CODES], [regions(2)])
+        assert extra["normal_probs"].tolist() == pytest.approx([19 / 32 * 22 / 32])
+        certain = torch.tensor([[60.0, 0.0, 0.0, 0.0, 0.0]])
+        _, extra = make_heads("cls_det_rs").forward_codes([certain], [regions(1)])
+        assert extra["normal_probs"].item() == pytest.approx(2 * math.exp(-60), rel=1e-5, abs=0)
+
     def test_k_is_used(self):
         _, extra = make_heads("cls_det_rs", num_selected=1).forward_codes([CODES], [regions(2)])
         assert extra["image_probs"][0].tolist() == pytest.approx([4 / 8, 3 / 8])
@@ -225,12 +233,24 @@ class TestModel:
         record = {**make_input(size=(224, 336)), "height": 448, "width": 336}
         with torch.no_grad():
             (output,) = make_model().eval()([record])
-        assert list(output["image_scores"]) == ["benign", "malignant"]
+        assert list(output["image_scores"]) == ["benign", "malignant", "normal"]
         assert all(0 < p < 1 for p in output["image_scores"].values())
+        benign, malignant, normal = output["image_scores"].values()
+        assert normal == pytest.approx((1 - benign) * (1 - malignant))
         # two windows, two classes; y is twice as large in the prepared image
         boxes = {tuple(box) for box in output["instances"].pred_boxes.tensor.tolist()}
         assert boxes == {(0.0, 0.0, 224.0, 448.0), (112.0, 0.0, 336.0, 448.0)}
         assert len(output["instances"]) == 4
+
+    def test_without_malignancy_is_not_normal(self, make_model):
+        """Of one class alone nothing follows about the others; merged ones are all there is."""
+        one = ("DATASETS.CATEGORIES", ["malignant"], "MODEL.ROI_HEADS.NUM_CLASSES", 1)
+        merged = ("DATASETS.MERGE_CATEGORIES", "finding", "MODEL.ROI_HEADS.NUM_CLASSES", 1)
+        with torch.no_grad():
+            (output,) = make_model(*one).eval()([make_input()])
+            assert list(output["image_scores"]) == ["malignant"]
+            (output,) = make_model(*merged).eval()([make_input()])
+        assert list(output["image_scores"]) == ["finding", "normal"]
 
     def test_two_stages_and_end_to_end_give_the_same_result(self, make_model):
         records = [make_input(size=(224, 336), seed=1), make_input(size=(224, 336), seed=2)]

@@ -84,8 +84,9 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
                 "tissue" for SlidingWindowRegions; "proposals" if the model makes none.
 
         Returns:
-            In training ``loss_image``. Otherwise per image ``image_scores`` {class: probability} and ``instances``:
-            regions with ``pred_boxes``, ``scores`` and ``pred_classes``.
+            In training ``loss_image``. Otherwise per image ``image_scores`` {class: probability}, with "normal" (no
+            finding) where there are several categories, and ``instances``: regions with ``pred_boxes``, ``scores`` and
+            ``pred_classes``.
         """
         if not self.training:
             return self.inference(batched_inputs)
@@ -111,8 +112,12 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
         if not do_postprocess:
             return found
         results = self._postprocess(found, batched_inputs, sizes)
-        for result, probs in zip(results, extra["image_probs"].detach(), strict=True):
+        image_probs, normal_probs = extra["image_probs"].detach(), extra["normal_probs"].detach()
+        for result, probs, normal in zip(results, image_probs, normal_probs, strict=True):
             result["image_scores"] = {f.name: float(p) for f, p in zip(self.findings, probs, strict=True)}
+            # Of one category alone nothing follows about the others.
+            if sum(len(f.categories) for f in self.findings) > 1:
+                result["image_scores"]["normal"] = float(normal)
         return results
 
     def _regions(self, inputs: list[dict]) -> tuple[list[Tensor], list[Instances], list[tuple[int, int]]]:

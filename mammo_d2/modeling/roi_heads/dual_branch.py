@@ -187,7 +187,8 @@ class DualBranchROIHeads(nn.Module):
 
         Returns:
             In training the proposals, and ``loss_image``. Otherwise per image ``pred_boxes`` (regions), ``scores`` (eq.
-            5) and ``pred_classes``, and {"image_probs": (N, C)}.
+            5) and ``pred_classes``, and {"image_probs": (N, C), "normal_probs": (N,), the probability of neither
+            finding, ``Π_c (1 - p_c)``}.
         """
         regions, mask = mil.pad_regions(codes)
         hidden = self.dropout(F.relu(self.fc3(regions)))
@@ -204,7 +205,8 @@ class DualBranchROIHeads(nn.Module):
         scores = self.variant.region_scores(cls_logits, det_logits, mask)
         found = [self._detections(image, scores[i, : len(image)]) for i, image in enumerate(proposals)]
         # Sums of exponentials may be a rounding error above 1.
-        return found, {"image_probs": probs.log_prob.exp().clamp(max=1.0)}
+        probabilities = {"image_probs": probs.log_prob, "normal_probs": probs.log_complement.sum(dim=1)}
+        return found, {name: values.exp().clamp(max=1.0) for name, values in probabilities.items()}
 
     def _detections(self, regions: Instances, scores: Tensor) -> Instances:
         """Every region once per finding with its score (m, C), thinned out and best first.
