@@ -2,8 +2,11 @@
 
 from ast import literal_eval
 
+import pytest
+
 from mammo_d2.engine import ablation, jobs, lesion_ablation, lesion_stages
 from mammo_d2.engine.ablation import INTERVALS, load_variants, run_ablation
+from mammo_d2.engine.run_record import RunConflictError
 from mammo_d2.modeling import patch_networks
 from tests.conftest import ROOT
 from tests.engine.lesion_job import places, run, tiny_network, write_job
@@ -50,12 +53,21 @@ def test_combinations_share_the_patch_network_of_their_seed(tmp_path, monkeypatc
     ]  # fmt: skip
     # Nothing is done again; a run that is gone is made with the patch network that is there.
     started.clear()
-    assert run_ablation(str(folder / "job.yaml"), variants, [1, 2], output, places(folder)) == rows
+    opts = [*places(folder), "DATALOADER.CACHE_MB", "1"]
+    assert run_ablation(str(folder / "job.yaml"), variants, [1, 2], output, opts) == rows
     assert started == []
     metrics = next((output / "indicator_seed2").glob("context_*/best/inference/*/metrics.json"))
     metrics.unlink()
-    assert run_ablation(str(folder / "job.yaml"), variants, [1, 2], output, places(folder)) == rows
+    assert run_ablation(str(folder / "job.yaml"), variants, [1, 2], output, opts) == rows
     assert [name for name in started if not name.startswith("shared_")] == ["indicator_seed2"]
+    assert len(list(output.glob("shared_*"))) == 2
+    # With other annotations nothing of it is taken.
+    path = folder / "lesions/annotations/train.json"
+    path.write_text(path.read_text() + "\n")
+    started.clear()
+    with pytest.raises(RunConflictError, match=r"annotations of lesions_train.*\(4 folders in all"):
+        run_ablation(str(folder / "job.yaml"), variants, [1, 2], output, opts)
+    assert started == []
 
 
 def test_a_lesion_config_starts_its_own_command(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from mammo_d2.data.catalog import load_records
 from mammo_d2.engine import lesion_stages
 from mammo_d2.engine.lesion_inference import record_of_boxes, records_with_results
+from mammo_d2.engine.run_record import RunConflictError
 from mammo_d2.engine.setup import load_config
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.evaluation.results_io import ResultsError
@@ -80,6 +81,18 @@ def test_an_interrupted_job_ends_with_the_weights_of_an_uninterrupted_one(folder
     assert not (folder / "given/patch").exists()
     for name, value in weights(folder / "out").items():
         torch.testing.assert_close(weights(folder / "given")[name], value, rtol=0, atol=0)
+
+
+def test_a_stage_of_another_config_is_refused_before_any_training(folder, monkeypatch):
+    two = ["SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "2"]
+    whole = run(folder, *two)
+    monkeypatch.setattr(MammoTrainer, "run_step", lambda self: pytest.fail("trained"))
+    keys = "MODEL.LESION."
+    for key, stage in (("PATCH_STAGE", "patch"), ("CONTEXT_STAGE", "context_embedding_saliency")):
+        with pytest.raises(RunConflictError, match=rf"/{stage} holds a run .*{key}: .*\. Name another OUTPUT_DIR, or"):
+            run(folder, *two, keys + key, "['SOLVER.IMS_PER_BATCH', 2]", resume=True)
+    # The final evaluation is made anew every time.
+    assert run(folder, *two, keys + "FINAL_TEST", "['lesions_train']", resume=True) == whole
 
 
 def test_lesions_from_ground_truth_results_and_boxes(folder):

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from mammo_d2.engine import search_report, search_trial
+from mammo_d2.engine.run_record import RunConflictError
 from mammo_d2.engine.search import search
 from mammo_d2.engine.search_plan import Plan
 from mammo_d2.engine.search_report import evaluate_top
@@ -242,6 +243,17 @@ def test_a_folder_belongs_to_one_plan_and_to_one_search_at_a_time(tmp_path):
         go(make_plan(tmp_path), 2)
 
 
+def test_a_search_with_another_config_is_refused(tmp_path):
+    go(make_plan(tmp_path), 1)
+    LogJob.started.clear()
+    message = rf"{tmp_path} holds a run .*: SOLVER.MAX_ITER: 40 then, 60 now\. Name another --output"
+    with pytest.raises(RunConflictError, match=message):
+        go(make_plan(tmp_path, settings={"SOLVER.MAX_ITER": "60"}), 2)
+    assert LogJob.started == []
+    go(make_plan(tmp_path, settings={"DATALOADER.NUM_WORKERS": "1"}), 2)
+    assert LogJob.started == [("trial0001", 0)]
+
+
 def test_a_negative_seed_becomes_the_searchs(tmp_path):
     plan = make_plan(tmp_path, settings={"SEED": "-1"}, seed=7)
     assert load_config("", plan.overrides).SEED == 7
@@ -353,6 +365,12 @@ def test_real_trainings_interrupted_and_evaluated(tmp_path, monkeypatch):
     metrics = json.loads((output / entries[0]["folder"] / "inference" / "toy_val" / "metrics.json").read_text())
     assert metrics["patient"]["auc"] == entries[0]["value"] == rows[0]["value"]
     assert [entry["folder"] for entry in evaluate_top(plan, "toy_held")] == [f"{rows[0]['folder']}/best_toy_held"]
+
+    assert evaluate_top(plan, "toy_held") == json.loads((output / "top.json").read_text())
+    path = tmp_path / "data" / "toy" / "annotations" / "held.json"
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(RunConflictError, match=r"best_toy_held/inference/toy_held holds .*annotations of toy_held"):
+        evaluate_top(plan, "toy_held")
 
     best = yaml.safe_load((output / "best.yaml").read_text())
     assert best["SOLVER"]["BASE_LR"] == rows[0]["SOLVER.BASE_LR"]
