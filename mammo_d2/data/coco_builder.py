@@ -76,6 +76,22 @@ class CocoBuilder:
             "categories": self.categories,
         }
 
+    def check(self, name: str | os.PathLike[str]) -> Report:
+        """Validate the records.
+
+        Args:
+            name: of the file, for messages.
+
+        Returns:
+            The validator's report (warnings at most).
+
+        Raises:
+            SchemaError: the records do not follow the format.
+        """
+        report = validate_coco(self.to_dict(), name=str(name))
+        report.raise_if_errors()
+        return report
+
     def write(self, path: str | os.PathLike[str]) -> Report:
         """Validate and write the file atomically.
 
@@ -85,7 +101,6 @@ class CocoBuilder:
         Raises:
             SchemaError: the records do not follow the format; nothing is written.
         """
-        report = validate_coco(self.to_dict(), name=str(path))
-        report.raise_if_errors()
+        report = self.check(path)
         write_json(path, self.to_dict())
         return report

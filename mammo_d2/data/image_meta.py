@@ -39,6 +39,7 @@ class ReadOptions:
         voi_index: which of several windows or LUTs, from 0.
         frame: which frame of a multi-frame file, from 0; None: such a file is an error.
         for_processing: read images marked FOR PROCESSING (raw detector values) too, rather than refuse them.
+        bits: of 16-bit PNG, TIFF and PGM files: how many are used, e.g. 12 of pixels up to 4095; 0: all.
     """
 
     voi: str = "auto"
@@ -46,8 +47,11 @@ class ReadOptions:
     voi_index: int = 0
     frame: int | None = None
     for_processing: bool = False
+    bits: int = 0
 
     def __post_init__(self) -> None:
+        if self.bits and not 8 < self.bits <= 16:
+            raise ValueError(f"bits {self.bits} must be 9 to 16, or 0 (all)")
         for value in (self.voi, *(v for _, v in self.voi_by_vendor)):
             if value not in ("auto", "none", "window", "lut"):
                 raise ValueError(f"voi {value!r} must be one of auto, none, window, lut")

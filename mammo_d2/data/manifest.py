@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -28,12 +29,7 @@ def make_manifest(converter: Converter, options: dict[str, Any], results: dict[s
         "format_version": FORMAT_VERSION,
         "versions": {"mammo_d2": __version__, "python": platform.python_version(), **_versions()},
         "converter": converter.parameters(),
-        "read": {
-            "voi": converter.read_options.voi,
-            "voi_by_vendor": [list(pair) for pair in converter.read_options.voi_by_vendor],
-            "frame": converter.read_options.frame,
-            "for_processing": converter.read_options.for_processing,
-        },
+        "read": asdict(converter.read_options),
         "options": options,
         **results,
     }

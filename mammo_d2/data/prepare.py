@@ -170,7 +170,11 @@ def prepare(converter: Converter, out: str | os.PathLike[str], options: PrepareO
 def _list_sources(converter: Converter, limit: int) -> list[SourceImage]:
     sources = list(converter.images())
     if not sources:
-        raise PrepareError(f"{converter.source}: no images of the {converter.name} data set found; check the folder")
+        why = "; ".join(f"{what}: {why}" for what, why in converter.skipped[:1])
+        raise PrepareError(
+            f"{converter.source}: no images of the {converter.name} data set found; check the folder"
+            + (f" ({len(converter.skipped)} files were skipped, the first: {why})" if why else "")
+        )
     twice = [key for key, count in Counter(s.key for s in sources).items() if count > 1]
     if twice:
         files = [str(s.path) for s in sources if s.key == twice[0]]
@@ -235,6 +239,13 @@ def _assign_splits(
     images = [outcome.image or {} for _, outcome in done]
     # Images of an unknown patient stand for themselves.
     patients = [image["patient_id"] or f"image {source.key}" for (source, _), image in zip(done, images, strict=True)]
+    nobody = sum(not image["patient_id"] for image in images)
+    if nobody:
+        problem = (
+            f"{nobody} of {len(images)} images name no patient; each counts as a patient of its own, so that images of "
+            "one person may come into different splits: give their patient_id"
+        )
+        result.issues.append(Issue("warning", "", "", problem))
     hashes = [image["source"]["prepared_sha256"] for image in images]
     result.duplicates = find_duplicates({s.key: h for (s, _), h in zip(done, hashes, strict=True)})
     for keys in result.duplicates:
@@ -247,6 +258,9 @@ def _assign_splits(
     names = [name_of[g] for g in groups]
     strata = [stratum_of(image["labels"]) for image in images]
     own = [source.split for source, _ in done]
+    for (source, _), split in zip(done, own, strict=True):
+        if split and split not in SPLITS:
+            raise PrepareError(f"{source.path}: split {split!r} must be one of {', '.join(SPLITS)}, or empty")
     if not any(own):
         return split_groups(names, strata, dict(options.fractions), options.seed)
     drawn = iter(_draw(names, strata, own, options))
@@ -288,9 +302,7 @@ def _write_annotations(
     result: PrepareResult,
 ) -> None:
     folder = out / "annotations"
-    # Files of an earlier run with other splits would otherwise stay and leak.
-    for stale in folder.glob("*.json"):
-        stale.unlink()
+    builders: dict[Path, CocoBuilder] = {}
     for split in SPLITS:
         builder = CocoBuilder(info={"description": f"{converter.name}, prepared by mammo_d2", "split": split})
         patients, positive = set(), 0
@@ -304,13 +316,20 @@ def _write_annotations(
             positive += bool(outcome.annotations)
         if not builder.images:
             continue
-        path = folder / f"{split}.json"
-        builder.write(path)
-        result.files.append(path)
+        builders[folder / f"{split}.json"] = builder
         result.counts[split] = {
             "images": len(builder.images), "patients": len(patients), "positive": positive,
             "annotations": len(builder.annotations),
         }  # fmt: skip
+    # An earlier run's files are replaced only when all of the new ones are right.
+    for path, builder in builders.items():
+        builder.check(path)
+    for path, builder in builders.items():
+        builder.write(path)
+        result.files.append(path)
+    # Of an earlier run with other splits; they would leak.
+    for stale in set(folder.glob("*.json")) - set(builders):
+        stale.unlink()
 
 
 def _write_issues(out: Path, result: PrepareResult) -> None:

@@ -129,4 +129,7 @@ def summary(result: PrepareResult, dry_run: bool) -> str:
         f"{warnings} warnings" + ("" if dry_run else "; see errors.csv and manifest.json")
     )
     lines += [f"  error: {issue.problem}" for issue in result.errors[:5]]
+    # Warnings about no single file concern the data set.
+    about_all = [issue for issue in result.issues if issue.level == "warning" and not issue.file]
+    lines += [f"  warning: {issue.key}{': ' if issue.key else ''}{issue.problem}" for issue in about_all[:5]]
     return "\n".join(lines)

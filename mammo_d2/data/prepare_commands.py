@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,14 @@ from mammo_d2.data.converters.birads import MALIGNANT_FROM
 from mammo_d2.data.converters.cbis_ddsm import CbisDdsm
 from mammo_d2.data.converters.cmmd import Cmmd
 from mammo_d2.data.converters.dicom_folder import DicomFolder
+from mammo_d2.data.converters.image_folder import ImageFolder
 from mammo_d2.data.converters.inbreast import Inbreast
 from mammo_d2.data.converters.mini_mias import MiniMias
 from mammo_d2.data.converters.phantom import Phantom
 from mammo_d2.data.converters.rsna import Rsna
+from mammo_d2.data.converters.truth import COLUMNS
 from mammo_d2.data.converters.vindr_mammo import VindrMammo
+from mammo_d2.data.image_meta import ReadOptions
 from mammo_d2.data.phantom import PhantomConfig
 from mammo_d2.data.prepare_cli import (
     add_prepare_arguments,
@@ -58,6 +62,20 @@ def _dicom_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-views", action="store_true", help="also spot, magnification and specimen images")
     add_read_arguments(parser)
     add_prepare_arguments(parser)
+
+
+def _images_arguments(parser: argparse.ArgumentParser) -> None:
+    add_source_argument(parser, "folder of PNG, TIFF, PGM or JPEG files, with sub-folders")
+    parser.add_argument("--truth", type=Path, default=None, help="COCO JSON or CSV in pixels of the files")
+    parser.add_argument("--bits", type=int, default=0,
+                        help="used bits of 16-bit files, e.g. 12 if pixels go up to 4095 (0: all)")  # fmt: skip
+    add_prepare_arguments(parser)
+
+
+def _run_images(args: argparse.Namespace) -> int:
+    if args.bits and args.keep_files:
+        raise ValueError("--bits scales the pixels, --keep-files leaves the files as they are; drop one of them")
+    return run_prepare(ImageFolder(args.source, args.truth, ReadOptions(bits=args.bits), name=args.out.name), args)
 
 
 def _phantom_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,6 +181,17 @@ def _public(
     return Command(help, description, add_arguments, lambda args: run_prepare(make(args), args))
 
 
+def _truth_text(file: str) -> str:
+    """What a truth file must hold, for the help."""
+    columns = textwrap.indent(textwrap.fill(", ".join(COLUMNS[1:]), 106), "    ")
+    return (
+        "Truth may come as a COCO file with the categories benign and malignant, or as a CSV table, both in pixels of\n"
+        f"the files. The table has the column file ({file}) and any of\n{columns}\n"
+        "One row per lesion (category benign or malignant and a box), or one row without category and box for an\n"
+        "image. benign and malignant label the image: 1, 0, or empty where it is unknown."
+    )
+
+
 COMMANDS: dict[str, Command] = {
     "phantom": Command(
         "generate and prepare synthetic mammograms",
@@ -172,11 +201,17 @@ COMMANDS: dict[str, Command] = {
     ),
     "dicom": Command(
         "a folder of DICOM mammograms",
-        "Prepare a folder of DICOM mammograms. Truth may come as a COCO file or as a CSV table with the column file\n"
-        "(path relative to the folder, or SOP Instance UID) and any of category, x, y, width, height, benign,\n"
-        "malignant, patient_id, laterality, view, split: one row per lesion, in pixels of the DICOM file.",
+        "Prepare a folder of DICOM mammograms.\n\n" + _truth_text("path relative to the folder, or SOP Instance UID"),
         _dicom_arguments,
         _run_dicom,
+    ),
+    "images": Command(
+        "a folder of PNG, TIFF, PGM or JPEG mammograms",
+        "Prepare a folder of grey PNG, TIFF, PGM or JPEG files. Laterality and view that the truth does not give are\n"
+        "taken from file names such as 0_L-CC.png; names and identifiers are kept as they are.\n\n"
+        + _truth_text("path relative to the folder"),
+        _images_arguments,
+        _run_images,
     ),
     "mini-mias": Command(
         "the mini-MIAS films",

@@ -18,6 +18,7 @@ from mammo_d2.data.image_meta import ImageMeta, ImageReadError
 
 _COPY_AGAIN = "copy the file again from its source"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_FULL_SCALE_16 = 65535.0
 _TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 16: 8}
 # Grey images saved as colour differ a little between the channels after JPEG; more than this is a real colour image.
 _GREY_TOLERANCE = 0.02
@@ -34,19 +35,20 @@ def raster_format(head: bytes) -> str | None:
     return "jpeg" if head.startswith(b"\xff\xd8\xff") else None
 
 
-def read_raster(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, ImageMeta]:
+def read_raster(path: str | os.PathLike[str], data: bytes, bits: int = 0) -> tuple[np.ndarray, ImageMeta]:
     """Decode a PNG, TIFF, PGM or JPEG.
 
     Args:
         path: for messages and ``meta.path``.
         data: the file's content.
+        bits: used bits of a 16-bit file; 0: all.
 
     Returns:
-        float32 (H, W) and its meta; ``max_value`` is the full scale of the file's depth (255, 65535, a PGM's maxval,
-        1.0 for floating point TIFF).
+        float32 (H, W) and its meta; ``max_value`` is the full scale of the file's depth (255, 65535 or 2^bits - 1, a
+        PGM's maxval, 1.0 for floating point TIFF).
 
     Raises:
-        ImageReadError: unknown format, truncated or damaged file, colour image.
+        ImageReadError: unknown format, truncated or damaged file, colour image, pixels beyond ``bits``.
     """
     kind = raster_format(data[:16])
     if kind is None:
@@ -59,6 +61,11 @@ def read_raster(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, 
         if decoded is None:
             raise ImageReadError(path, f"{kind.upper()} data cannot be decoded", _COPY_AGAIN)
         pixels, full_scale = _to_grey(path, decoded)
+    if bits and full_scale == _FULL_SCALE_16:
+        full_scale = float(2**bits - 1)
+        if pixels.max() > full_scale:
+            problem = f"pixels up to {pixels.max():.0f}, more than {bits} bits hold"
+            raise ImageReadError(path, problem, "give the right number of bits")
     bits = int(full_scale).bit_length() if full_scale > 1 else 32
     height, width = pixels.shape
     return pixels, ImageMeta(os.fspath(path), kind, height, width, bits, full_scale)
@@ -67,7 +74,9 @@ def read_raster(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, 
 def _to_grey(path: str | os.PathLike[str], decoded: np.ndarray) -> tuple[np.ndarray, float]:
     """One channel in float32 and its full scale."""
     if decoded.dtype.kind == "f":
-        if not np.isfinite(decoded).all() or decoded.min() < 0 or decoded.max() > 1:
+        if not np.isfinite(decoded).all():
+            raise ImageReadError(path, "pixels that are NaN or infinite", "replace them, and save a 16-bit image")
+        if decoded.min() < 0 or decoded.max() > 1:
             raise ImageReadError(path, "floating point pixels outside 0..1", "save it as a 16-bit image")
         full_scale = 1.0
     elif decoded.dtype in (np.uint8, np.uint16):

@@ -24,7 +24,8 @@ def read_image(path: str | os.PathLike[str], options: ReadOptions | None = None)
 
     Args:
         path: the file.
-        options: for DICOM: which VOI transformation, which frame, FOR PROCESSING images or not.
+        options: for DICOM: which VOI transformation, which frame, FOR PROCESSING images or not; for other files how
+            many of 16 bits are used.
 
     Returns:
         Pixels as float32 (H, W), breast bright and background dark, in [0, ``meta.max_value``]; and the meta.
@@ -40,7 +41,7 @@ def read_image(path: str | os.PathLike[str], options: ReadOptions | None = None)
         if head[128:132] != b"DICM" and path.suffix.lower() not in (".dcm", ".dicom", ""):
             raise ImageReadError(path, "not a DICOM, PNG, TIFF, PGM or JPEG file", "convert it to one of these")
         return read_dicom(path, options)
-    return read_raster(path, path.read_bytes())
+    return read_raster(path, path.read_bytes(), options.bits if options else 0)
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:

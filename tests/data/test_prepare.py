@@ -6,6 +6,7 @@ import pytest
 from mammo_d2.data.files import sha256_file
 from mammo_d2.data.prepare import PrepareError, PrepareOptions, prepare
 from mammo_d2.data.prepare_image import ImageOptions
+from mammo_d2.data.report import SchemaError
 from mammo_d2.data.schema import check_splits, validate_coco
 from tests.data.toy_source import ToySource, write_breasts
 
@@ -182,3 +183,26 @@ def test_image_options_reach_the_images(source, tmp_path):
 def test_bad_options(changes, message):
     with pytest.raises(ValueError, match=message):
         options(**changes)
+
+
+def test_a_split_of_another_name_is_refused_and_earlier_annotations_stay(source, tmp_path):
+    first = prepare(ToySource(source, ROWS[:4]), tmp_path, options())
+    kept = {file: file.read_bytes() for file in first.files}
+    with pytest.raises(PrepareError, match=r"p0v0\.png: split 'training' must be one of train, val, test"):
+        prepare(ToySource(source, [(*ROWS[0], "training"), ROWS[1]]), tmp_path, options())
+    assert {file: file.read_bytes() for file in kept} == kept
+
+
+def test_records_that_break_the_format_leave_earlier_annotations_alone(source, tmp_path):
+    first = prepare(ToySource(source, ROWS[:4]), tmp_path, options())
+    kept = {file: file.read_bytes() for file in first.files}
+    with pytest.raises(SchemaError, match="laterality = 'left'"):
+        prepare(ToySource(source, ROWS, laterality="left"), tmp_path, options())
+    assert {file: file.read_bytes() for file in (tmp_path / "annotations").iterdir()} == kept
+
+
+def test_why_nothing_was_found(source, tmp_path):
+    toy = ToySource(source, [])
+    toy.skip("a.txt", "no image")
+    with pytest.raises(PrepareError, match=r"check the folder \(1 files were skipped, the first: a\.txt: no image\)"):
+        prepare(toy, tmp_path, options())

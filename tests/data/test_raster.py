@@ -98,3 +98,19 @@ def test_other_files_are_refused():
 )  # fmt: skip
 def test_format(head, expected):
     assert raster_format(head) == expected
+
+
+def test_fewer_bits_than_the_file_has():
+    pixels, meta = read_raster("a", encode(".png", RAMP16 // 16), bits=12)
+    np.testing.assert_array_equal(pixels, RAMP16 // 16)
+    assert (meta.max_value, meta.bits_stored) == (4095, 12)
+    assert read_raster("a", encode(".png", RAMP8), bits=12)[1].max_value == 255
+    with pytest.raises(ImageReadError, match="a: pixels up to 59900, more than 12 bits hold; give the right number"):
+        read_raster("a", encode(".png", RAMP16), bits=12)
+
+
+def test_nan_is_named():
+    image = np.full((8, 8), 0.5, np.float32)
+    image[1, 2] = np.nan
+    with pytest.raises(ImageReadError, match="pixels that are NaN or infinite"):
+        read_raster("a", encode(".tiff", image))

@@ -164,3 +164,34 @@ def test_as_a_program(tmp_path):
     assert done.returncode == 0, done.stderr
     for command in ("phantom", "dicom", "mini-mias", "validate"):
         assert command in done.stdout
+
+
+def test_images_prepare_and_validate(tool, tmp_path, capsys):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(4):
+        cv2.imwrite(str(folder / f"f{number}_R_MLO.png"), (PIXELS * 8 + number).astype(np.uint16))
+    truth, out = tmp_path / "truth.csv", tmp_path / "out"
+    truth.write_text("file,category,x,y,width,height,patient_id\nf0_R_MLO.png,malignant,60,100,40,20,a\n"
+                     "f1_R_MLO.png,,,,,,a\nf2_R_MLO.png,malignant,60,100,40,20,b\nf3_R_MLO.png,,,,,,b\n")  # fmt: skip
+    argv = [
+        "images",
+        "--source",
+        folder,
+        "--truth",
+        truth,
+        "--out",
+        out,
+        "--workers",
+        1,
+        "--quiet",
+        "--split",
+        0.5,
+        0,
+        0.5,
+    ]
+    assert call(tool, *argv) == 0
+    assert "test        2 images       1 patients       1 with lesions       1 lesions" in capsys.readouterr().out
+    assert call(tool, "validate", out) == 0
+    assert call(tool, *argv, "--bits", 12, "--keep-files") == 2
+    assert "--bits scales the pixels" in capsys.readouterr().err

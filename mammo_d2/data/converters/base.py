@@ -7,6 +7,7 @@ needs pixels (reading, cropping, scaling, writing, the splits) is done by ``mamm
 from __future__ import annotations
 
 import csv
+import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -153,12 +154,17 @@ def read_table(
 
     Raises:
         FileNotFoundError: no such file.
-        ConverterError: a missing column.
+        ConverterError: a missing column, or another encoding.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such table; it belongs to the data set, download it too")
-    with path.open(newline="", encoding=encoding) as stream:
+    try:
+        text = path.read_bytes().decode(encoding)
+    except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig")
+        raise ConverterError(f"{path}: not {name} text ({error.reason}); save it as {name}") from error
+    with io.StringIO(text, newline="") as stream:
         reader = csv.reader(stream, delimiter=delimiter)
         header = [name.strip() for name in next(reader, [])]
         missing = [c for c in columns if c not in header]
