@@ -67,6 +67,8 @@ class Predictor:
         self.preparation = find_preparation(cfg) if preparation is None else preparation
         # Resized images of a prediction are used once; a cache would only fill the memory.
         cfg.DATALOADER.CACHE_MB = 0
+        # What the training started from is in MODEL.WEIGHTS, and its file need not be on this machine.
+        cfg.MODEL.GMIC.PATCH_WEIGHTS = ""
         self.cfg = cfg
         self._mapper = MammoMapper(cfg, is_train=False)
         self._amp_dtype = amp_dtype(cfg)

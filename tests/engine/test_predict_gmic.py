@@ -54,6 +54,15 @@ def test_a_file_without_exam_or_view(predictor, tmp_path):
     assert picture.shape[1] == 4 * SIZE[1]  # boxes, patches, two maps
 
 
+def test_what_the_patch_network_started_from_is_not_needed(predictor, tmp_path):
+    path = write_mammogram(tmp_path / "image.png")
+    one = predictor()
+    cfg = one.cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.GMIC.PATCH_WEIGHTS = str(tmp_path / "of_another_machine.pth")
+    assert next(Predictor(cfg)([path])).image_scores == next(one([path])).image_scores
+
+
 def test_laterality_and_view_of_the_files_name(predictor, tmp_path):
     found = next(predictor()([write_mammogram(tmp_path / "0_R-MLO.png")]))
     assert (found.meta.laterality, found.meta.view) == ("R", "MLO")
