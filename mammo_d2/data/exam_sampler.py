@@ -53,9 +53,10 @@ class ExamSampler(StreamSampler):
                 f"ExamSampler: none of the {len(images)} exams of {pools.source} has a finding of DATASETS.CATEGORIES, "
                 "by a box or a label; check DATASETS.CATEGORIES against the annotations and labels"
             )
-        with_finding, without = (
-            [rows for exam, rows in images.items() if (exam in found) is kind] for kind in (True, False)
-        )
+        unknown = set(pools.unknown)
+        with_finding = [rows for exam, rows in images.items() if exam in found]
+        # An exam of which nothing is known is no negative one: it would teach nothing in the place of one that does.
+        without = [rows for exam, rows in images.items() if exam not in found and not unknown.issuperset(rows)]
         return cls(with_finding, without, seed=seed, **share)
 
     def epoch(self, number: int) -> np.ndarray:

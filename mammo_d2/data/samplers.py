@@ -40,6 +40,7 @@ class ImagePools:
             They are neither: their lesion would be trained as background.
         source: where the images come from, for error messages.
         exams: per image the number of its exam, from 0.
+        unknown: those of the negatives whose labels are all unknown.
     """
 
     positives: Sequence[int]
@@ -47,6 +48,7 @@ class ImagePools:
     unlocalized: Sequence[int] = field(default=())
     source: str = "the training set"
     exams: Sequence[int] = field(default=())
+    unknown: Sequence[int] = field(default=())
 
     @property
     def all(self) -> range:
@@ -67,7 +69,7 @@ def split_pools(
     Returns:
         The pools; together they hold every record exactly once.
     """
-    positives, negatives, unlocalized = [], [], []
+    positives, negatives, unlocalized, unknown = [], [], [], []
     numbers: dict[Hashable, int] = {}
     exams = [numbers.setdefault(exam_key(record), len(numbers)) for record in records]
     for index, record in enumerate(records):
@@ -79,6 +81,8 @@ def split_pools(
             unlocalized.append(index)
         else:
             negatives.append(index)
+            if labels and categories and all(labels.get(name) is None for name in categories):
+                unknown.append(index)
     if unlocalized:
         logger.warning(
             "%s: %d images are labelled with a finding but have no box for it; they are in neither the positive nor "
@@ -87,7 +91,7 @@ def split_pools(
             len(unlocalized),
             records[unlocalized[0]].get("file_name"),
         )
-    return ImagePools(positives, negatives, unlocalized, source, exams)
+    return ImagePools(positives, negatives, unlocalized, source, exams, unknown)
 
 
 def exam_key(record: dict) -> Hashable:

@@ -61,12 +61,24 @@ def test_from_records():
         record(1, "a", malignant=1),  # a label is enough
         record(2, "b", malignant=0),
         record(3, "c", malignant=0, box=True),
-        record(4, "d", malignant=None),
+        record(4, "d", malignant=0),
+        record(5, "d", malignant=None),
     ]
     pools = split_pools(records, ("malignant",))
-    assert list(pools.exams) == [0, 0, 1, 2, 3]
+    assert list(pools.exams) == [0, 0, 1, 2, 3, 3]
     made = ExamSampler.from_pools(pools, seed=0)
-    assert sorted(made.epoch(0).tolist()) == [0, 1, 2, 3, 4]
+    assert sorted(made.epoch(0).tolist()) == [0, 1, 2, 3, 4, 5]
+
+
+def test_exams_of_which_nothing_is_known_are_no_negatives():
+    records = [
+        record(0, "a", malignant=1, benign=0),
+        record(1, "b", malignant=None, benign=None),
+        record(2, "c", malignant=0, benign=None),  # a data set of cancers knows nothing of benign findings
+        record(3, "d"),  # no labels at all: for methods that learn from boxes
+    ]
+    made = ExamSampler.from_pools(split_pools(records, ("benign", "malignant")), seed=0)
+    assert {index for number in range(30) for index in made.epoch(number).tolist()} == {0, 2, 3}
 
 
 def test_exams_of_different_patients_and_records_without_exam():

@@ -118,7 +118,7 @@ def test_split_pools():
     ]
     records = [{"image_id": number, **record} for number, record in enumerate(records)]
     pools = split_pools(records, ["malignant"], "toy")
-    assert pools == ImagePools([0, 6], [1, 4, 5], [2, 3], "toy", exams=list(range(7)))
+    assert pools == ImagePools([0, 6], [1, 4, 5], [2, 3], "toy", exams=list(range(7)), unknown=[4])
     assert list(pools.all) == list(range(7))
 
 
