@@ -5,14 +5,23 @@ Examples:
     python tools/classify_lesions.py --config-file CONFIG --dataset mine_test --output lesions.json
     python tools/classify_lesions.py --config-file CONFIG --dataset mine_test \\
         --results output/inference/mine_test/coco_instances_results.json --min-score 0.1 --output second_reader.json
-    python tools/classify_lesions.py --config-file CONFIG --image prepared.png --box 310 420 60 55 --output lesion.json
+    python tools/classify_lesions.py --config-file CONFIG --image view.dcm --box 310 420 60 55 --output lesion.json
+
+An --image is prepared like the training images (INPUT.PREPARATION none: as it is); its boxes are in its own pixels.
+Those of data sets and of results on them are in pixels of the prepared images.
 """
 
 from pathlib import Path
 
 from mammo_d2.cli import make_parser, run_tool
 from mammo_d2.data.catalog import load_records, register_datasets
-from mammo_d2.engine.lesion_inference import classify_lesions, record_of_boxes, records_with_results
+from mammo_d2.engine.lesion_inference import (
+    category_ids_of,
+    classify_lesions,
+    prepared_record,
+    records_with_results,
+    results_in_file,
+)
 from mammo_d2.engine.lesion_stages import CONTEXT_MODEL, best_weights, load_classifier, stage_config
 from mammo_d2.engine.setup import load_config, use_available_device
 from mammo_d2.evaluation.results_io import write_json
@@ -23,7 +32,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--config-file", required=True, help="config of the training")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--dataset", help="a registered data set; its annotations are the lesions")
-    where.add_argument("--image", help="one prepared image")
+    where.add_argument("--image", help="one image file, DICOM or other")
     parser.add_argument("--results", help="COCO results of a detector on --dataset; its boxes are the lesions")
     parser.add_argument("--min-score", type=float, default=0.0, help="leave out boxes of --results below this score")
     parser.add_argument(
@@ -42,15 +51,17 @@ def run(argv: list[str]) -> int:
     cfg = load_config(args.config_file, args.opts)
     use_available_device(cfg)
     register_datasets(cfg)
+    stage = stage_config(cfg, CONTEXT_MODEL)
+    model = load_classifier(stage, best_weights(Path(stage.OUTPUT_DIR)))
     if args.image:
-        records = [record_of_boxes(args.image, args.box)]
+        with prepared_record(cfg, args.image, args.box) as (record, transform):
+            entries = results_in_file(classify_lesions(stage, model, [record]), transform)
     else:
         records = load_records(cfg, args.dataset)
         if args.results:
             records = records_with_results(records, args.results, args.min_score)
-    stage = stage_config(cfg, CONTEXT_MODEL)
-    model = load_classifier(stage, best_weights(Path(stage.OUTPUT_DIR)))
-    entries = classify_lesions(stage, model, [record for record in records if record["annotations"]])
+        records = [record for record in records if record["annotations"]]
+        entries = classify_lesions(stage, model, records, category_ids_of(args.dataset))
     write_json(args.output, entries)
     print(f"{args.output}: {len(entries)} lesions")
     return 0

@@ -4,6 +4,7 @@ Both are found by the content of what they were made from: the image file, and t
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from mammo_d2.atomic import atomic_write
+from mammo_d2.data.breast_window import view_in_name
 from mammo_d2.data.patch_store import PatchStore
 from mammo_d2.data.samplers import StreamSampler
 
@@ -45,8 +47,11 @@ class SaliencyStore:
         self.folder, self.images = Path(folder) / network, images
 
     def path(self, record: Mapping[str, Any]) -> Path:
-        """File of a record's image."""
-        return self.folder / f"{self.images.path(record).stem}.npy"
+        """File of a record's image, and of the laterality and view that the context network is told with it."""
+        named = view_in_name(str(record["file_name"]))
+        facts = [str(record.get(key) or other or "") for key, other in zip(("laterality", "view"), named, strict=True)]
+        parts = [self.images.path(record).stem, *(re.sub(r"\W", "", fact) for fact in facts)]
+        return self.folder / f"{'_'.join(parts).rstrip('_')}.npy"
 
     def put(self, record: Mapping[str, Any], saliency: np.ndarray) -> None:
         """Keep (C, h, w) float32 of a record's image."""

@@ -67,7 +67,7 @@ def lesion_region(annotation: Mapping[str, Any], image_size: Sequence[int], mask
         ValueError: no pixel of it is inside the image, or a mask of another size.
     """
     height, width = image_size
-    runs = _run_length(annotation, height, width) if annotation.get("segmentation") else None
+    runs = run_length(annotation, height, width) if annotation.get("segmentation") else None
     if masks and runs is not None:
         mask = coco_mask.decode(runs).astype(bool)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -91,7 +91,7 @@ def lesion_region(annotation: Mapping[str, Any], image_size: Sequence[int], mask
     return LesionRegion((left, top, right, bottom))
 
 
-def _run_length(annotation: Mapping[str, Any], height: int, width: int) -> Any:
+def run_length(annotation: Mapping[str, Any], height: int, width: int) -> Any:
     """Compressed run-length encoding of an annotation's polygons or runs.
 
     Raises:

@@ -23,6 +23,19 @@ def test_saliency_is_found_by_image_and_network(tmp_path):
         SaliencyStore(tmp_path / "saliency", "two", images).get(record)
 
 
+def test_saliency_depends_on_what_the_network_is_told_with_the_image(tmp_path):
+    """The canvas of GMIC is placed by laterality and view: from the record, else from the file's name."""
+    for name in ("a.png", "0_L-CC.png"):
+        assert cv2.imwrite(str(tmp_path / name), np.full((4, 6), 9, np.uint16))
+    record = {"file_name": str(tmp_path / "a.png"), "image_id": 3, "height": 4, "width": 6}
+    store = SaliencyStore(tmp_path / "saliency", "one", PatchStore(tmp_path / "store"))
+    told = [{}, {"view": "MLO"}, {"laterality": "R", "view": "CC"}, {"laterality": "L", "view": "CC"}]
+    paths = [store.path({**record, **facts}) for facts in told]
+    assert len(set(paths)) == 4
+    assert store.path({**record, "file_name": str(tmp_path / "0_L-CC.png")}) == paths[3]
+    assert store.path({**record, "laterality": None, "view": None}) == paths[0]
+
+
 def test_embeddings_come_in_parts_that_can_be_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(lesion_stores, "PART", 4)
     store = EmbeddingStore(tmp_path, 10)

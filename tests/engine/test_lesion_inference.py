@@ -1,0 +1,126 @@
+"""Lesions from detectors of every kind and from files that were never prepared; results that COCO tools read."""
+
+import json
+import logging
+import runpy
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from mammo_d2.data.files import write_json
+from mammo_d2.data.geometry import xywh_to_xyxy, xyxy_to_xywh
+from mammo_d2.data.preparation import ImageOptions, Preparation
+from mammo_d2.engine.lesion_inference import records_with_results, results_in_file
+from mammo_d2.evaluation.results_io import ResultsError
+from mammo_d2.modeling import patch_networks
+from tests.conftest import ROOT
+from tests.data.breast_images import half_ellipse
+from tests.data.dicom_files import write_dicom
+from tests.data.lesion_dataset import HEIGHT, LESIONS, WIDTH
+from tests.engine.lesion_job import places, run, tiny_network, write_job
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setitem(patch_networks.PATCH_NETWORKS, "tiny", tiny_network)
+    return write_job(tmp_path)
+
+
+def classify(folder, *arguments: str, opts=()):
+    # By path: detectron2's sources may have a package called tools.
+    tool = runpy.run_path(str(ROOT / "tools" / "classify_lesions.py"))["run"]
+    output = folder / "lesions.json"
+    command = ["--config-file", str(folder / "job.yaml"), "--output", str(output), *arguments]
+    assert tool([*command, *places(folder), "OUTPUT_DIR", str(folder / "out"), *opts]) == 0
+    return json.loads(output.read_text())
+
+
+def test_results_have_the_category_ids_of_the_data_set_and_open_with_pycocotools(folder):
+    truth = folder / "lesions/annotations/train.json"
+    data = json.loads(truth.read_text())
+    data["categories"] = [{"id": 7, "name": "malignant"}, {"id": 4, "name": "benign"}]
+    for annotation in data["annotations"]:
+        annotation["category_id"] = {1: 4, 2: 7}[annotation["category_id"]]
+    truth.write_text(json.dumps(data))
+    run(folder, "SOLVER.MAX_ITER", "2")
+    entries = classify(folder, "--dataset", "lesions_train")
+    assert [entry["category_id"] for entry in entries] == [7 if one["score"] >= 0.5 else 4 for one in entries]
+    opened = COCO(str(truth)).loadRes(str(folder / "lesions.json"))
+    assert [one["bbox"] for one in opened.loadAnns(opened.getAnnIds(imgIds=[1]))] == [box for _, box, _ in LESIONS]
+
+
+def test_a_file_that_was_never_prepared_has_its_boxes_and_windows_in_its_own_pixels(folder):
+    run(folder, "SOLVER.MAX_ITER", "2")
+    preparation = Preparation(image=ImageOptions(crop=True, flip_to="left", max_side=150))
+    write_json(folder / "out/preparation.json", preparation.to_dict())
+    pixels, _ = half_ellipse(side="right")
+    file = write_dicom(folder / "view.dcm", pixels.astype(np.uint16))
+    box = [200, 150, 40, 60]
+    (found,) = classify(folder, "--image", str(file), "--box", *map(str, box))
+    assert found["bbox"] == pytest.approx(box)
+
+    prepared = preparation.apply(file)
+    transform = prepared.transform
+    assert transform.flip
+    assert transform.prepared_size[0] == 150
+    assert cv2.imwrite(str(folder / "prepared.png"), prepared.pixels.astype(np.uint16))
+    moved = xyxy_to_xywh(transform.boxes_to_prepared(xywh_to_xyxy(box)))
+    none = ["INPUT.PREPARATION", "none"]
+    (other,) = classify(folder, "--image", str(folder / "prepared.png"), "--box", *map(str, moved), opts=none)
+    assert found["malignancy"] == pytest.approx(other["malignancy"], abs=1e-6)
+    assert other["bbox"] == pytest.approx(moved.tolist())
+    for one, in_prepared in zip(found["windows"], results_in_file([other], transform)[0]["windows"], strict=True):
+        assert one["bbox"] == pytest.approx(in_prepared["bbox"])
+    # A window of 16 prepared pixels or more is larger by the scale.
+    assert min(one["bbox"][2] for one in found["windows"]) >= 16 / transform.scale[1] - 1e-6
+    with pytest.raises(ValueError, match=r"view.dcm: the box \[5.0, 150.0, 4.0, 4.0\].*no pixel inside the part"):
+        classify(folder, "--image", str(file), "--box", "5", "150", "4", "4")
+
+
+def record():
+    return {"image_id": 3, "file_name": "a.png", "height": HEIGHT, "width": WIDTH, "annotations": []}
+
+
+def mask_of(box, size=(HEIGHT, WIDTH)):
+    pixels = np.zeros(size, np.uint8, order="F")
+    pixels[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = 1
+    runs = coco_mask.encode(pixels)
+    return {"size": list(size), "counts": runs["counts"].decode()}
+
+
+def test_masks_of_a_detector_are_the_lesions_and_what_lies_outside_is_left_out(tmp_path, caplog):
+    mask = mask_of([10, 20, 5, 6])
+    entries = [
+        {"image_id": 3, "category_id": 1, "score": 0.9, "bbox": [9, 19, 8, 8], "segmentation": mask},
+        {"image_id": 3, "category_id": 1, "score": 0.8, "segmentation": mask},
+        {"image_id": 3, "category_id": 1, "score": 0.7, "bbox": [200, 5, 9, 9]},
+        {"image_id": 3, "category_id": 1, "score": 0.6, "bbox": [5, 5, 0, 9]},
+    ]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(entries))
+    with caplog.at_level(logging.WARNING):
+        (found,) = records_with_results([record()], path)
+    assert [one["bbox"] for one in found["annotations"]] == [[9, 19, 8, 8], [10, 20, 5, 6]]
+    assert all(one["segmentation"] == mask for one in found["annotations"])
+    assert "2 entries have no pixel inside their image and are left out, the first is entry 2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"image_id": 3, "score": 0.5}]', "entry 0: no COCO result"),
+        ('{"annotations": []}', "entry 0: no COCO result"),
+        ("[{", "not a JSON file"),
+        (
+            json.dumps([{"image_id": 3, "score": 1, "segmentation": mask_of([1, 1, 2, 2], (9, 9))}]),
+            r"entry 0.*\[9, 9\]",
+        ),
+    ],
+)
+def test_results_that_are_none_are_named(tmp_path, content, message):
+    (tmp_path / "r.json").write_text(content)
+    with pytest.raises(ResultsError, match=message):
+        records_with_results([record()], tmp_path / "r.json")
