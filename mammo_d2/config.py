@@ -262,7 +262,7 @@ def _add_solver_keys(cfg: CfgNode) -> None:
 
 def _add_test_keys(cfg: CfgNode) -> None:
     # Evaluators to run, by registry name: "coco", "voc", "froc", "patient", "regions" (boxes), "image", "saliency",
-    # "lesion".
+    # "froc_classified" (boxes and image scores), "lesion".
     cfg.TEST.EVALUATORS = ["coco", "froc", "patient"]
     # Prediction on files: fold batch normalisation into the convolutions before it (GMIC and the ResNet-22 classifier),
     # and compile the networks with torch.compile (needs a C++ compiler). Same results up to rounding.
@@ -309,6 +309,8 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.FROC.INTERPOLATION = "step"
     # False positives per image at which the sensitivity is reported.
     cfg.TEST.FROC.RATES = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
+    # Evaluator "froc_classified": only in the images that the image scores call positive at this sensitivity.
+    cfg.TEST.FROC.CLASSIFICATION_SENSITIVITY = 0.85
 
     cfg.TEST.PATIENT = CfgNode()
     # Classes that make a patient positive; empty: "malignant" if it is a class, else every class.

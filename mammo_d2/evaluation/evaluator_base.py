@@ -96,6 +96,24 @@ class PredictionEvaluator(DatasetEvaluator):
             instances.pred_classes.detach().cpu().numpy(),
         )
 
+    def image_scores(self, record: Mapping, output: Mapping) -> np.ndarray:
+        """(C,) scores of one image in class order.
+
+        Raises:
+            ValueError: no score for a class, or one that is not finite.
+        """
+        scores = output.get("image_scores", {})
+        missing = [name for name in self.classes if name not in scores]
+        if missing:
+            raise ValueError(
+                f'evaluator "{self.task}" needs image_scores of {", ".join(self.classes)}; the model gives '
+                f"{', '.join(scores) or 'none'}: change TEST.EVALUATORS or DATASETS.CATEGORIES"
+            )
+        values = np.array([float(to_array(scores[name])) for name in self.classes])
+        if not np.isfinite(values).all():
+            raise ValueError(f"image score of image {record['image_id']!r} is not finite: the model has diverged")
+        return values
+
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Gather, compute on the main process, write ``<task>.json``, print a table.
 

@@ -10,7 +10,13 @@ from __future__ import annotations
 import os
 
 from mammo_d2.evaluation.bootstrap import BootstrapPlan
-from mammo_d2.evaluation.detection_evaluators import CocoEvaluator, FrocEvaluator, PatientEvaluator, VocEvaluator
+from mammo_d2.evaluation.detection_evaluators import (
+    ClassifiedFrocEvaluator,
+    CocoEvaluator,
+    FrocEvaluator,
+    PatientEvaluator,
+    VocEvaluator,
+)
 from mammo_d2.evaluation.froc import FrocRule
 from mammo_d2.evaluation.lesion_evaluator import LesionEvaluator
 from mammo_d2.evaluation.matching import HitRule
@@ -89,6 +95,13 @@ def voc(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvalua
 def froc(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
     """Sensitivity at false positives per image."""
     return FrocEvaluator(dataset_name, output_dir, froc_rule_from_config(cfg), bootstrap_plan_from_config(cfg))
+
+
+@EVALUATOR_REGISTRY.register()
+def froc_classified(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """Sensitivity at false positives per image, in the images that the image scores call positive."""
+    rule, plan = froc_rule_from_config(cfg), bootstrap_plan_from_config(cfg)
+    return ClassifiedFrocEvaluator(dataset_name, output_dir, rule, plan, cfg.TEST.FROC.CLASSIFICATION_SENSITIVITY)
 
 
 @EVALUATOR_REGISTRY.register()

@@ -50,22 +50,8 @@ class ImageScoreEvaluator(PredictionEvaluator):
         self.aggregate, self.rule, self.plan = aggregate, rule or ScoreRule(), plan
 
     def keep(self, record: Mapping, output: Mapping) -> np.ndarray:
-        """(C,) scores in class order.
-
-        Raises:
-            ValueError: no score for a class, or one that is not finite.
-        """
-        scores = output.get("image_scores", {})
-        missing = [name for name in self.classes if name not in scores]
-        if missing:
-            raise ValueError(
-                f'evaluator "image" needs image_scores of {", ".join(self.classes)}; the model gives '
-                f"{', '.join(scores) or 'none'}: change TEST.EVALUATORS or DATASETS.CATEGORIES"
-            )
-        values = np.array([float(to_array(scores[name])) for name in self.classes])
-        if not np.isfinite(values).all():
-            raise ValueError(f"image score of image {record['image_id']!r} is not finite: the model has diverged")
-        return values
+        """(C,) scores in class order."""
+        return self.image_scores(record, output)
 
     def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
         images = images_from_records(records, self.classes)

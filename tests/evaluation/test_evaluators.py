@@ -126,6 +126,29 @@ def test_default_evaluators_by_config(dataset, tmp_path):
     assert "IoU >= 0.5" in content["options"]
 
 
+def test_froc_where_images_are_called_positive(dataset, tmp_path):
+    cfg = config(["froc_classified"])
+    cfg.TEST.FROC.CLASSIFICATION_SENSITIVITY = 0.5
+    probabilities = [0.9, 0.1, 0.2, 0.8, 0.95, 0.7]  # images 1 and 6 have the class; 5 is unknown
+    outputs = [{**o, "image_scores": {"malignant": p}} for o, p in zip(OUTPUTS, probabilities, strict=True)]
+    froc = run(build_evaluators(cfg, dataset, tmp_path), outputs)["froc_classified"]
+    # Called positive at 0.9: images 1 and 5. Hit at 0.75, misses at 0.875 and 0.25, over 6 images.
+    assert froc["malignant/sens@0.125"] == 0
+    assert froc["malignant/sens@0.25"] == froc["malignant/sens@8"] == 1
+    assert froc["malignant/threshold@0.25"] == 0.75
+    assert froc["malignant/num_lesions"] == 1
+    content = json.loads((tmp_path / "froc_classified.json").read_text())
+    assert "called positive at sensitivity 0.5" in content["options"]
+    assert content["curves"]["malignant"]["threshold"] == 0.9
+    assert content["curves"]["malignant"]["images_called_positive"] == 2
+    assert (tmp_path / "froc_classified.png").is_file()
+    with pytest.raises(ValueError, match=r'"froc_classified" needs image_scores of malignant'):
+        run(build_evaluators(cfg, dataset, None))
+    cfg.TEST.FROC.CLASSIFICATION_SENSITIVITY = 0.0
+    with pytest.raises(ValueError, match=r"CLASSIFICATION_SENSITIVITY is 0\.0"):
+        build_evaluators(cfg, dataset, None)
+
+
 def test_voc_average_precision(dataset):
     # By score: false, hit, false, false, false, hit: precision 1/2 at recall 1/2, 2/6 at recall 1.
     results = run(build_evaluators(config(["voc"]), dataset, None))["voc"]
@@ -209,7 +232,7 @@ def test_config_keys_reach_the_rule(dataset):
 def test_positive_classes_and_names_are_checked(dataset):
     with pytest.raises(ValueError, match="'cancer' is not evaluated; the classes are malignant"):
         PatientEvaluator(dataset, positive_classes=["cancer"])
-    with pytest.raises(ValueError, match=r"TEST\.EVALUATORS names lvis; known are coco, froc, image"):
+    with pytest.raises(ValueError, match=r"TEST\.EVALUATORS names lvis; known are coco, froc, froc_classified, image"):
         build_evaluators(config(["lvis"]), dataset, None)
     assert {name for name, _ in EVALUATOR_REGISTRY} >= {"coco", "froc", "patient", "image", "saliency", "lesion"}
 
