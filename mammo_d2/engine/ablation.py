@@ -109,7 +109,7 @@ def run_ablation(
 
     Raises:
         RunConflictError: a folder holds a run of another config or other data; nothing has been started then.
-        RuntimeError: a run failed; its log is named.
+        ChildProcessError: a run failed; its log is named.
     """
     runs = [(variant, seed) for variant in variants for seed in seeds]
 
@@ -159,7 +159,7 @@ def _cases(path: Path, config_file: str, overrides: Sequence[str], variant: Vari
 def _read_run(name: str, seed: int, folder: Path) -> dict:
     path = metrics_file(folder)
     if path is None:
-        raise RuntimeError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
+        raise ChildProcessError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
     metrics = read_metrics(path)
     keys = [key for task in ("froc", "image", "saliency") for key in metrics.get(task, ())]
     first = keys[0].split("/")[0] if keys else ""

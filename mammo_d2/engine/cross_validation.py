@@ -186,7 +186,7 @@ def cross_validate(
 
     Raises:
         RunConflictError, ValueError: the folder holds folds of another config, plan or data; see ``prepare_folds``.
-        RuntimeError: a fold failed; its log is named.
+        ChildProcessError: a fold failed; its log is named.
     """
     cfg = load_config(config_file, list(overrides))  # a wrong key is an error before hours of training
     settings = prepare_folds(config_file, plan, output, overrides)
@@ -213,7 +213,7 @@ def cross_validate(
 def _read_fold(fold: int, folder: Path) -> dict[str, Any]:
     path = metrics_file(folder, trained=False)
     if path is None:
-        raise RuntimeError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
+        raise ChildProcessError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
     row: dict[str, Any] = {"fold": fold}
     for task, numbers in read_metrics(path).items():
         row.update({f"{task}/{key}": value for key, value in numbers.items()})

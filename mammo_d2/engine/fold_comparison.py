@@ -56,7 +56,7 @@ def compare_variants(
     Raises:
         ValueError: a class that the configs do not know.
         RunConflictError, ValueError: a variant's folder holds folds of another config, plan or data.
-        RuntimeError: a fold failed; its log is named.
+        ChildProcessError: a fold failed; its log is named.
     """
     configs = [load_config(config_file, [*overrides, *variant.overrides]) for variant in variants]
     for variant, cfg in zip(variants, configs, strict=True):

@@ -34,10 +34,12 @@ def run_job(folder: Path, name: str, config_file: str, overrides: Sequence[str],
         flags: of the training command, e.g. ``--resume``.
 
     Raises:
-        RuntimeError: the run failed; the message names its log.
+        ChildProcessError: the run failed; the message says why, as far as its log does, and names it.
     """
     if start_job(folder, config_file, overrides, jobs, *flags).wait() != 0:
-        raise RuntimeError(f"{name} failed; see {folder / LOG_FILE}")
+        log = folder / LOG_FILE
+        said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+        raise ChildProcessError(f"{name} failed{f' ({said[-1]})' if said else ''}; see {log}")
 
 
 def start_job(

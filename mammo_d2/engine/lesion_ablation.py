@@ -25,7 +25,7 @@ def prepare_shared(config_file: str, runs: Sequence[list[str]], output: Path, jo
         The overrides of each run, completed by the folders and the patch network's weights.
 
     Raises:
-        RuntimeError: a job failed; its log is named.
+        ChildProcessError: a job failed; its log is named.
     """
     folders = {"STORE": output / "patch_store", "CACHE": output / "cache"}
     shared: dict[Path, list[str]] = {}

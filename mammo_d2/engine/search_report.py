@@ -136,7 +136,7 @@ def evaluate_top(plan: Plan, dataset: str = "", jobs: int = 1) -> list[dict[str,
 
     Raises:
         RunConflictError: other data of that name, or another model, were evaluated before.
-        RuntimeError: an evaluation failed; its log is named.
+        ChildProcessError: an evaluation failed; its log is named.
     """
     path = plan.output / TOP_FILE
     entries = yaml.safe_load(path.read_text())

@@ -74,7 +74,7 @@ def test_columns_are_those_of_the_evaluators_that_ran(tmp_path):
 
 
 def test_failed_run_names_its_log(tmp_path):
-    with pytest.raises(RuntimeError, match=r"'a' with seed 1 failed; see .*stdout\.txt"):
+    with pytest.raises(ChildProcessError, match=r"'a' with seed 1 failed .*nowhere.*; see .*stdout\.txt"):
         run_ablation("", [Variant("a", ["DATASETS.TRAIN", "['nowhere']"])], [1], tmp_path)
 
 

@@ -253,6 +253,6 @@ class TestComparison:
 
 
 def test_a_failed_job_names_its_log(tmp_path):
-    with pytest.raises(RuntimeError, match=r"fold 0 failed; see .*stdout\.txt"):
+    with pytest.raises(ChildProcessError, match=r"fold 0 failed \(error: .*nowhere.*\); see .*stdout\.txt"):
         jobs.run_job(tmp_path / "job", "fold 0", "", ["DATASETS.TRAIN", "('nowhere',)"], 1)
     assert "nowhere" in (tmp_path / "job" / "stdout.txt").read_text()
