@@ -1,6 +1,7 @@
 """DualBranchROIHeads and WeaklySupervisedRCNN."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -220,6 +221,20 @@ class TestModel:
         model = make_model("MODEL.DUAL_BRANCH.FROZEN", True).train()
         assert model.roi_heads.training
         assert not any(m.training for part in (model.backbone, model.roi_heads.encoder) for m in part.modules())
+
+    @pytest.mark.parametrize(
+        ("overrides", "message"),
+        [
+            (("MODEL.DUAL_BRANCH.FROZEN", True), "backbone and region encoder will not be trained.*or set MODEL"),
+            (("MODEL.PROPOSAL_GENERATOR.NAME", "TopLikelihoodRPN"), "the proposal generator will not be trained"),
+            ((), ""),
+            (("MODEL.DUAL_BRANCH.FROZEN", True, "MODEL.WEIGHTS", "trained.pth"), ""),
+        ],
+    )
+    def test_what_stays_random_is_said(self, make_model, caplog, overrides, message):
+        with caplog.at_level("WARNING", logger="mammo_d2.modeling.meta_arch.weakly_supervised"):
+            make_model(*overrides, backbone="resnet")
+        assert bool(re.search(message, caplog.text)) if message else not caplog.text
 
     def test_other_backbones(self, make_model):
         assert trained_parameters(make_model(backbone="resnet")) == {"backbone"} | HEAD

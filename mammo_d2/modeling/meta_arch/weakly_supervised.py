@@ -1,5 +1,6 @@
 """WeaklySupervisedRCNN: regions, a backbone and heads that learn from image labels; end to end or in two stages."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, GeneralizedRCNN, Ima
 from mammo_d2.modeling.feature_cache import FeatureCache, ModuleFingerprint, content_key
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
 from mammo_d2.modeling.roi_heads.dual_branch import whole_image_if_empty
+
+logger = logging.getLogger(__name__)
 
 
 @META_ARCH_REGISTRY.register()
@@ -57,9 +60,18 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        keys = cfg.MODEL.DUAL_BRANCH
+        keys, parts = cfg.MODEL.DUAL_BRANCH, super().from_config(cfg)
+        generator = parts["proposal_generator"]
+        fixed = ["backbone and region encoder"] if keys.FROZEN else []
+        fixed += ["proposal generator"] if generator is not None and any(True for _ in generator.parameters()) else []
+        if fixed and not cfg.MODEL.WEIGHTS:
+            logger.warning(
+                "MODEL.WEIGHTS is empty and the %s will not be trained: random weights stay. Name trained weights%s",
+                " and the ".join(fixed),
+                ", or set MODEL.DUAL_BRANCH.FROZEN False" if keys.FROZEN else "",
+            )
         return {
-            **super().from_config(cfg),
+            **parts,
             "findings": findings_from_config(cfg),
             "frozen": keys.FROZEN,
             "cache": FeatureCache(keys.CACHE_DIR) if keys.CACHE_DIR else None,
