@@ -149,6 +149,9 @@ class _Files(Dataset):
         meta = replace(meta, laterality=meta.laterality or laterality, view=meta.view or view)
         facts = {"laterality": meta.laterality, "view": meta.view, "file_name": name}
         network = self._mapper.network_image(prepared.pixels, prepared.max_value, facts)
+        warnings = prepared.warnings
+        if network.transform is not None and meta.view is None:
+            warnings += ("the view is not known, the breast was placed as a CC's; a name like L-MLO.png says it",)
         return {
             "file_name": name,
             "image_id": index + 1,
@@ -158,7 +161,7 @@ class _Files(Dataset):
             **network.sample_fields(),
             "meta": meta,
             "transform": prepared.transform,
-            "warnings": prepared.warnings,
+            "warnings": warnings,
             "picture": to_display(prepared.source, PICTURE_SIDE) if self._pictures else None,
         }
 
@@ -172,13 +175,15 @@ def to_prediction(sample: Mapping[str, Any], output: Mapping[str, Any], classes:
         classes: class names; without ``image_scores``, the score of a class is its highest box score, 0 without box.
 
     Raises:
-        ValueError: a box or score that is NaN or infinite.
+        ValueError: a box, its score or an image score that is NaN or infinite.
     """
     instances = output["instances"].to("cpu")
     boxes = instances.pred_boxes.tensor.double().numpy()
     scores = instances.scores.double().numpy()
     labels = instances.pred_classes.numpy().astype(np.int64)
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+    given = output.get("image_scores")
+    said = [*boxes.ravel(), *scores, *(given or {}).values()]
+    if not np.isfinite(np.array(said, float)).all():
         raise ValueError(
             f"{sample['file_name']}: a predicted box or score is not finite; the weights are damaged, or try without "
             "SOLVER.AMP.ENABLED"
@@ -187,7 +192,6 @@ def to_prediction(sample: Mapping[str, Any], output: Mapping[str, Any], classes:
     order = np.argsort(-scores, kind="stable")
     boxes = clip_boxes(transform.boxes_to_source(boxes[order]).reshape(-1, 4), transform.source_size)
     scores, labels = scores[order], labels[order]
-    given = output.get("image_scores")
     if given is None:
         image_scores = {name: float(scores[labels == k].max(initial=0.0)) for k, name in enumerate(classes)}
     else:

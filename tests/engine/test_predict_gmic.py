@@ -66,8 +66,18 @@ def test_what_the_patch_network_started_from_is_not_needed(predictor, tmp_path):
 def test_laterality_and_view_of_the_files_name(predictor, tmp_path):
     found = next(predictor()([write_mammogram(tmp_path / "0_R-MLO.png")]))
     assert (found.meta.laterality, found.meta.view) == ("R", "MLO")
+    assert found.warnings == ()
     found = next(predictor()([write_mammogram(tmp_path / "image.png")]))
     assert (found.meta.laterality, found.meta.view) == (None, None)
+    assert ["view is not known" in text for text in found.warnings] == [True]
+
+
+def test_scores_that_are_no_numbers_are_refused(predictor, tmp_path):
+    one = predictor()
+    with torch.no_grad():
+        one.model.local_classifier.weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"image\.png: a predicted box or score is not finite"):
+        next(one([write_mammogram(tmp_path / "image.png")]))
 
 
 def test_after_a_preparation_results_are_in_the_files_pixels(predictor, tmp_path):
