@@ -68,6 +68,17 @@ class TestTissue:
         assert self.windows([0.4, 0.4, 0.0, 0.0], [0.3] * 4, min_breast=0.4, max_pectoral=0.3) == [0.0]
         assert self.windows([0.4, 0.4, 0.0, 0.0], [0.3] * 4, min_breast=0.4, max_pectoral=1.0) == [0.0]
 
+    def test_cells_that_reach_beyond_the_image_count_with_what_is_inside(self):
+        """10 pixels are two and a half cells: if all is breast the last column is half full, the corner a quarter."""
+        generator = SlidingWindowRegions(window=8, stride=4, tissue_cell=4, min_breast=1.0, max_pectoral=0.5)
+        full = torch.tensor([[1.0, 1.0, 0.5], [1.0, 1.0, 0.5], [0.5, 0.5, 0.25]])
+        (boxes,) = boxes_of(generator(image_list((10, 10)), tissue=[torch.stack([full, full * 0])])[0])
+        assert boxes == [[0, 0, 8, 8], [2, 0, 10, 8], [0, 2, 8, 10], [2, 2, 10, 10]]
+        muscle = full.clone()
+        muscle[:, :1] = 0.0  # of the left windows it is half, of the right ones three quarters
+        (boxes,) = boxes_of(generator(image_list((10, 10)), tissue=[torch.stack([full, muscle])])[0])
+        assert boxes == [[0, 0, 8, 8], [0, 2, 8, 10]]
+
     def test_the_best_window_is_kept_if_none_qualifies(self):
         assert self.windows([0.1, 0.1, 0.2, 0.3], [0.0, 0.0, 0.0, 0.2]) == [4.0]
         assert self.windows([0.0] * 4, [0.0] * 4) == [0.0]

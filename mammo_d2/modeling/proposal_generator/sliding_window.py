@@ -102,13 +102,16 @@ class SlidingWindowRegions(nn.Module):
     def windows(self, size: tuple[int, int], tissue: Tensor | None) -> Tensor:
         """Windows of one image of ``size`` (height, width): (m, 4) float32 XYXY on the CPU; see ``forward``."""
         spans_y, spans_x = (grid_spans(side, self.window, self.stride) for side in size)
-        rows, columns = len(spans_y), len(spans_x)
-        boxes = torch.empty(rows, columns, 4)
+        boxes = torch.empty(len(spans_y), len(spans_x), 4)
         boxes[..., 0::2], boxes[..., 1::2] = spans_x, spans_y[:, None]
         boxes = boxes.view(-1, 4)
         if tissue is None:
             return boxes
-        breast, pectoral = self._shares(tissue.cpu().float(), spans_y, spans_x)
+        # Beyond the image is nothing that a window could have: of those cells the part inside counts.
+        rows_inside = cells_inside(size[0], tissue.shape[1], self.tissue_cell)
+        columns_inside = cells_inside(size[1], tissue.shape[2], self.tissue_cell)
+        tissue = (tissue.cpu().float() / (rows_inside[:, None] * columns_inside)).clamp(max=1.0)
+        breast, pectoral = self._shares(tissue, spans_y, spans_x)
         keep = (breast >= self.min_breast) & (pectoral <= self.max_pectoral)
         if not keep.any():
             keep[(breast - pectoral).argmax()] = True
@@ -131,6 +134,12 @@ def grid_spans(side: int, window: int, stride: int) -> Tensor:
         starts.append(side - window)
     begin = torch.tensor(starts, dtype=torch.float32)
     return torch.stack([begin, begin + window], dim=1)
+
+
+def cells_inside(side: int, cells: int, cell: int) -> Tensor:
+    """Part of each of ``cells`` cells of length ``cell`` that lies in 0..side: (cells,), 1 of those outside."""
+    part = (side - torch.arange(cells) * cell).clamp(max=cell) / cell
+    return torch.where(part > 0, part, 1.0)
 
 
 def overlap_weights(spans: Tensor, cells: int, cell: float) -> Tensor:
