@@ -116,7 +116,8 @@ def records_with_results(
             outside.append(number)
     if outside:
         logger.warning(
-            "%s: %d entries have no pixel inside their image and are left out, the first is entry %d",
+            "%s: %d entries have no pixel inside their image and are left out, the first is entry %d. Boxes must be in "
+            "pixels of the data set's prepared images, not of the source files",
             results_file,
             len(outside),
             outside[0],

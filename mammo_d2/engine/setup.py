@@ -52,12 +52,12 @@ def setup(args: argparse.Namespace) -> CfgNode:
     How the training images were prepared goes to ``OUTPUT_DIR/preparation.json``, for prediction.
 
     A negative SEED becomes a fresh one, recorded in ``OUTPUT_DIR/config.yaml``; ``--resume`` takes it from there, so
-    that the data order goes on where it was.
+    that the data order goes on where it was, and so does ``--eval-only``, which writes that file anew.
     """
     cfg = load_config(args.config_file, args.opts)
     use_available_device(cfg)
     if cfg.SEED < 0:
-        cfg.SEED = _recorded_seed(cfg.OUTPUT_DIR) if args.resume else -1
+        cfg.SEED = _recorded_seed(cfg.OUTPUT_DIR) if args.resume or args.eval_only else -1
         if cfg.SEED < 0:
             cfg.SEED = comm.all_gather(secrets.randbelow(2**31))[0]
     cfg.freeze()

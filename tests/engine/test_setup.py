@@ -52,9 +52,9 @@ def test_number_of_classes_follows_the_categories(overrides, classes):
     assert load_config("", overrides).MODEL.ROI_HEADS.NUM_CLASSES == classes
 
 
-def arguments(folder, *opts, resume=False):
+def arguments(folder, *opts, resume=False, eval_only=False):
     opts = ["OUTPUT_DIR", str(folder), "DATASETS.ROOT", str(folder / "none"), "MODEL.DEVICE", "cpu", *opts]
-    return argparse.Namespace(config_file="", opts=opts, resume=resume, eval_only=False, strict_weights=False)
+    return argparse.Namespace(config_file="", opts=opts, resume=resume, eval_only=eval_only, strict_weights=False)
 
 
 def test_random_seed_is_recorded_and_resumed(tmp_path):
@@ -62,6 +62,12 @@ def test_random_seed_is_recorded_and_resumed(tmp_path):
     assert first >= 0
     assert setup(arguments(tmp_path, resume=True)).SEED == first
     assert setup(arguments(tmp_path)).SEED != first
+
+
+def test_an_evaluation_leaves_the_seed_for_a_later_resume(tmp_path):
+    first = setup(arguments(tmp_path)).SEED
+    setup(arguments(tmp_path, eval_only=True))
+    assert setup(arguments(tmp_path, resume=True)).SEED == first
 
 
 def test_given_seed_is_kept(tmp_path):
