@@ -7,7 +7,8 @@ Detectors learn that away from boxes; a model that learns from image labels cann
 Positions are continuous pixels of the network input: pixel p reaches from p to p + 1, its centre is p + 0.5.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +70,31 @@ class MapShape(ShapeSpec):
 def first_centre(shape: ShapeSpec) -> float:
     """Of a map, see ``MapShape``, whose default holds for a plain ShapeSpec."""
     return getattr(shape, "first_centre", MapShape.first_centre)
+
+
+#: Pixels as a map.
+PIXELS = MapShape(stride=1)
+
+
+def shown_parts(maps: Tensor, shape: ShapeSpec, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Maps without the cells whose centres lie on the padding of their batch.
+
+    Args:
+        maps: (N, C, h, w), or with ``PIXELS`` the images themselves.
+        shape: of the maps; its stride.
+        sizes: (H, W) of each image before padding at the bottom and on the right.
+
+    Returns:
+        One tensor (N, C, h', w') if all images have the same size, else one of each image (1, C, h', w').
+    """
+    assert shape.stride
+    cells = [
+        tuple(min(count, max(1, math.ceil((side - first_centre(shape)) / shape.stride))) for count, side in pairs)
+        for pairs in (zip(maps.shape[-2:], size, strict=True) for size in sizes)
+    ]
+    if len(set(sizes)) <= 1:
+        return [maps[:, :, : cells[0][0], : cells[0][1]]] if cells else [maps]
+    return [maps[row : row + 1, :, :h, :w] for row, (h, w) in enumerate(cells)]
 
 
 #: Cells of a map that covers its image, along an axis, for one of the feature map.

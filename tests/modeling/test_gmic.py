@@ -3,6 +3,7 @@ from unittest import mock
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mammo_d2.data.window import WindowTransform
 from mammo_d2.modeling.attention import EqualAttention, GatedAttention
@@ -81,6 +82,23 @@ class TestTraining:
         model(BATCH)["loss_local"].backward()
         assert model.backbone.conv1.weight.grad is None
         assert model.patch_net.conv1.weight.grad.abs().sum() > 0
+
+    @pytest.mark.parametrize("fusion", ["average", "concat"])
+    def test_padding_is_no_part_of_sums_and_choices(self, fusion):
+        overrides = ("MODEL.GMIC.FUSION", fusion, "MODEL.GMIC.SPARSITY_WEIGHT", 1.0)
+        model, twin = gmic_model(*overrides), gmic_model(*overrides)
+        small = gmic_input(1, 0, seed=4, size=(64, 48))  # 4×3 of the 6×4 cells
+        losses = model([BATCH[0], small])
+        images = torch.stack([F.pad(normalized(one)[0], (0, 64 - one["image"].shape[2], 0, 96 - one["image"].shape[1]))
+                              for one in (BATCH[0], small)])  # fmt: skip
+        said = twin.predict(images, sizes=[(96, 64), (64, 48)])
+        shown = [said.saliency[:1], said.saliency[1:, :, :4, :3]]
+        expected = torch.cat([top_fraction_mean(one, 0.2) for one in shown])
+        torch.testing.assert_close(said.global_scores, expected)
+        torch.testing.assert_close(losses["loss_sparsity"], sum(one.sum() for one in shown) / 2)
+        cells = retrieve_windows(shown[1], (2, 2), 3)
+        assert said.positions[1].tolist() == torch.minimum(cells[0] * 16, torch.tensor([32, 16])).tolist()
+        assert said.positions[1].tolist() != gmic_model().predict(images).positions[1].tolist()
 
     def test_nothing_known(self):
         losses = gmic_model()([gmic_input(None, None, seed=1), gmic_input(None, None, seed=2)])

@@ -5,7 +5,15 @@ from torch import nn
 from mammo_d2.framework import ShapeSpec
 from mammo_d2.modeling.backbone import AlexNet
 from mammo_d2.modeling.backbone.vgg_m import VGGM
-from mammo_d2.modeling.receptive_field import MapShape, Reach, cover_image, first_centre, reach_of
+from mammo_d2.modeling.receptive_field import (
+    PIXELS,
+    MapShape,
+    Reach,
+    cover_image,
+    first_centre,
+    reach_of,
+    shown_parts,
+)
 from tests.modeling.gmic_models import gmic_model
 
 
@@ -45,6 +53,22 @@ class TestReach:
         layers = nn.Sequential(nn.Conv2d(1, 1, 5, 2, 1), nn.Conv2d(1, 1, 4, 3), nn.Conv2d(1, 1, 3, padding=1))
         reach = reach_of(layers)
         assert seen_pixels(layers, 3, 64) == [3 * reach.stride - reach.before, 3 * reach.stride + reach.after]
+
+
+def test_shown_parts():
+    maps = torch.arange(24.0).reshape(2, 1, 3, 4)
+    shape = MapShape(channels=1, stride=10, first_centre=3.0)
+    # centres at 3, 13, 23, 33 pixels
+    assert torch.equal(shown_parts(maps, shape, [(30, 40)] * 2)[0], maps)
+    both = shown_parts(maps, shape, [(23, 24), (30, 13)])
+    assert [one.tolist() for one in both] == [
+        [[[[0, 1, 2], [4, 5, 6]]]],
+        [[[[12], [16], [20]]]],
+    ]
+    (together,) = shown_parts(maps, shape, [(2, 24)] * 2)
+    assert together.shape == (2, 1, 1, 3)
+    (pixels,) = shown_parts(maps, PIXELS, [(2, 3)] * 2)
+    assert torch.equal(pixels, maps[:, :, :2, :3])
 
 
 class TestBackbones:

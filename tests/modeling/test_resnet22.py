@@ -58,6 +58,16 @@ class TestClassifier:
         expected = torch.logit(cells).mean(dim=(1, 2)).sigmoid()
         assert list(output["image_scores"].values()) == pytest.approx(expected.tolist(), rel=1e-4)
 
+    def test_padding_is_no_part_of_the_mean(self):
+        model, twin = gmic_model(*CLASSIFIER), gmic_model(*CLASSIFIER)
+        batch = [gmic_input(0, 1, seed=1), gmic_input(1, 0, seed=2, size=(64, 48))]
+        images = torch.zeros(2, 1, 96, 64)
+        images[0], images[1, :, :64, :48] = ((one["image"] - 128) / 64 for one in batch)
+        features = twin.backbone(images)["res22"]
+        means = torch.stack([features[0].mean((1, 2)), features[1, :, :4, :3].mean((1, 2))])
+        expected = F.binary_cross_entropy_with_logits(twin.classifier(means), torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        torch.testing.assert_close(model(batch)["loss_classification"], 2 * expected)
+
     def test_unknown_labels_are_left_out(self):
         model = gmic_model(*CLASSIFIER)
         losses = model([gmic_input(None, None, seed=1), gmic_input(None, None, seed=2)])

@@ -22,7 +22,7 @@ from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_
 from mammo_d2.modeling.losses import multi_label_bce, sparsity_loss
 from mammo_d2.modeling.meta_arch.gmic_weights import rename_released
 from mammo_d2.modeling.meta_arch.image_model import ImageModel, to_image_pixels
-from mammo_d2.modeling.receptive_field import cover_image
+from mammo_d2.modeling.receptive_field import PIXELS, cover_image, shown_parts
 from mammo_d2.modeling.saliency import (
     SaliencyBoxRule,
     crop_patches,
@@ -188,28 +188,40 @@ class GMIC(ImageModel):
         }
 
     # --- the network --------------------------------------------------------------------------------------------
-    def predict(self, images: Tensor, generator: torch.Generator | None = None) -> GMICPrediction:
+    def predict(
+        self,
+        images: Tensor,
+        generator: torch.Generator | None = None,
+        sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> GMICPrediction:
         """Run the modules on normalised images (N, D, H, W).
 
         Args:
             images: the batch.
             generator: of the random patches of the variants that have them, the same in every image of the batch;
                 None: torch's global one, and others in every image.
+            sizes: (height, width) of each image before padding, which is left out of every sum and choice; None: there
+                is none.
         """
+        sizes = [map_size(images)] * len(images) if sizes is None else sizes
         features = self.backbone(images)[self._feature]
         saliency = self.saliency_head(features).float().sigmoid()
-        prediction = GMICPrediction(saliency, top_fraction_mean(saliency, self.top_fraction))
+        maps = shown_parts(saliency, self._shape, sizes)
+        prediction = GMICPrediction(saliency, torch.cat([top_fraction_mean(one, self.top_fraction) for one in maps]))
         if not self.variant.patches:
             return prediction
-        prediction.positions = self._patch_positions(saliency, images, generator)
-        patches = crop_patches(images, prediction.positions, self.patch_size)
-        codes = self._patch_features(patches).float()
+        pictures = shown_parts(images, PIXELS, sizes)
+        places = [self._patch_positions(one, image, generator) for one, image in zip(maps, pictures, strict=True)]
+        prediction.positions = torch.cat(places)
+        patches = [crop_patches(image, at, self.patch_size) for image, at in zip(pictures, places, strict=True)]
+        codes = self._patch_features(torch.cat(patches)).float()
         # These layers cost nothing: in float32 mixed precision rounds the two networks' maps only.
         with torch.autocast(images.device.type, enabled=False):
             prediction.attention, pooled = self.attention(codes)
             prediction.local_logits = self.local_classifier(pooled)
             if self.fusion is not None:
-                brightest = features.float().amax(dim=(2, 3))
+                shown = shown_parts(features, self._shape, sizes)
+                brightest = torch.cat([part.float().amax(dim=(2, 3)) for part in shown])
                 prediction.fusion_logits = self.fusion(torch.cat([brightest, pooled], dim=1))
         return prediction
 
@@ -244,10 +256,13 @@ class GMIC(ImageModel):
     def losses(self, images: Tensor, records: list[dict]) -> dict[str, Tensor]:
         """Eq. 1 of the paper; with the concatenating fusion also the cross-entropy of its prediction."""
         targets = image_targets(records, self.findings, self.device)
-        prediction = self.predict(images)
+        sizes = [map_size(record["image"]) for record in records]
+        prediction = self.predict(images, sizes=sizes)
+        maps = shown_parts(prediction.saliency, self._shape, sizes)
+        sparsity = torch.stack([sparsity_loss(one, self.sparsity_exponent) for one in maps]).mean()
         losses = {
             "loss_global": multi_label_bce(prediction.global_scores, targets),
-            "loss_sparsity": self.sparsity_weight * sparsity_loss(prediction.saliency, self.sparsity_exponent),
+            "loss_sparsity": self.sparsity_weight * sparsity,
         }
         if prediction.local_logits is not None:
             losses["loss_local"] = multi_label_bce(prediction.local_logits, targets, from_logits=True)
@@ -258,7 +273,7 @@ class GMIC(ImageModel):
     def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
         """See the class; ``sizes`` are those of the images before padding."""
         # Random patches are drawn the same way for every image, so that an evaluation can be repeated, in any batches.
-        prediction = self.predict(images, torch.Generator().manual_seed(0))
+        prediction = self.predict(images, torch.Generator().manual_seed(0), sizes)
         return self.describe(prediction, self.final_scores(prediction), sizes, records)
 
     def describe(

@@ -58,7 +58,7 @@ class GMICEnsemble(ImageModel):
         scores = []
         for member in self.members:
             assert isinstance(member, GMIC)
-            said.append(member.predict(images, torch.Generator().manual_seed(0)))
+            said.append(member.predict(images, torch.Generator().manual_seed(0), sizes))
             scores.append(member.final_scores(said[-1]))
         joined = GMICPrediction(
             torch.stack([one.saliency for one in said]).mean(dim=0),

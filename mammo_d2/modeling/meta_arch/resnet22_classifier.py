@@ -12,7 +12,8 @@ from mammo_d2.framework import META_ARCH_REGISTRY, Backbone, CfgNode, build_back
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
 from mammo_d2.modeling.losses import multi_label_bce
 from mammo_d2.modeling.meta_arch.image_model import ImageModel
-from mammo_d2.modeling.receptive_field import cover_image
+from mammo_d2.modeling.receptive_field import cover_image, shown_parts
+from mammo_d2.modeling.saliency import map_size
 
 TARGETS = ("labels", "birads")
 
@@ -76,7 +77,8 @@ class ResNet22Classifier(ImageModel):
 
     def losses(self, images: Tensor, records: list[dict]) -> dict[str, Tensor]:
         """``loss_classification``, a mean over the images to which unknown labels and BI-RADS add nothing."""
-        logits = self.classifier(self.backbone(images)[self._feature].mean(dim=(2, 3))).float()
+        features = self.backbone(images)[self._feature]
+        logits = self._logits(features, [map_size(record["image"]) for record in records])
         if self.target == "birads":
             targets = birads_targets(records, self.birads_groups).to(self.device)
             known = targets >= 0
@@ -85,9 +87,14 @@ class ResNet22Classifier(ImageModel):
         labels = image_targets(records, self.findings, self.device)
         return {"loss_classification": multi_label_bce(logits, labels, from_logits=True)}
 
+    def _logits(self, features: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+        """(N, classes) float32 of features (N, F, h, w), without the padding around images of these sizes."""
+        means = [part.mean(dim=(2, 3)) for part in shown_parts(features, self._shape, sizes)]
+        return self.classifier(torch.cat(means)).float()
+
     def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
         features = self.backbone(images)[self._feature]
-        logits = self.classifier(features.mean(dim=(2, 3))).float()
+        logits = self._logits(features, sizes)
         scores = logits.softmax(dim=1) if self.target == "birads" else logits.sigmoid()
         # The logit is the mean of this map: pooling and linear layer exchanged.
         maps = F.conv2d(features, self.classifier.weight[:, :, None, None], self.classifier.bias).float().sigmoid()
