@@ -14,6 +14,7 @@ from mammo_d2.engine.predictor import Predictor
 from mammo_d2.export.predictions import write_picture
 from mammo_d2.framework import build_model
 from mammo_d2.modeling.fold_norm import compile_networks
+from tests.data.dicom_files import write_dicom
 from tests.engine.tiny_model import CROP_FLIP_SCALE, SIZE, write_mammogram
 from tests.modeling.gmic_models import gmic_cfg
 
@@ -52,6 +53,19 @@ def test_a_file_without_exam_or_view(predictor, tmp_path):
     assert (found.boxes <= [SIZE[1], SIZE[0]] * 2).all()
     picture = cv2.imread(str(write_picture(tmp_path, 1, found, one.classes)))
     assert picture.shape[1] == 4 * SIZE[1]  # boxes, patches, two maps
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+def test_a_dicom_file_is_like_the_png(predictor, tmp_path, photometric):
+    path = write_mammogram(tmp_path / "R-MLO.png")
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    stored = pixels if photometric == "MONOCHROME2" else 65535 - pixels
+    tags = {"ImageLaterality": "R", "ViewPosition": "MLO", "PhotometricInterpretation": photometric}
+    dicom = write_dicom(tmp_path / "image.dcm", stored, BitsStored=16, **tags)
+    png, other = predictor()([path, dicom])
+    assert (other.meta.laterality, other.meta.view) == ("R", "MLO")
+    assert other.image_scores == pytest.approx(png.image_scores, abs=1e-6)
+    np.testing.assert_allclose(other.boxes, png.boxes)
 
 
 def test_what_the_patch_network_started_from_is_not_needed(predictor, tmp_path):
