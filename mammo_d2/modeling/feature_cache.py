@@ -37,7 +37,7 @@ class FeatureCache:
         path = self.folder / key[:2] / f"{key}.pt"
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+        except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
             value = make().detach().cpu().clone()
         path.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own: two processes may make the same tensor at the same time.

@@ -18,12 +18,23 @@ class TestFeatureCache:
         cache.get("ab1", lambda: torch.zeros(1))
         assert cache.get("ab2", lambda: torch.ones(1)).item() == 1.0
 
-    @pytest.mark.parametrize("content", [b"", b"damaged", b"PK\x03\x04"])
-    def test_a_damaged_file_is_made_again(self, tmp_path, content):
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda whole: b"",
+            lambda whole: b"damaged",
+            lambda whole: b"PK\x03\x04",
+            lambda whole: whole[: len(whole) // 2],
+            lambda whole: whole.replace(b"little", b"li\x01tle"),
+        ],
+    )
+    def test_a_damaged_file_is_made_again(self, tmp_path, damage):
         cache = FeatureCache(tmp_path)
         cache.get("abcd", lambda: torch.zeros(2))
         (file,) = tmp_path.rglob("*.pt")
-        file.write_bytes(content)
+        whole = file.read_bytes()
+        assert damage(whole) != whole
+        file.write_bytes(damage(whole))
         assert cache.get("abcd", lambda: torch.ones(2)).tolist() == [1.0, 1.0]
         assert cache.get("abcd", lambda: pytest.fail("made again")).tolist() == [1.0, 1.0]
 
