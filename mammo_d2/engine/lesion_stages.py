@@ -111,6 +111,7 @@ def stage_config(cfg: CfgNode, model: str) -> CfgNode:
         # The weights of f_loc have the names of the part of f_agg that they are, where it has that part.
         has_network = "embedding" in stage.MODEL.LESION.MAPS
         stage.MODEL.WEIGHTS = stage.MODEL.LESION.PATCH_WEIGHTS if has_network else ""
+        stage.MODEL.LESION.NETWORK_WEIGHTS = ""  # f_loc is trained; where it started from need not be here
     stage.freeze()
     return stage
 
@@ -286,9 +287,9 @@ def context_config(cfg: CfgNode) -> CfgNode:
             f"MODEL.LESION.CONTEXT_WEIGHTS {keys.CONTEXT_WEIGHTS!r}: no such file; train a GMIC first (python "
             f"tools/train_net.py --config-file {keys.CONTEXT_CONFIG}) and name its model_final.pth"
         )
-    context = load_config(
-        keys.CONTEXT_CONFIG, ["MODEL.WEIGHTS", keys.CONTEXT_WEIGHTS, "MODEL.DEVICE", cfg.MODEL.DEVICE]
-    )
+    # What its patch network started from is in the weights, too.
+    settings = {"WEIGHTS": keys.CONTEXT_WEIGHTS, "DEVICE": cfg.MODEL.DEVICE, "GMIC.PATCH_WEIGHTS": ""}
+    context = load_config(keys.CONTEXT_CONFIG, [one for k, v in settings.items() for one in (f"MODEL.{k}", v)])
     classes = category_names(context)
     if len(classes) != keys.SALIENCY_MAPS:
         raise ValueError(

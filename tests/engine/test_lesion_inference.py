@@ -7,6 +7,7 @@ import runpy
 import cv2
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -78,6 +79,18 @@ def test_a_file_that_was_never_prepared_has_its_boxes_and_windows_in_its_own_pix
     assert min(one["bbox"][2] for one in found["windows"]) >= 16 / transform.scale[1] - 1e-6
     with pytest.raises(ValueError, match=r"view.dcm: the box \[5.0, 150.0, 4.0, 4.0\].*no pixel inside the part"):
         classify(folder, "--image", str(file), "--box", "5", "150", "4", "4")
+
+
+def test_what_the_networks_started_from_is_not_needed(folder):
+    start = folder / "imagenet.pth"
+    torch.save(tiny_network()[0].state_dict(), start)
+    given = ["MODEL.LESION.NETWORK_WEIGHTS", str(start)]
+    run(folder, "SOLVER.MAX_ITER", "2", *given)
+    start.unlink()
+    context = (folder / "context.yaml").read_text()
+    (folder / "context.yaml").write_text(context.replace("{VARIANT: loc}", "{VARIANT: loc, PATCH_WEIGHTS: absent.pth}"))
+    assert len(classify(folder, "--dataset", "lesions_train", opts=given)) == 3
+    assert len(list((folder / "out/cache/saliency").iterdir())) == 1
 
 
 def record():
