@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mammo_d2.framework import CfgNode, ShapeSpec
 from mammo_d2.modeling import mil
-from mammo_d2.modeling.receptive_field import first_centre
+from mammo_d2.modeling.receptive_field import shown_cells
 
 #: (logits (N, M, C), mask (N, M), targets (N, C)) -> scalar.
 ResponseLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -127,7 +127,7 @@ def build_mil_head(cfg: CfgNode, channels: int, num_findings: int) -> nn.Module:
 
 
 def cell_mask(image_sizes: Sequence[tuple[int, int]], shape: ShapeSpec, cells: tuple[int, int]) -> Tensor:
-    """Cells of a feature map that show a part of their image rather than padding.
+    """Cells of a feature map that show their image rather than padding, see ``shown_cells``.
 
     Args:
         image_sizes: (height, width) of each image, at the top left of the padded batch.
@@ -135,10 +135,10 @@ def cell_mask(image_sizes: Sequence[tuple[int, int]], shape: ShapeSpec, cells: t
         cells: (h, w) of the map.
 
     Returns:
-        (N, h, w) bool on the CPU; the first cell of a row or column always counts, also of a very short side.
+        (N, h, w) bool on the CPU.
     """
-    assert shape.stride
-    starts = [first_centre(shape) + (torch.arange(count) - 0.5) * shape.stride for count in cells]
-    for start in starts:
-        start[0] = 0.0
-    return torch.stack([(starts[0] < height)[:, None] & (starts[1] < width) for height, width in image_sizes])
+    mask = torch.zeros(len(image_sizes), *cells, dtype=torch.bool)
+    for one, size in zip(mask, image_sizes, strict=True):
+        rows, columns = shown_cells(cells, shape, size)
+        one[:rows, :columns] = True
+    return mask

@@ -76,8 +76,27 @@ def first_centre(shape: ShapeSpec) -> float:
 PIXELS = MapShape(stride=1)
 
 
+def shown_cells(cells: tuple[int, int], shape: ShapeSpec, size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of a map whose centres lie on the image rather than on the padding of its batch.
+
+    Args:
+        cells: (h, w) of the map.
+        shape: of the map; its stride.
+        size: (H, W) of the image before padding at the bottom and on the right.
+
+    Returns:
+        Both at least 1: an image that ends before the first centre is shown by the first cell.
+    """
+    assert shape.stride
+    rows, columns = (
+        min(count, max(1, math.ceil((side - first_centre(shape)) / shape.stride)))
+        for count, side in zip(cells, size, strict=True)
+    )
+    return rows, columns
+
+
 def shown_parts(maps: Tensor, shape: ShapeSpec, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Maps without the cells whose centres lie on the padding of their batch.
+    """Maps without the cells that show padding, see ``shown_cells``.
 
     Args:
         maps: (N, C, h, w), or with ``PIXELS`` the images themselves.
@@ -87,11 +106,7 @@ def shown_parts(maps: Tensor, shape: ShapeSpec, sizes: Sequence[tuple[int, int]]
     Returns:
         One tensor (N, C, h', w') if all images have the same size, else one of each image (1, C, h', w').
     """
-    assert shape.stride
-    cells = [
-        tuple(min(count, max(1, math.ceil((side - first_centre(shape)) / shape.stride))) for count, side in pairs)
-        for pairs in (zip(maps.shape[-2:], size, strict=True) for size in sizes)
-    ]
+    cells = [shown_cells((maps.shape[-2], maps.shape[-1]), shape, size) for size in sizes]
     if len(set(sizes)) <= 1:
         return [maps[:, :, : cells[0][0], : cells[0][1]]] if cells else [maps]
     return [maps[row : row + 1, :, :h, :w] for row, (h, w) in enumerate(cells)]

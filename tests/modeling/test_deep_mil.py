@@ -86,13 +86,13 @@ def test_gradients_of_the_heads(make_cfg, head):
 
 
 def test_cells_of_padding_are_masked():
-    # 2×3 cells of 32 pixels; an image of 33×64 reaches into the second row and ends with column 2
-    mask = cell_mask([(33, 64), (32, 96)], MapShape(stride=32, first_centre=16.0), (2, 3))
+    # 2×3 cells of 32 pixels centred at 16, 48, 80
+    mask = cell_mask([(49, 64), (48, 96)], MapShape(stride=32, first_centre=16.0), (2, 3))
     assert mask.tolist() == [[[True, True, False]] * 2, [[True] * 3, [False] * 3]]
-    # centred on every 32nd pixel, cells begin at -15.5, 16.5, 48.5
-    mask = cell_mask([(16, 49), (17, 48)], MapShape(stride=32), (2, 3))
+    # centred on every 32nd pixel
+    mask = cell_mask([(32, 65), (33, 64)], MapShape(stride=32), (2, 3))
     assert mask.tolist() == [[[True] * 3, [False] * 3], [[True, True, False]] * 2]
-    # AlexNet's first cell begins at 15.5: an image of fewer rows still has a region
+    # AlexNet's first cell is centred at 31.5: an image of fewer rows still has a region
     mask = cell_mask([(10, 64)], MapShape(stride=32, first_centre=31.5), (2, 3))
     assert mask.tolist() == [[[True, True, False], [False] * 3]]
 
