@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 # Set to anything but 0 to see the traceback of every error; --traceback does the same for one run.
@@ -50,6 +51,26 @@ def make_parser(description: str | None, prog: str | None = None) -> argparse.Ar
     return argparse.ArgumentParser(
         prog=prog, description=description, epilog=HELP_EPILOG, formatter_class=HelpFormatter
     )
+
+
+def make_folder(path: str | os.PathLike[str], what: str) -> Path:
+    """Make a folder for results before any work is done for them.
+
+    Args:
+        path: the folder; it may exist.
+        what: option or config key that names it, for the message.
+
+    Raises:
+        ValueError: it cannot be made or written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{what} {folder} cannot be made ({error.strerror}); name another folder") from error
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{what} {folder} cannot be written to; change its permissions or name another folder")
+    return folder
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

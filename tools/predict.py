@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import mammo_d2
-from mammo_d2.cli import EXIT_FAILED, EXIT_OK, make_parser, run_tool
+from mammo_d2.cli import EXIT_FAILED, EXIT_OK, make_folder, make_parser, run_tool
 from mammo_d2.engine import load_config
 from mammo_d2.engine.predictor import Predictor, find_image_files
 from mammo_d2.export.predictions import FileProblem, Prediction, write_picture, write_predictions
@@ -51,24 +51,33 @@ def run(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.regions < 0:
         parser.error(f"--regions must not be negative, got {args.regions}")
+    if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
+        parser.error(f"--score-threshold must be in [0, 1], got {args.score_threshold}")
 
     cfg = load_config(args.config_file, [*args.opts, "MODEL.WEIGHTS", args.weights])
     threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST if args.score_threshold is None else args.score_threshold
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min(threshold, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     files = find_image_files(args.input)
     predictor = Predictor(cfg)
+    make_folder(args.output, "--output")
     predictions: list[Prediction] = []
     problems: list[FileProblem] = []
     outcomes = predictor(files, batch_size=args.batch_size, strict=args.strict, pictures=args.pictures)
-    for outcome in tqdm(outcomes, "predict", len(files), unit="image", disable=args.quiet):
-        if isinstance(outcome, FileProblem):
-            problems.append(outcome)
-            continue
-        outcome = outcome.at_least(threshold)
-        if args.pictures:
-            write_picture(args.output, len(predictions) + 1, outcome, predictor.classes, args.regions)
-        predictions.append(outcome.without_picture())
     info = {"description": f"predictions of {args.weights} by mammo_d2 {mammo_d2.__version__}, research software"}
+    try:
+        for outcome in tqdm(outcomes, "predict", len(files), unit="image", disable=args.quiet):
+            if isinstance(outcome, FileProblem):
+                problems.append(outcome)
+                continue
+            outcome = outcome.at_least(threshold)
+            if args.pictures:
+                write_picture(args.output, len(predictions) + 1, outcome, predictor.classes, args.regions)
+            predictions.append(outcome.without_picture())
+    except BaseException:  # an interruption too: hours of predictions must not be lost with it
+        if predictions:
+            write_predictions(args.output, predictions, problems, predictor.classes, info)
+            print(f"stopped; {args.output} has the results of the first {len(predictions)} images", file=sys.stderr)
+        raise
     write_predictions(args.output, predictions, problems, predictor.classes, info)
 
     boxes = sum(len(prediction.scores) for prediction in predictions)

@@ -217,13 +217,12 @@ def _class_ids(json_categories: list[dict], categories: Sequence[str], merge: st
     return {json_ids[category]: 0 if merge else index for index, category in enumerate(categories)}
 
 
-def load_records(cfg: CfgNode, names: str | Sequence[str]) -> list[dict]:
-    """Records of one or more registered data sets, in the order of ``names``.
+def check_names(cfg: CfgNode, names: Sequence[str]) -> None:
+    """See to it that all data sets are registered.
 
     Raises:
-        ValueError: an unknown name (with the known ones and where they are looked for), no name, or no image.
+        ValueError: an unknown name, with the known ones and where they are looked for.
     """
-    names = [names] if isinstance(names, str) else list(names)
     known = DatasetCatalog.list()
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -234,6 +233,16 @@ def load_records(cfg: CfgNode, names: str | Sequence[str]) -> list[dict]:
             f"<dataset>_<split> is looked for in {root.resolve()}/<dataset>/annotations/<split>.json (DATASETS.ROOT, "
             f"or the environment variable {ROOT_VARIABLE}) and in DATASETS.REGISTER"
         )
+
+
+def load_records(cfg: CfgNode, names: str | Sequence[str]) -> list[dict]:
+    """Records of one or more registered data sets, in the order of ``names``.
+
+    Raises:
+        ValueError: an unknown name (with the known ones and where they are looked for), no name, or no image.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    check_names(cfg, names)
     if not names:
         raise ValueError("no data set is named; set DATASETS.TRAIN or DATASETS.TEST")
     records = [record for name in names for record in DatasetCatalog.get(name)]

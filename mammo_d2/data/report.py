@@ -35,12 +35,17 @@ class Problem:
     message: str
     remedy: str
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The problem without its level."""
         where = f"{self.record}.{self.field}" if self.field else self.record
         shown = repr(self.value)
         if len(shown) > 80:
             shown = shown[:77] + "..."
-        return f"{self.level}: {self.file}: {where} = {shown}: {self.message}; {self.remedy}"
+        return f"{self.file}: {where} = {shown}: {self.message}; {self.remedy}"
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.text}"
 
 
 @dataclass
@@ -88,6 +93,8 @@ class Report:
         return "\n".join(lines)
 
     def raise_if_errors(self) -> None:
-        """Raise ``SchemaError`` with the formatted errors if there is any."""
+        """Raise ``SchemaError`` if there is any error: with its text, or with those of several in lines."""
+        if len(self.errors) == 1:
+            raise SchemaError(self.errors[0].text)
         if not self.ok:
-            raise SchemaError(Report(self.errors).format(limit=5))
+            raise SchemaError(f"{len(self.errors)} errors\n{Report(self.errors).format(limit=5)}")

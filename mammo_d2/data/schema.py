@@ -73,10 +73,7 @@ def load_coco(
     data = read_json(path)
     report = validate_coco(data, image_root, check_images=check_images, name=str(path))
     report.raise_if_errors()
-    for warning in report.warnings[:20]:
-        logger.warning("%s", warning)
-    if len(report.warnings) > 20:
-        logger.warning("%s: %d more warnings; run the validator to see them", path, len(report.warnings) - 20)
+    _log_warnings(path, report)
     data.setdefault("annotations", [])
     sizes = {image["id"]: (image["height"], image["width"]) for image in data["images"]}
     for annotation in data["annotations"]:
@@ -85,6 +82,22 @@ def load_coco(
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     return data
+
+
+# Files whose warnings have been logged: evaluators and loaders read them again and again.
+_warned: set[tuple[str, int]] = set()
+
+
+def _log_warnings(path: str | os.PathLike[str], report: Report) -> None:
+    """Log a file's warnings, once for each state of the file."""
+    state = (os.path.abspath(path), os.stat(path).st_mtime_ns)
+    if state in _warned:
+        return
+    _warned.add(state)
+    for warning in report.warnings[:20]:
+        logger.warning("%s", warning.text)
+    if len(report.warnings) > 20:
+        logger.warning("%s: %d more warnings; run the validator to see them", path, len(report.warnings) - 20)
 
 
 def validate_coco(

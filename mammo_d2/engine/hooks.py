@@ -1,6 +1,7 @@
 """Trainer hooks: random numbers, weight averaging, evaluation, best checkpoint and early stop, writing of events."""
 
 import copy
+import difflib
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -134,7 +135,7 @@ class EventWriting(hooks.PeriodicWriter):
 class BestAndEarlyStop(HookBase):
     """Save ``model_best`` when a metric improves, and ask the trainer to stop when it no longer does.
 
-    Runs after the evaluation hook. A metric that is absent or NaN never counts as better; its absence is logged once.
+    Runs after the evaluation hook. A metric that is NaN never counts as better; one that no evaluation has is an error.
     """
 
     def __init__(self, period: int, metric: str, mode: str = "max", patience: int = 0, save=None, stop=None):
@@ -168,7 +169,7 @@ class BestAndEarlyStop(HookBase):
 
     def _look(self, iteration: int) -> None:
         # Only the main process evaluates; all ranks follow its decision.
-        value = get_event_storage().latest().get(self.metric, (math.nan, -1)) if comm.is_main_process() else None
+        value = self._newest() if comm.is_main_process() else None
         value = comm.all_gather(value)[0]
         number, measured_at = value
         if measured_at != iteration and not math.isnan(number):
@@ -187,6 +188,20 @@ class BestAndEarlyStop(HookBase):
                 f"{self.metric} has not improved on {self.best} (iteration {self.best_iter}) "
                 f"for {self.patience} evaluations"
             )
+
+    def _newest(self) -> tuple[float, int]:
+        """The metric's newest value, and the iteration it is from.
+
+        Raises:
+            ValueError: no evaluation has had the metric.
+        """
+        latest = get_event_storage().latest()
+        if self.metric not in latest:
+            known = sorted(name for name in latest if "/" in name)
+            near = difflib.get_close_matches(self.metric, known, n=3, cutoff=0.6)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
+            raise ValueError(f"TEST.BEST_METRIC {self.metric!r} is not among the metrics of the evaluation; {hint}")
+        return latest[self.metric]
 
     def _better(self, value: float) -> bool:
         if math.isnan(value):

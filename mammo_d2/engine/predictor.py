@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -31,6 +32,9 @@ from mammo_d2.export.predictions import PICTURE_SIDE, FileProblem, Prediction
 from mammo_d2.framework import CfgNode, SafeCheckpointer
 from mammo_d2.modeling.fold_norm import compile_networks, fold_norms
 
+# What a key of the config looks like, where a file is expected.
+_CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
+
 logger = logging.getLogger(__name__)
 
 
@@ -59,7 +63,10 @@ class Predictor:
         """
         cfg = cfg.clone()
         cfg.defrost()
+        wanted = cfg.MODEL.DEVICE
         use_available_device(cfg)
+        if wanted != cfg.MODEL.DEVICE:
+            logger.warning("MODEL.DEVICE is %s, but there is no GPU that torch can use: running on the CPU", wanted)
         weights = cfg.MODEL.WEIGHTS
         if not weights:
             raise ValueError("MODEL.WEIGHTS is empty: prediction needs the weights of a trained model, model_final.pth")
@@ -240,7 +247,8 @@ def find_image_files(inputs: Iterable[str | os.PathLike]) -> list[str]:
     files: dict[Path, str] = {}
     for place in places:
         if not place.exists():
-            raise FileNotFoundError(f"{place}: no such file or folder; check the input")
+            hint = "write -- between --input and KEY VALUE overrides" if _CONFIG_KEY.fullmatch(str(place)) else ""
+            raise FileNotFoundError(f"{place}: no such file or folder; {hint or 'check the input'}")
         for path in sorted(_images_under(place)) if place.is_dir() else [place]:
             files.setdefault(path.resolve(), str(path))
     if not files:

@@ -1,8 +1,8 @@
 """What a run was made with, recorded in its folder, so that it is not taken for one of another config or other data.
 
 The record has the resolved config, and the SHA-256 of the annotation files of its data sets and of the files that it
-names (weights, for instance). ``config.yaml`` would not do: every start in a folder writes it anew, an evaluation too,
-and it does not tell what was in those files. Images are covered as far as their annotation file describes them: a
+names (weights, for instance). ``config.yaml`` would not do: every training in a folder writes it anew, and it does
+not tell what was in those files. Images are covered as far as their annotation file describes them: a
 prepared data set's has their checksums.
 """
 

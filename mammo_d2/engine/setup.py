@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import logging
 import re
 import secrets
 from collections.abc import Iterator
@@ -10,11 +11,31 @@ from pathlib import Path
 
 import torch
 
+from mammo_d2.atomic import atomic_write
+from mammo_d2.cli import make_folder
 from mammo_d2.config import add_mammo_config
-from mammo_d2.data.catalog import category_names, register_datasets
+from mammo_d2.data.catalog import category_names, check_names, register_datasets
 from mammo_d2.data.schema import check_splits
 from mammo_d2.engine.preparation import record_preparation
-from mammo_d2.framework import CfgNode, DatasetCatalog, MetadataCatalog, comm, default_setup, get_cfg
+from mammo_d2.framework import (
+    ENGINE,
+    CfgNode,
+    DatasetCatalog,
+    MetadataCatalog,
+    comm,
+    default_setup,
+    get_cfg,
+    setup_logger,
+)
+
+# What yacs says of a value of the wrong type: types and values, the config's and the given one.
+_WRONG_TYPE = re.compile(
+    r"Type mismatch \(<class '([\w.]+)'> vs\. <class '([\w.]+)'>\) with values \((.*) vs\. (.*)\) for config key: "
+    r"([\w.]+)",
+    re.DOTALL,
+)
+
+logger = logging.getLogger(__name__)
 
 
 class ConfigError(ValueError):
@@ -40,6 +61,7 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
         with _explained(cfg, config_file):
             cfg.merge_from_file(config_file, allow_unsafe=False)
     if overrides:
+        _check_overrides(overrides)
         with _explained(cfg, "the command line"):
             cfg.merge_from_list(list(overrides))
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(category_names(cfg))
@@ -47,51 +69,81 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Load the config, decide seed and device, register the data sets, set up logging and the output folder.
+    """Load the config, decide seed and device, register and look at the data sets, set up logging and output folder.
+
+    What is wrong with the config or the data sets is found before anything in the output folder changes. An evaluation
+    leaves a training's ``config.yaml`` there alone and writes ``config_eval.yaml``.
 
     How the training images were prepared goes to ``OUTPUT_DIR/preparation.json``, for prediction.
 
     A negative SEED becomes a fresh one, recorded in ``OUTPUT_DIR/config.yaml``; ``--resume`` takes it from there, so
-    that the data order goes on where it was, and so does ``--eval-only``, which writes that file anew.
+    that the data order goes on where it was, and so does ``--eval-only``.
+
+    Raises:
+        ConfigError, FileNotFoundError: see ``load_config``.
+        ValueError: data sets that are not registered, or that share patients; an output folder that cannot be written.
     """
     cfg = load_config(args.config_file, args.opts)
+    wanted = cfg.MODEL.DEVICE
     use_available_device(cfg)
     if cfg.SEED < 0:
         cfg.SEED = _recorded_seed(cfg.OUTPUT_DIR) if args.resume or args.eval_only else -1
         if cfg.SEED < 0:
             cfg.SEED = comm.all_gather(secrets.randbelow(2**31))[0]
     cfg.freeze()
-    default_setup(cfg, args)
+    eval_only = getattr(args, "eval_only", False)
+    register_datasets(cfg)
+    check_names(cfg, cfg.DATASETS.TEST if eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+    if not cfg.DATASETS.ALLOW_SHARED_PATIENTS:
+        check_patients_apart(cfg)
+    _set_up_output(cfg, args)
+    if wanted != cfg.MODEL.DEVICE:
+        logger.warning("MODEL.DEVICE is %s, but there is no GPU that torch can use: running on the CPU", wanted)
     if cfg.SOLVER.DETERMINISTIC:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-    register_datasets(cfg)
-    if not cfg.DATASETS.ALLOW_SHARED_PATIENTS:
-        check_patients_apart(cfg)
-    if comm.is_main_process():
+    if comm.is_main_process() and not eval_only:
         record_preparation(cfg)
     return cfg
+
+
+def _set_up_output(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """The framework's set-up of log, output folder and seeds."""
+    folder = Path(cfg.OUTPUT_DIR)
+    if comm.is_main_process():
+        make_folder(folder, "OUTPUT_DIR")
+    config = folder / "config.yaml"
+    kept = config.read_bytes() if getattr(args, "eval_only", False) and config.is_file() else None
+    default_setup(cfg, args)
+    if ENGINE == "detectron2":  # it opens the log for its own messages and fvcore's
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="mammo_d2")
+    if kept is not None and comm.is_main_process():
+        written = config.read_bytes()
+        with atomic_write(config) as file:
+            file.write(kept)
+        with atomic_write(folder / "config_eval.yaml") as file:
+            file.write(written)
 
 
 def check_patients_apart(cfg: CfgNode) -> None:
     """Look for patients and source images that are in a training and in a test set.
 
-    A set that is named in both places is evaluated on purpose and left out, as are sets that are not registered (the
-    loader names those).
+    A set that is named in both places is evaluated on purpose and left out, as are sets without an annotation file in
+    their metadata and those that are not registered (the loader names them).
 
     Raises:
         ValueError: there are such patients; the first ones, the files and the remedy.
     """
     registered = set(DatasetCatalog.list())
     names = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST} & registered
-    files = {name: MetadataCatalog.get(name).json_file for name in names}
+    files = {name: MetadataCatalog.get(name).get("json_file") for name in names}
     for train in cfg.DATASETS.TRAIN:
         for test in cfg.DATASETS.TEST:
-            if train not in files or test not in files or files[train] == files[test]:
+            if not files.get(train) or not files.get(test) or files[train] == files[test]:
                 continue
             leaks = check_splits([files[train], files[test]]).errors
             if leaks:
-                first = "; ".join(str(leak) for leak in leaks[:3])
+                first = "; ".join(leak.text for leak in leaks[:3])
                 raise ValueError(
                     f"{train} and {test} share patients or images ({len(leaks)} in all): {first}. "
                     "DATASETS.ALLOW_SHARED_PATIENTS True trains all the same"
@@ -111,6 +163,21 @@ def _recorded_seed(output_dir: str) -> int:
     return int(CfgNode.load_yaml_with_base(str(config), allow_unsafe=False).get("SEED", -1))
 
 
+def _check_overrides(overrides: list[str]) -> None:
+    """Mistakes in KEY VALUE pairs that the config library would name by the whole list."""
+    late = [item for item in overrides[::2] if item.startswith("--")]
+    if late:
+        raise ConfigError(
+            f"the command line: {late[0]} stands where a config key should; options go before the KEY VALUE overrides"
+        )
+    joined = [item for item in overrides[::2] if "=" in item]
+    if joined:
+        key, _, value = joined[0].partition("=")
+        raise ConfigError(f"the command line: {joined[0]!r} is not KEY VALUE; write {key} {value}")
+    if len(overrides) % 2:
+        raise ConfigError(f"the command line: {overrides[-1]} has no value; overrides are KEY VALUE pairs")
+
+
 @contextlib.contextmanager
 def _explained(cfg: CfgNode, where: str) -> Iterator[None]:
     """Turn the config library's exceptions into one that names the place, the key and the nearest existing keys."""
@@ -118,6 +185,9 @@ def _explained(cfg: CfgNode, where: str) -> Iterator[None]:
         yield
     except (KeyError, ValueError, AssertionError, AttributeError) as error:
         message = str(error.args[0]) if error.args else type(error).__name__
+        wrong_type = _WRONG_TYPE.search(message)
+        if wrong_type:
+            raise ConfigError(f"{where}: {_explain_type(*wrong_type.groups())}") from error
         unknown = re.search(r"Non-existent (?:config )?key: ([\w.]+)", message)
         if unknown is None:
             raise ConfigError(f"{where}: {message}") from error
@@ -125,6 +195,24 @@ def _explained(cfg: CfgNode, where: str) -> Iterator[None]:
         near = difflib.get_close_matches(key, list(_keys(cfg)), n=3, cutoff=0.6)
         hint = f"; did you mean {' or '.join(near)}?" if near else "; mammo_d2/config.py lists the added keys"
         raise ConfigError(f"{where}: there is no config key {key}{hint}") from error
+
+
+def _explain_type(wanted: str, given: str, default: str, value: str, key: str) -> str:
+    """Words for a value of the wrong type, with how to write it."""
+    remedies = {
+        ("float", "int"): f"write {value}.0",
+        ("tuple", "str"): f"write \"['{value}']\"",
+        ("list", "str"): f"write \"['{value}']\"",
+        ("tuple", "int"): f'write "[{value}]"',
+        ("list", "int"): f'write "[{value}]"',
+        ("bool", "str"): "write True or False",
+        ("bool", "int"): "write True or False",
+        ("str", "int"): f"write \"'{value}'\"",
+        ("str", "float"): f"write \"'{value}'\"",
+    }
+    example = f"such as {default}" if default not in ("", "()", "[]") else "of that type"
+    remedy = remedies.get((wanted, given), f"write a value {example}")
+    return f"{key} is {value} ({given}), but must be of type {wanted.rsplit('.', 1)[-1]}; {remedy}"
 
 
 def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:

@@ -19,6 +19,9 @@ from mammo_d2.evaluation.results_io import write_json
 from mammo_d2.export.coco import export_source_predictions
 from mammo_d2.framework import CfgNode, DefaultTrainer, EventStorage, SafeCheckpointer, comm, hooks
 
+# Weights that were trained when an evaluation, or another hook, failed.
+UNEVALUATED = "model_unevaluated"
+
 logger = logging.getLogger(__name__)
 
 
@@ -93,6 +96,11 @@ class MammoTrainer(DefaultTrainer):
             )
         ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate))
         if cfg.TEST.BEST_METRIC:
+            if cfg.TEST.EVAL_PERIOD <= 0:
+                logger.warning(
+                    "TEST.BEST_METRIC is %s, but TEST.EVAL_PERIOD is 0: there will be no model_best.pth",
+                    cfg.TEST.BEST_METRIC,
+                )
             ret.append(
                 BestAndEarlyStop(
                     cfg.TEST.EVAL_PERIOD,
@@ -114,6 +122,22 @@ class MammoTrainer(DefaultTrainer):
         model = self.ema.model if self.ema is not None else self.model
         self._last_eval_results = self.test(self.cfg, model)
         return self._last_eval_results
+
+    def after_step(self) -> None:
+        """The hooks after a step; an evaluation that fails does not cost the weights trained so far."""
+        try:
+            super().after_step()
+        except Exception:
+            if comm.is_main_process():
+                self._save_weights(UNEVALUATED)
+                path = os.path.join(self.cfg.OUTPUT_DIR, f"{UNEVALUATED}.pth")
+                logger.error(
+                    "What follows iteration %d failed, as the error says. The weights trained so far are in %s; "
+                    "evaluate them with --eval-only MODEL.WEIGHTS",
+                    self.iter,
+                    path,
+                )
+            raise
 
     def _save_weights(self, name: str) -> None:
         """Weights alone (the average if there is one), without touching the checkpoint a resume starts from."""

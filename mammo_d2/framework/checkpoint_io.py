@@ -146,13 +146,14 @@ class SafeCheckpointing(Checkpointer):
 
         Raises:
             FileNotFoundError, UnsafePickleError, ValueError: see `read_weight_file`.
+            OSError: weights that cannot be downloaded.
             WeightsMismatchError: no weight at all fits; or not all do and `strict_weights` is on or this is a resume.
             AmbiguousWeightError: names can be matched in more than one way.
         """
         if path:
             path, self._match_endings = _split_query(path)
             self.load_report = LoadReport(path)
-            path = self.path_manager.get_local_path(path)
+            path = self._local(path)
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"{path} does not exist; check MODEL.WEIGHTS, or last_checkpoint when resuming")
         try:
@@ -161,6 +162,18 @@ class SafeCheckpointing(Checkpointer):
             self._match_endings = False
             if hasattr(self, "_parsed_url_during_load"):
                 self._parsed_url_during_load = None  # detectron2 asserts it at the next load
+
+    def _local(self, path: str) -> str:
+        """The file itself, downloaded once where the path is an address."""
+        try:
+            return self.path_manager.get_local_path(path)
+        except OSError as error:
+            if "://" not in path:
+                raise
+            raise OSError(
+                f"{path} cannot be downloaded ({error}); fetch the file on another machine and name it with "
+                'MODEL.WEIGHTS, or train from random weights with MODEL.WEIGHTS ""'
+            ) from error
 
     def _load_file(self, f: str) -> dict[str, Any]:
         return read_weight_file(f)

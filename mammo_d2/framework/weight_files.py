@@ -138,5 +138,11 @@ def _read_torch(path: str, allow_pickle: bool) -> Any:
         if refused:
             raise UnsafePickleError(path, f"it contains {refused[1]}") from error
         raise ValueError(
-            f"{path}: damaged or not a file of torch.save ({type(error).__name__}: {error}); copy or train it again"
+            f"{path}: damaged or not a file of torch.save ({_first_sentence(error)}); copy or train it again"
         ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    """Kind and beginning of an error: torch goes on with advice to read the file unsafely."""
+    text = re.split(r"[.;]? (?=In PyTorch|Re-running)|[.]?\n", str(error))[0]
+    return f"{type(error).__name__}: {text}"

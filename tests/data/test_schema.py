@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+import os
 
 import cv2
 import numpy as np
@@ -163,8 +164,32 @@ def test_message_is_one_line_with_everything(tmp_path):
     with pytest.raises(SchemaError) as caught:
         load_coco(tmp_path / "t.json")
     text = str(caught.value)
-    assert f"{tmp_path}/t.json: annotation 1.bbox = [10, 20, 0, 40]: has zero or negative area; a box is" in text
-    assert text.endswith("1 errors, 0 warnings")
+    assert text.startswith(f"{tmp_path}/t.json: annotation 1.bbox = [10, 20, 0, 40]: has zero or negative area; a box")
+    assert "\n" not in text
+
+
+def test_several_errors_are_lines(tmp_path):
+    data = changed([*BOX, "bbox"], [10, 20, 0, 40])
+    data["annotations"][0]["category_id"] = 77
+    (tmp_path / "t.json").write_text(json.dumps(data))
+    with pytest.raises(SchemaError, match=r"^2 errors\nerror: .*77.*\nerror: .*zero or negative area"):
+        load_coco(tmp_path / "t.json")
+
+
+def test_warnings_are_logged_once_for_each_state_of_the_file(tmp_path, caplog):
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(changed([*BOX, "bbox"], [-5, 20, 30, 40])))
+
+    def logged():
+        caplog.clear()
+        load_coco(path)
+        return [r.getMessage() for r in caplog.records if "reaches outside" in r.getMessage()]
+
+    (text,) = logged()
+    assert text.startswith(str(path))
+    assert logged() == []
+    os.utime(path, ns=(1, 1))
+    assert len(logged()) == 1
 
 
 def test_report_limits_what_it_prints():

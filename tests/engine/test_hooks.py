@@ -78,6 +78,16 @@ def test_nan_and_absent_values_are_never_better():
     assert (hook.best, hook.best_iter, len(saved)) == (0.2, 1, 1)
 
 
+def test_a_metric_that_no_evaluation_has_is_an_error():
+    hook = BestAndEarlyStop(1, "m/xx", save=lambda name: None)
+    hook.trainer = fake_trainer()
+    with EventStorage() as storage:
+        storage.put_scalar("m/x", 0.5, smoothing_hint=False)
+        storage.put_scalar("total_loss", 0.5)
+        with pytest.raises(ValueError, match=r"TEST\.BEST_METRIC 'm/xx' is not among .*; did you mean m/x\?"):
+            hook.after_step()
+
+
 def test_early_stop_after_patience_evaluations():
     _, _, trainer = run_best([0.5, 0.4, 0.3], patience=2)
     assert len(trainer.stopped) == 1

@@ -3,6 +3,7 @@ import argparse
 import pytest
 
 from mammo_d2.engine.setup import ConfigError, load_config, setup
+from mammo_d2.framework import DatasetCatalog
 
 
 def test_typo_names_the_key_and_the_nearest_one(tmp_path):
@@ -27,6 +28,27 @@ def test_wrong_type_is_explained(tmp_path):
     config.write_text("SOLVER:\n  BASE_LR: fast\n")
     with pytest.raises(ConfigError, match=r"type\.yaml:.*SOLVER\.BASE_LR"):
         load_config(str(config))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["SOLVER.BASE_LR", "1"], r"SOLVER\.BASE_LR is 1 \(int\), but must be of type float; write 1\.0"),
+        (
+            ["DATASETS.TRAIN", "toy_train"],
+            r"DATASETS\.TRAIN is toy_train \(str\), .* type tuple; write \"\['toy_train'\]\"",
+        ),
+        (["SOLVER.AMP.ENABLED", "yes"], r"SOLVER\.AMP\.ENABLED is yes \(str\), .* type bool; write True or False"),
+        (["SOLVER.MAX_ITER", "many"], r"SOLVER\.MAX_ITER is many \(str\), .* type int; write a value such as 40000"),
+        (["SOLVER.MAX_ITER", "2", "--resume"], "--resume stands where a config key should; options go before"),
+        (["SOLVER.MAX_ITER", "2", "--num-gpus", "2"], "--num-gpus stands where"),
+        (["SOLVER.MAX_ITER=2"], r"'SOLVER\.MAX_ITER=2' is not KEY VALUE; write SOLVER\.MAX_ITER 2"),
+        (["SOLVER.MAX_ITER", "2", "SEED"], "SEED has no value; overrides are KEY VALUE pairs"),
+    ],
+)
+def test_overrides_that_do_not_fit(overrides, message):
+    with pytest.raises(ConfigError, match="the command line: " + message):
+        load_config("", overrides)
 
 
 def test_missing_file():
@@ -72,3 +94,37 @@ def test_an_evaluation_leaves_the_seed_for_a_later_resume(tmp_path):
 
 def test_given_seed_is_kept(tmp_path):
     assert setup(arguments(tmp_path, "SEED", "11", resume=True)).SEED == 11
+
+
+def test_an_evaluation_leaves_the_trainings_config_alone(tmp_path):
+    setup(arguments(tmp_path))
+    config = (tmp_path / "config.yaml").read_bytes()
+    setup(arguments(tmp_path, "MODEL.WEIGHTS", "x.pth", eval_only=True))
+    assert (tmp_path / "config.yaml").read_bytes() == config
+    assert "WEIGHTS: x.pth" in (tmp_path / "config_eval.yaml").read_text()
+    setup(arguments(tmp_path / "new", eval_only=True))
+    assert (tmp_path / "new" / "config.yaml").is_file()
+
+
+def test_wrong_data_sets_are_found_before_the_output_folder_is_touched(tmp_path):
+    setup(arguments(tmp_path / "out"))
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+        with pytest.raises(ValueError, match="unknown data set 'toys'"):
+            setup(arguments(tmp_path / "out", key, "['toys']"))
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    # An evaluation elsewhere does not need the training data.
+    setup(arguments(tmp_path / "out", "DATASETS.TRAIN", "['toys']", eval_only=True))
+
+
+def test_data_sets_of_other_code_need_no_annotation_file(tmp_path):
+    for name in ("own_a", "own_b"):
+        if name not in DatasetCatalog.list():
+            DatasetCatalog.register(name, list)
+    setup(arguments(tmp_path, "DATASETS.TRAIN", "['own_a']", "DATASETS.TEST", "['own_b']"))
+
+
+def test_output_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"OUTPUT_DIR .*file/run cannot be made \(Not a directory\); name another"):
+        setup(arguments(tmp_path / "file" / "run"))

@@ -86,6 +86,59 @@ def test_eval_only_repeats_the_trainings_last_evaluation(folder):
     assert again["coco"]["AP50"] == trained["coco"]["AP50"]
 
 
+def test_evaluating_what_was_not_trained_is_an_error(folder):
+    with pytest.raises(ValueError, match="--eval-only without weights would evaluate an untrained model"):
+        run(folder, eval_only=True)
+    run(folder, "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "[]")
+    weights = ["MODEL.WEIGHTS", str(folder / "out" / "model_final.pth")]
+    with pytest.raises(ValueError, match=r"model_final\.pth leaves \d+ weights of the model untrained, e\.g\. "):
+        run(folder, *weights, "MODEL.RPN.CONV_DIMS", "[-1, -1]", eval_only=True)
+    with pytest.raises(ValueError, match=r"needs a data set to evaluate on; set DATASETS\.TEST"):
+        run(folder, *weights, "DATASETS.TEST", "[]", eval_only=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("TEST.EVALUATORS", "['frok']", "TEST.EVALUATORS names frok; known are coco"),
+        ("TEST.FROC.HIT", "touch", "touch"),
+        ("DATASETS.TEST", "['toys']", "unknown data set 'toys'"),
+    ],
+)
+def test_a_wrong_evaluation_is_found_before_the_training(folder, monkeypatch, key, value, message):
+    monkeypatch.setattr(MammoTrainer, "run_step", lambda self: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=message):
+        run(folder, key, value)
+
+
+def test_a_failing_evaluation_does_not_cost_the_weights(folder, monkeypatch):
+    run(folder, "OUTPUT_DIR", str(folder / "whole"), "SOLVER.MAX_ITER", "3")
+
+    def fail(*_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(MammoTrainer, "test", classmethod(fail))
+    with pytest.raises(RuntimeError, match="no memory"):
+        run(folder, "SOLVER.MAX_ITER", "3")
+    assert not (folder / "out" / "model_final.pth").exists()
+    kept = torch.load(folder / "out" / "model_unevaluated.pth", weights_only=True)["model"]
+    assert_same_weights(kept, final_weights(folder / "whole"))
+    assert "model_unevaluated.pth; evaluate them with --eval-only" in (folder / "out" / "log.txt").read_text()
+    # The run itself goes on from its last checkpoint, and ends as if nothing had happened.
+    monkeypatch.undo()
+    run(folder, "SOLVER.MAX_ITER", "3", resume=True)
+    assert_same_weights(final_weights(folder / "out"), final_weights(folder / "whole"))
+
+
+def test_forgotten_and_pointless_resume_are_warned_about(folder):
+    few, log = ["SOLVER.MAX_ITER", "1", "DATASETS.TEST", "[]"], folder / "out" / "log.txt"
+    run(folder, *few, resume=True)
+    assert "--resume, but there is no checkpoint in OUTPUT_DIR" in log.read_text()
+    assert "former run" not in log.read_text()
+    run(folder, *few)
+    assert "holds the checkpoints of a former run" in log.read_text()
+
+
 def test_best_checkpoint_and_early_stop(folder):
     run(
         folder, "TEST.EVAL_PERIOD", "1", "TEST.BEST_METRIC", "patient/num_positive", "TEST.EARLY_STOP_PATIENCE", "2",

@@ -240,6 +240,28 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes) -> N
         read_weight_file(str(tmp_path / name))
 
 
+def test_a_file_of_another_kind_is_named_without_advice_to_read_it_unsafely(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_text("# mammo_d2\n\nsome text\n")
+    with pytest.raises(
+        ValueError, match=r"w\.pth: damaged or not a file of torch\.save \(.*\); copy or train"
+    ) as caught:
+        read_weight_file(str(tmp_path / "w.pth"))
+    assert "weights_only" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_cannot_be_downloaded_are_named_with_the_way_out(monkeypatch) -> None:
+    checkpointer = SafeCheckpointer(model())
+
+    def offline(path: str) -> str:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(checkpointer.path_manager, "get_local_path", offline)
+    address = "https://example.org/R-101.pkl"
+    with pytest.raises(OSError, match=r"example\.org/R-101\.pkl cannot be downloaded \(Name or .*MODEL\.WEIGHTS"):
+        checkpointer.load(address)
+
+
 def test_truncated_checkpoint_is_named(tmp_path: Path) -> None:
     torch.save({"model": model().state_dict()}, tmp_path / "w.pth")
     whole = (tmp_path / "w.pth").read_bytes()

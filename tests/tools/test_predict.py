@@ -97,3 +97,35 @@ def test_errors_are_one_line(run, arguments, tmp_path, capsys, more, message):
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: ")
     assert message in last
+
+
+def test_arguments_that_cannot_work_are_told_before_any_prediction(run, arguments, tmp_path, capsys):
+    def error_of(*argv):
+        with pytest.raises(SystemExit) as stop:
+            run_tool(run, [*arguments, *argv])
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    assert "--score-threshold must be in [0, 1], got 5.0" in error_of("--score-threshold", "5")
+    (tmp_path / "file").write_text("")
+    assert "--output" in error_of("--output", str(tmp_path / "file"))
+    assert "cannot be made" in error_of("--output", str(tmp_path / "file" / "out"))
+    # Overrides right after --input are taken for files.
+    text = error_of("--input", str(tmp_path / "in"), "MODEL.DEVICE", "cpu")
+    assert "MODEL.DEVICE: no such file or folder; write -- between --input and KEY VALUE overrides" in text
+
+
+def test_an_interrupted_prediction_leaves_what_it_has(load_tool, arguments, tmp_path, monkeypatch, capsys):
+    tool = load_tool("predict")
+
+    def interrupted(*items, **options):
+        yield next(iter(items[0]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tool, "tqdm", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tool.run(arguments)
+    assert [row["file"] for row in read_table(tmp_path / "out" / "image_scores.csv")] == [
+        str(tmp_path / "in" / "a.png")
+    ]
+    assert "has the results of the first 1 images" in capsys.readouterr().err
