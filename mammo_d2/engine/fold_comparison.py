@@ -1,10 +1,11 @@
-"""Variants of a config cross-validated on the same folds, side by side in one table."""
+"""Variants of a config cross-validated on the same folds, side by side in tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 from tabulate import tabulate
 
 from mammo_d2.data.catalog import category_names
@@ -17,11 +18,13 @@ from mammo_d2.evaluation.delong import delong_interval, delong_test
 #: Columns of the table, as far as a row's evaluators fill them: heading → metric of a fold.
 METRICS = {
     "AUC": "image/{name}/auc",
+    "breast AUC": "image/{name}/breast_auc",
     "pAUCR": "image/{name}/pauc_ratio",
     "spec@sens0.85": "image/{name}/spec@sens0.85",
     "accuracy": "image/{name}/accuracy",
     "sens@0.5": "froc/{name}/sens@0.5",
     "sens@1": "froc/{name}/sens@1",
+    "sens@1, classified": "froc_classified/{name}/sens@1",
     "hit@1": "regions/{name}/hit@1",
     "hit@3": "regions/{name}/hit@3",
     "saliency F1": "saliency/{name}/f1",
@@ -50,8 +53,9 @@ def compare_variants(
         jobs: folds at the same time.
 
     Returns:
-        The table: mean ± standard deviation over the folds; AUC of all test images together with its 95 % interval
-        (DeLong, images of a patient taken together); its difference to the first row's, with interval.
+        The tables, with a heading each. First: mean ± standard deviation over the folds; AUC of all test images together
+        with its 95 % interval (DeLong, images of a patient taken together); its difference to the first row's, with
+        interval. Then ``interval_tables``.
 
     Raises:
         ValueError: a class that the configs do not know.
@@ -72,7 +76,10 @@ def compare_variants(
         folds = cross_validate(config_file, plan, folder, [*overrides, *variant.overrides], jobs)
         rows += [{"variant": variant.name, **fold} for fold in folds]
         pooled.append(pooled_scores(plan, folder, cfg))
-    table = comparison_table(rows, [variant.name for variant in variants], pooled, class_name)
+    names = [variant.name for variant in variants]
+    tables = {f"Class {class_name}": comparison_table(rows, names, pooled, class_name)}
+    tables |= interval_tables(rows, names, class_name)
+    table = "\n\n".join(f"{heading}:\n\n{text}" for heading, text in tables.items())
     write_tables(rows, table, output, f"comparison_{class_name}")
     return table
 
@@ -88,17 +95,66 @@ def comparison_table(
         pooled: scores of each variant's test images; None without image scores.
         class_name: class of the columns.
     """
-    keys = {heading: key.format(name=class_name) for heading, key in METRICS.items()}
-    columns = {heading: key for heading, key in keys.items() if any(key in row for row in rows)}
+    columns = _columns(rows, class_name)
     lines = []
     for name, scores in zip(names, pooled, strict=True):
-        line = [name]
-        for key in columns.values():
-            values = [row[key] for row in rows if row["variant"] == name and not np.isnan(row.get(key, np.nan))]
-            line.append(mean_and_spread(values) if values else "")
-        lines.append([*line, *_pooled_cells(scores, pooled[0], class_name)])
+        found = [_of_folds(rows, name, key) for key in columns.values()]
+        defined = [values[~np.isnan(values)] for values in found]
+        cells = [mean_and_spread(values) if len(values) else "" for values in defined]
+        lines.append([name, *cells, *_pooled_cells(scores, pooled[0], class_name)])
     headings = ["variant", *columns, "pooled AUC, 95 % CI", f"against {names[0]}"]
     return tabulate(lines, headings, tablefmt="github")
+
+
+def interval_tables(rows: Sequence[dict[str, Any]], names: Sequence[str], class_name: str) -> dict[str, str]:
+    """95 % confidence intervals of every column's mean, and of its paired difference to the first row's.
+
+    Student's t over the folds. Trainings of different folds share most of their images, so that these intervals are
+    somewhat too narrow; they are all there is for metrics that cannot be pooled over models.
+
+    Args:
+        rows, names, class_name: see ``comparison_table``.
+
+    Returns:
+        Table by heading.
+    """
+    columns = _columns(rows, class_name)
+    means, differences = [], []
+    for name in names:
+        found = [_of_folds(rows, name, key) for key in columns.values()]
+        means.append([name, *map(_t_interval, found)])
+        firsts = [_of_folds(rows, names[0], key) for key in columns.values()]
+        pairs = zip(found, firsts, strict=True)
+        cells = [_t_interval(own - first, "+") if len(own) and len(first) else "" for own, first in pairs]
+        differences.append([name, *cells])
+    headings = ["variant", *columns]
+    return {
+        "Mean over the folds (95 % CI)": tabulate(means, headings, tablefmt="github"),
+        f"Difference to {names[0]} (95 % CI, paired by fold)": tabulate(differences[1:], headings, tablefmt="github"),
+    }
+
+
+def _columns(rows: Sequence[dict[str, Any]], class_name: str) -> dict[str, str]:
+    """The columns of ``METRICS`` that a row has: heading → key."""
+    keys = {heading: key.format(name=class_name) for heading, key in METRICS.items()}
+    return {heading: key for heading, key in keys.items() if any(key in row for row in rows)}
+
+
+def _of_folds(rows: Sequence[dict[str, Any]], name: str, key: str) -> np.ndarray:
+    """A metric in each fold of a variant, NaN where it is undefined; empty without the metric."""
+    return np.array([row[key] for row in rows if row["variant"] == name and key in row], float)
+
+
+def _t_interval(values: np.ndarray, sign: str = "") -> str:
+    """Mean with interval of the values that are defined; of a single one there is no interval."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return ""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return f"{mean:{sign}.3f}"
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return f"{mean:{sign}.3f} ({mean - half:{sign}.3f} to {mean + half:{sign}.3f})"
 
 
 def _pooled_cells(scores: PooledScores | None, first: PooledScores | None, class_name: str) -> list[str]:

@@ -10,7 +10,7 @@ from mammo_d2.data.coco_builder import CocoBuilder
 from mammo_d2.engine import cross_validation, jobs
 from mammo_d2.engine.ablation import Variant
 from mammo_d2.engine.cross_validation import Plan, cross_validate, deal_out, folds_table, join_splits
-from mammo_d2.engine.fold_comparison import compare_variants
+from mammo_d2.engine.fold_comparison import compare_variants, interval_tables
 from mammo_d2.engine.run_record import RunConflictError
 from tests.conftest import ROOT
 
@@ -216,10 +216,15 @@ class TestComparison:
         output = tmp_path / "out"
         table = compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), output, "malignant")
         lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-        assert lines[0] == ["variant", "AUC", "pooled AUC, 95 % CI", "against max"]
+        assert lines[0] == ["Class malignant:"]
+        assert lines[2] == ["variant", "AUC", "pooled AUC, 95 % CI", "against max"]
         # Perfect scores have no error to estimate.
-        assert lines[2] == ["max", "0.100 ± 0.100", "0.000 (0.000 to 0.000)", ""]
-        assert lines[3] == ["sparse", "0.100 ± 0.100", "1.000 (1.000 to 1.000)", "+1.000 (+1.000 to +1.000)"]
+        assert lines[4] == ["max", "0.100 ± 0.100", "0.000 (0.000 to 0.000)", ""]
+        assert lines[5] == ["sparse", "0.100 ± 0.100", "1.000 (1.000 to 1.000)", "+1.000 (+1.000 to +1.000)"]
+        assert lines[7] == ["Mean over the folds (95 % CI):"]
+        assert lines[11] == ["max", "0.100 (-0.148 to 0.348)"]
+        assert lines[14] == ["Difference to max (95 % CI, paired by fold):"]
+        assert lines[18] == ["sparse", "+0.000 (+0.000 to +0.000)"]
         assert (output / "comparison_malignant.md").read_text().strip() == table
 
     def test_a_variant_may_lack_a_metric(self, dataset, tmp_path, fake_jobs):
@@ -250,6 +255,25 @@ class TestComparison:
         with pytest.raises(ValueError, match=f"'{name}': variant 'max' knows malignant"):
             compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), tmp_path / "out", name)
         assert fake_jobs.calls == []
+
+
+def test_intervals_over_the_folds():
+    """Student's t with 2 degrees of freedom, 4.3027: 0.1, 0.2, 0.3 have a standard error of 0.1/√3."""
+    rows = [{"variant": "a", "image/m/auc": value} for value in (0.1, 0.2, 0.3)]
+    rows += [{"variant": "b", "image/m/auc": value, "froc/m/sens@1": 0.5} for value in (0.3, 0.4, 0.8)]
+    rows += [{"variant": "c", "image/m/auc": value} for value in (0.5, float("nan"), float("nan"))]
+    means, differences = interval_tables(rows, ["a", "b", "c"], "m").values()
+
+    def cells(table):
+        return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+    assert cells(means) == [
+        ["a", "0.200 (-0.048 to 0.448)", ""],
+        ["b", "0.500 (-0.157 to 1.157)", "0.500 (0.500 to 0.500)"],
+        ["c", "0.500", ""],
+    ]
+    # 0.2, 0.2, 0.5: mean 0.3, standard error 0.1
+    assert cells(differences) == [["b", "+0.300 (-0.130 to +0.730)", ""], ["c", "+0.400", ""]]
 
 
 def test_a_failed_job_names_its_log(tmp_path):
