@@ -5,12 +5,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from tabulate import tabulate
 
 from mammo_d2.engine.setup import load_config
@@ -21,6 +24,10 @@ LOG_FILE = "stdout.txt"
 
 Job = TypeVar("Job")
 
+# GPU and process of the runs that were started at the same time as others.
+_running: list[tuple[str, subprocess.Popen]] = []
+_lock = threading.Lock()
+
 
 def run_job(folder: Path, name: str, config_file: str, overrides: Sequence[str], jobs: int, *flags: str) -> None:
     """Run the config's training command with OUTPUT_DIR ``folder``; its output goes to ``stdout.txt`` there.
@@ -30,7 +37,8 @@ def run_job(folder: Path, name: str, config_file: str, overrides: Sequence[str],
         name: of the run, for the error message.
         config_file: the config.
         overrides: KEY VALUE pairs.
-        jobs: number of runs at the same time; the cores are shared, unless OMP_NUM_THREADS gives each a number.
+        jobs: number of runs at the same time; the cores are shared, unless OMP_NUM_THREADS gives each a number, and
+            each gets one GPU, of several that with the fewest of these runs.
         flags: of the training command, e.g. ``--resume``.
 
     Raises:
@@ -51,8 +59,23 @@ def start_job(
     command = [sys.executable, "-m", f"mammo_d2.engine.{module}", "--config-file", config_file, *flags]
     command += [*overrides, "OUTPUT_DIR", str(folder)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
-    with open(folder / LOG_FILE, "a") as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, **options)
+    gpus = _visible_gpus() if jobs > 1 else []
+    with _lock, open(folder / LOG_FILE, "a") as log:
+        if gpus:
+            _running[:] = [(gpu, process) for gpu, process in _running if process.poll() is None]
+            busy = Counter(gpu for gpu, _ in _running)
+            environment["CUDA_VISIBLE_DEVICES"] = min(gpus, key=lambda gpu: busy[gpu])
+        started = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, **options)
+        if gpus:
+            _running.append((environment["CUDA_VISIBLE_DEVICES"], started))
+    return started
+
+
+def _visible_gpus() -> list[str]:
+    """As CUDA_VISIBLE_DEVICES names them; empty without any."""
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    count = torch.cuda.device_count()
+    return (named or [str(number) for number in range(count)])[:count]
 
 
 def is_lesion_config(cfg: CfgNode) -> bool:
