@@ -53,9 +53,9 @@ def compare_variants(
         jobs: folds at the same time.
 
     Returns:
-        The tables, with a heading each. First: mean ± standard deviation over the folds; AUC of all test images together
-        with its 95 % interval (DeLong, images of a patient taken together); its difference to the first row's, with
-        interval. Then ``interval_tables``.
+        The tables, with a heading each. First: mean ± standard deviation over the folds; AUC of all test images
+        together with its 95 % interval (DeLong, images of a patient taken together); its difference to the first row's,
+        with interval. Then ``interval_tables``.
 
     Raises:
         ValueError: a class that the configs do not know.
