@@ -24,7 +24,9 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--variants", required=True, help="YAML: row name → list of KEY, VALUE overrides")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, required=True, help="finished runs of this config and data are kept")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on a GPU of its own if there are some")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="runs at the same time, each on its own GPU where there are several"
+    )
     parser.add_argument("--opts", nargs="*", default=[], help='KEY VALUE overrides for all runs; "{seed}" is the seed')
     args = parser.parse_args(argv)
     variants = load_variants(args.variants)

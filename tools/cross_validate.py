@@ -28,7 +28,9 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the folds; SEED is that of the training")
     parser.add_argument("--no-validation", action="store_true", help="train on all parts but the test's")
     parser.add_argument("--output", type=Path, required=True, help="finished folds of this config and data are kept")
-    parser.add_argument("--jobs", type=int, default=1, help="folds at the same time, each on a GPU of its own if there are some")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="folds at the same time, each on its own GPU where there are several"
+    )
     parser.add_argument("--variants", help="YAML: row name → list of KEY, VALUE overrides; all on the same folds")
     parser.add_argument("--class", dest="class_name", default="malignant", help="class of the table of --variants")
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all folds")

@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--ranges", required=True, help="YAML: config key → {float: [low, high], log: true}, ...")
     parser.add_argument("--trials", type=int, default=20, help="in all, with those that are there already")
-    parser.add_argument("--jobs", type=int, default=1, help="trials at the same time, each on a GPU of its own if there are some")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="trials at the same time, each on its own GPU where there are several"
+    )
     parser.add_argument("--validation", help="data set that decides; by default DATASETS.TEST of the config")
     parser.add_argument("--metric", default="", help="e.g. image/malignant/auc; by default TEST.BEST_METRIC")
     parser.add_argument("--mode", choices=("max", "min"), help="by default TEST.BEST_MODE")
