@@ -145,6 +145,7 @@ def race_windows(network: str, mapper: LesionTestMapper, record: dict, rounds: i
     patches = mapper(record)["patches"]
 
     def lesion() -> None:
+        model.forget_embeddings()  # type: ignore[operator]
         model([{**mapper(record), "saliency": saliency}])
 
     def forward() -> None:

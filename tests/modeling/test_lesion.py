@@ -136,6 +136,32 @@ def test_stored_embeddings_and_patches_give_the_same_logits():
     torch.testing.assert_close(model.patch_logits([stored]), model.window_logits(record))
 
 
+def test_windows_that_come_again_are_not_embedded_again(monkeypatch):
+    """Every evaluation of f_agg has the same windows, and f_loc is frozen; another patch or weight is embedded anew."""
+    model = make_model().eval()
+    record, embedded = lesions(), []
+    in_parts = type(model).in_parts
+
+    def count(self, network, patches):
+        embedded.append(len(patches))
+        return in_parts(self, network, patches)
+
+    monkeypatch.setattr(type(model), "in_parts", count)
+    with torch.no_grad():
+        first = model.window_logits(record)
+        model.aggregation[-1].bias += 1
+        torch.testing.assert_close(model.window_logits(record), first + 1)
+        assert embedded == [5]
+        record["patches"][0, 0, 0, 0] += 50
+        assert not torch.equal(model.window_logits(record), first + 1)
+        model.network.bottleneck.weight *= 2
+        changed = model.window_logits(record)
+        assert embedded == [5, 5, 5]
+        model.forget_embeddings()
+        torch.testing.assert_close(model.window_logits(record), changed)
+    assert embedded == [5, 5, 5, 5]
+
+
 def test_patch_network_is_frozen_and_part_of_the_weights():
     model = make_model().train()
     assert not model.network.training

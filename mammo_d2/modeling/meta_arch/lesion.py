@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, configurable
+from mammo_d2.modeling.feature_cache import ModuleFingerprint, content_key
 from mammo_d2.modeling.lesion_maps import (
     PATCH_CLASSES,
     average_windows,
@@ -229,8 +230,11 @@ class LesionContextClassifier(LesionModel):
         size = 0 if network is None else network.embedding_size
         self.aggregation = AggregationNetwork(count_maps(self.maps, size, saliency_maps), channels)
         self.network = network
+        # Embeddings of windows seen before on the CPU, by f_loc and patches: every evaluation has the same windows.
+        self._known: dict[str, Tensor] = {}
         if self.network is not None:
             self.network.requires_grad_(False).eval()
+            self._fingerprint = ModuleFingerprint([self.network])
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -275,11 +279,24 @@ class LesionContextClassifier(LesionModel):
     def window_logits(self, record: Mapping[str, Any]) -> Tensor:
         windows = record["windows"].to(self.device)
         sizes = record["image_size"].to(self.device).expand(len(windows), -1)
-        embeddings = None if self.network is None else self.in_parts(self.network, record["patches"])[0]
+        embeddings = None if self.network is None else self.window_embeddings(record["patches"])
         saliency = None
         if "saliency" in self.maps:
             saliency = self._saliency([record]).expand(len(windows), -1, -1, -1)
         return self.aggregate(windows, sizes, embeddings, saliency)
+
+    def window_embeddings(self, patches: Tensor) -> Tensor:
+        """Embeddings (N, D) of patches (N, 1, S, S) in 0..255, computed once for the same patches and weights."""
+        assert self.network is not None
+        precision = str(torch.is_autocast_enabled(self.device.type))
+        key = content_key([self._fingerprint(), precision], [patches])
+        if key not in self._known:
+            self._known[key] = self.in_parts(self.network, patches)[0].detach().cpu()
+        return self._known[key].to(self.device)
+
+    def forget_embeddings(self) -> None:
+        """Free what ``window_embeddings`` has kept."""
+        self._known.clear()
 
     def _stacked(self, records: Sequence[Mapping[str, Any]], key: str) -> Tensor:
         return torch.stack([record[key] for record in records]).to(self.device)
