@@ -5,9 +5,9 @@ Works with every config, the lesion classifier's too: its variants share one pat
 not repeated and interrupted ones go on; a run that was begun with another config or other data is an error.
 
 Examples:
-    python tools/ablation.py --config-file configs/quickstart/phantom_top_likelihood.yaml \
+    python tools/ablation.py --config-file configs/quickstart/phantom_top_likelihood.yaml \\
         --variants configs/quickstart/ablation_top_likelihood.yaml --seeds 1 2 3 --output output/ablation
-    python tools/ablation.py --config-file configs/quickstart/phantom_lesion_context.yaml \
+    python tools/ablation.py --config-file configs/quickstart/phantom_lesion_context.yaml \\
         --variants configs/quickstart/ablation_lesion_context.yaml --seeds 1 2 3 --output output/ablation_lesion
 """
 

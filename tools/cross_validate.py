@@ -5,9 +5,9 @@ All splits of the data set are joined and dealt out anew. Folds that are finishe
 interrupted goes on where it was; one that was begun with another config or other data is an error.
 
 Examples:
-    python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \
+    python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \\
         --dataset datasets/phantom --output output/cv_deep_mil --opts MODEL.DEEP_MIL.HEAD max
-    python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \
+    python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \\
         --dataset datasets/phantom --variants configs/quickstart/ablation_deep_mil.yaml --output output/deep_mil
 """
 

@@ -7,13 +7,13 @@ folder has the trials (search.md, .csv, .json), best.yaml (trains the best one a
 tools/average_scores.py --search).
 
 Examples:
-    python tools/search.py --config-file configs/gmic/GMIC.yaml --ranges configs/search/gmic.yaml --sampler random \
-        --trials 100 --validation mine_val --metric image/malignant/breast_auc --test mine_test \
+    python tools/search.py --config-file configs/gmic/GMIC.yaml --ranges configs/search/gmic.yaml --sampler random \\
+        --trials 100 --validation mine_val --metric image/malignant/breast_auc --test mine_test \\
         --output output/search_gmic
-    python tools/search.py --config-file configs/quickstart/phantom_deep_mil.yaml \
-        --ranges configs/search/deep_mil.yaml --validation phantom_val --metric image/malignant/auc \
+    python tools/search.py --config-file configs/quickstart/phantom_deep_mil.yaml \\
+        --ranges configs/search/deep_mil.yaml --validation phantom_val --metric image/malignant/auc \\
         --trials 12 --jobs 2 --pruner median --output output/search_deep_mil --opts TEST.EVAL_PERIOD 100
-    python tools/search.py --config-file configs/quickstart/phantom_lesion_context.yaml \
+    python tools/search.py --config-file configs/quickstart/phantom_lesion_context.yaml \\
         --ranges configs/search/lesion_context.yaml --output output/search_lesion
 """
 

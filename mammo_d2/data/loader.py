@@ -263,16 +263,29 @@ def _sampler_class(name: str) -> type[StreamSampler]:
 
 
 def _check_classes(cfg: CfgNode, names: list[str]) -> list[str]:
-    """The classes of the data sets; ValueError if they differ or are more than the model has."""
-    classes = MetadataCatalog.get(names[0]).thing_classes
-    for name in names[1:]:
-        others = MetadataCatalog.get(name).thing_classes
+    """The classes of the data sets; ValueError if they are not named, differ or are more than the model has."""
+    by_name = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
+    for name, classes in by_name.items():
+        if not classes:
+            raise ValueError(
+                f"the data set {name} does not name its classes; say MetadataCatalog.get({name!r}).thing_classes = "
+                "[...] where it is registered"
+            )
+    classes = by_name[names[0]]
+    for name, others in by_name.items():
         if others != classes:
             raise ValueError(f"the data sets {names[0]} and {name} have different classes: {classes} and {others}")
     if len(classes) > cfg.MODEL.ROI_HEADS.NUM_CLASSES:
         raise ValueError(
             f"the data have {len(classes)} classes ({', '.join(classes)}), but MODEL.ROI_HEADS.NUM_CLASSES is "
             f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}; boxes of the others would be trained as background"
+        )
+    if len(classes) < cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        logger.warning(
+            "MODEL.ROI_HEADS.NUM_CLASSES is %d, but the data have %d classes (%s); mammo_d2.engine.load_config sets it",
+            cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            len(classes),
+            ", ".join(classes),
         )
     return classes
 

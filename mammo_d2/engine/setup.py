@@ -89,7 +89,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if cfg.SEED < 0:
         cfg.SEED = _recorded_seed(cfg.OUTPUT_DIR) if args.resume or args.eval_only else -1
         if cfg.SEED < 0:
-            cfg.SEED = comm.all_gather(secrets.randbelow(2**31))[0]
+            cfg.SEED = draw_seed()
     cfg.freeze()
     eval_only = getattr(args, "eval_only", False)
     register_datasets(cfg)
@@ -148,6 +148,11 @@ def check_patients_apart(cfg: CfgNode) -> None:
                     f"{train} and {test} share patients or images ({len(leaks)} in all): {first}. "
                     "DATASETS.ALLOW_SHARED_PATIENTS True trains all the same"
                 )
+
+
+def draw_seed() -> int:
+    """A fresh seed, the same on every rank."""
+    return comm.all_gather(secrets.randbelow(2**31))[0]
 
 
 def use_available_device(cfg: CfgNode) -> None:

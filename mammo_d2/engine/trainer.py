@@ -12,12 +12,22 @@ from mammo_d2.atomic import atomic_write
 from mammo_d2.data.loader import build_test_loader, build_train_loader
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
+from mammo_d2.engine.setup import draw_seed
 from mammo_d2.engine.step import NonFiniteLossError, StepTrainer, amp_dtype
 from mammo_d2.engine.validation_loss import ValidationLoss
 from mammo_d2.evaluation.evaluators import build_evaluators
 from mammo_d2.evaluation.results_io import write_json
 from mammo_d2.export.coco import export_source_predictions
-from mammo_d2.framework import CfgNode, DefaultTrainer, EventStorage, SafeCheckpointer, comm, hooks
+from mammo_d2.framework import (
+    ENGINE,
+    CfgNode,
+    DefaultTrainer,
+    EventStorage,
+    SafeCheckpointer,
+    comm,
+    hooks,
+    setup_logger,
+)
 
 # Weights that were trained when an evaluation, or another hook, failed.
 UNEVALUATED = "model_unevaluated"
@@ -36,10 +46,19 @@ class MammoTrainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode, strict_weights: bool = False):
         """
         Args:
-            cfg: the config, frozen.
+            cfg: the config, with as many classes as its categories (``load_config``), its data sets registered. A
+                negative SEED becomes a fresh one; give one to be able to resume exactly.
             strict_weights: loading MODEL.WEIGHTS fails unless its names and shapes are the model's.
         """
         self._strict_weights = strict_weights
+        if ENGINE == "detectron2" and not logger.isEnabledFor(logging.INFO):
+            setup_logger(name="mammo_d2")  # as its trainer does for its own messages
+        if cfg.SEED < 0:
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.SEED = draw_seed()
+            cfg.freeze()
+            logger.info("SEED was negative and is now %d", cfg.SEED)
         amp_dtype(cfg)  # a wrong type is an error before anything is built
         # The engines' own mixed-precision step needs a GPU; StepTrainer below does the job on every device.
         base = cfg.clone()

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from mammo_d2.data.catalog import register_datasets
+from mammo_d2.data.catalog import load_records, register_datasets
 from mammo_d2.data.loader import PackedRecords, _use_one_thread, build_test_loader, build_train_loader, images_per_rank
 from mammo_d2.framework import DatasetCatalog, MetadataCatalog, comm
 from tests.data.toy_dataset import toy_config, write_dataset
@@ -197,6 +197,25 @@ def test_more_classes_than_the_model_has(cfg):
     register_datasets(cfg)
     with pytest.raises(ValueError, match=r"2 classes \(benign, malignant\), but MODEL.ROI_HEADS.NUM_CLASSES is 1"):
         build_train_loader(cfg)
+
+
+def test_fewer_classes_than_the_model_has(cfg, caplog):
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
+    with caplog.at_level("WARNING", logger="mammo_d2.data.loader"):
+        build_train_loader(cfg)
+    assert "NUM_CLASSES is 80, but the data have 1 classes (malignant)" in caplog.text
+
+
+def test_data_set_of_other_code(cfg):
+    """Records with detectron2's own keys are enough; the classes must be named."""
+    own = [{key: record[key] for key in ("file_name", "image_id", "height", "width", "annotations")}
+           for record in load_records(cfg, "toy_train")]  # fmt: skip
+    DatasetCatalog.register("own", lambda: own)
+    cfg.DATASETS.TRAIN = ("own",)
+    with pytest.raises(ValueError, match=r"own does not name its classes; say MetadataCatalog\.get\('own'\)"):
+        build_train_loader(cfg)
+    MetadataCatalog.get("own").thing_classes = ["malignant"]
+    assert len(batches(cfg, 1)[0]) == cfg.SOLVER.IMS_PER_BATCH
 
 
 @pytest.mark.parametrize("workers", [0, 1])

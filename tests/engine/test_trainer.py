@@ -8,13 +8,15 @@ import sys
 import pytest
 import torch
 
+from mammo_d2.data.catalog import register_datasets
+from mammo_d2.engine.setup import load_config
 from mammo_d2.engine.step import NonFiniteLossError
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.export.run_files import read_scalars
 from mammo_d2.framework import SafeCheckpointer
 from tests.conftest import ROOT
 from tests.data.toy_dataset import write_dataset
-from tests.engine.toy_training import final_weights, run
+from tests.engine.toy_training import SETTINGS, final_weights, run
 
 EMA = ("SOLVER.EMA.ENABLED", "True", "SOLVER.EMA.DECAY", "0.5")
 
@@ -50,6 +52,15 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(folder,
     ]
     for a, b in zip(optimizers[0]["state"].values(), optimizers[1]["state"].values(), strict=True):
         assert torch.equal(a["exp_avg_sq"], b["exp_avg_sq"])
+
+
+def test_trainer_made_in_code_draws_a_seed_for_a_negative_one(folder):
+    opts = {**SETTINGS, "DATASETS.ROOT": str(folder), "OUTPUT_DIR": str(folder / "out"), "SEED": "-1"}
+    cfg = load_config("", [item for pair in opts.items() for item in pair])
+    register_datasets(cfg)
+    trainer = MammoTrainer(cfg)
+    assert trainer.cfg.SEED >= 0
+    assert cfg.SEED == -1
 
 
 def test_another_seed_gives_other_weights(folder):
