@@ -54,7 +54,8 @@ def run(argv: list[str]) -> int:
 
     prepare = ["tools/prepare_data.py", "phantom", "--out", datasets / "phantom", *PHANTOM]
     step("Phantom mammograms as DICOM, cropped and split by patient", *prepare, "--crop", "--split", "0.7", "0", "0.3")
-    step("Training and evaluation", "tools/train_net.py", "--config-file", CONFIG, "--resume", *keys, *args.opts)
+    resume = ["--resume"] if (run_dir / "last_checkpoint").is_file() else []
+    step("Training and evaluation", "tools/train_net.py", "--config-file", CONFIG, *resume, *keys, *args.opts)
     step("Report", "tools/report.py", "--run", run_dir)
 
     inference = run_dir / "inference" / "phantom_test"

@@ -292,12 +292,21 @@ def _check_classes(cfg: CfgNode, names: list[str]) -> list[str]:
 
 def _log_training_set(records: list[dict], pools: ImagePools, classes: list[str], seed: int) -> None:
     boxes = Counter(classes[entry["category_id"]] for record in records for entry in record["annotations"])
+    labels = {name: Counter((record.get("labels") or {}).get(name) for record in records) for name in classes}
     logger.info(
-        "training on %s: %d images, %d positive, %d negative; boxes: %s; seed %d",
+        "training on %s: %d images, %d positive, %d negative; boxes: %s; labels: %s; seed %d",
         pools.source,
         len(records),
         len(pools.positives),
         len(pools.negatives),
         ", ".join(f"{boxes[name]} {name}" for name in classes),
+        ", ".join(f"{name} {n[1]} yes, {n[0]} no, {n[None]} unknown" for name, n in labels.items()),
         seed,
     )
+    for name, n in labels.items():
+        if n[1] and not n[0]:
+            logger.warning(
+                "%s: no image is labelled as free of %s (labels.%s = 0); what learns from image labels learns that "
+                "everything is %s",
+                pools.source, name, name, name,
+            )  # fmt: skip

@@ -32,6 +32,7 @@ from mammo_d2.data.converters.base import Converter, SourceImage
 from mammo_d2.data.files import sha256_file, write_bytes_atomic, write_json
 from mammo_d2.data.manifest import make_manifest
 from mammo_d2.data.prepare_image import ImageOptions, Issue, Outcome, prepare_image
+from mammo_d2.data.schema_checks import LABELS
 from mammo_d2.data.splits import SPLITS, find_duplicates, find_leaks, group_images, split_groups, stratum_of
 
 logger = logging.getLogger(__name__)
@@ -157,6 +158,7 @@ def prepare(converter: Converter, out: str | os.PathLike[str], options: PrepareO
     if not done:
         first = result.errors[0].problem
         raise PrepareError(f"none of {len(sources)} images could be prepared; the first: {first}; see {out}/errors.csv")
+    _look_at_labels(done, result)
     splits = _assign_splits(done, options, result)
     _write_annotations(converter, done, splits, out, result)
     _write_issues(out, result)
@@ -230,6 +232,21 @@ def _work(source: SourceImage) -> Outcome:
     assert _worker_arguments is not None
     converter, options, out, force = _worker_arguments
     return prepare_image(converter, source, options, out, force)
+
+
+def _look_at_labels(done: Sequence[tuple[SourceImage, Outcome]], result: PrepareResult) -> None:
+    """Warn of a class that images are known to show, and none is known not to show."""
+    labels = [outcome.image["labels"] for _, outcome in done if outcome.image is not None]
+    for name in LABELS:
+        values = [each.get(name) for each in labels]
+        if 1 in values and 0 not in values:
+            problem = (
+                f"{values.count(1)} images are labelled {name}, none is known not to be (label 0), "
+                f"{values.count(None)} are unknown: what learns from image labels would learn that everything is {name}, and metrics of "
+                "patients have no negatives; label the others in the truth (an image without lesion is not yet one "
+                "known to be healthy)"
+            )
+            result.issues.append(Issue("warning", "", "", problem))
 
 
 def _assign_splits(

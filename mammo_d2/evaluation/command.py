@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mammo_d2.cli import make_parser
+from mammo_d2.cli import make_folder, make_parser
 from mammo_d2.evaluation.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.coco_files import GroundTruth, load_detections, load_ground_truth, load_image_scores
 from mammo_d2.evaluation.curves import NORMALIZATIONS
@@ -154,6 +154,8 @@ def run(argv: list[str]) -> int:
         all_thresholds=not args.one_threshold,
     )
     systems = load_systems(args, truth)
+    if args.output is not None:
+        make_folder(args.output, "--output")
     with tqdm(total=args.bootstrap, desc="bootstrap", disable=not sys.stderr.isatty()) as bar:
 
         def advance(done: int) -> None:

@@ -206,6 +206,20 @@ def test_fewer_classes_than_the_model_has(cfg, caplog):
     assert "NUM_CLASSES is 80, but the data have 1 classes (malignant)" in caplog.text
 
 
+def test_labels_without_a_negative_are_warned_about(cfg, tmp_path, caplog):
+    path = tmp_path / "toy" / "annotations" / "train.json"
+    content = json.loads(path.read_text())
+    for values, warned in (((1, 1, None), True), ((1, 0, None), False), ((None,), False)):
+        for index, image in enumerate(content["images"]):
+            image["labels"] = {"malignant": values[index % len(values)]}
+        path.write_text(json.dumps(content))
+        caplog.clear()
+        with caplog.at_level("INFO", logger="mammo_d2.data.loader"):
+            build_train_loader(cfg)
+        assert ("no image is labelled as free of malignant" in caplog.text) == warned
+    assert "labels: malignant 0 yes, 0 no, 7 unknown" in caplog.text
+
+
 def test_data_set_of_other_code(cfg):
     """Records with detectron2's own keys are enough; the classes must be named."""
     own = [{key: record[key] for key in ("file_name", "image_id", "height", "width", "annotations")}

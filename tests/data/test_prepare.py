@@ -206,3 +206,14 @@ def test_why_nothing_was_found(source, tmp_path):
     toy.skip("a.txt", "no image")
     with pytest.raises(PrepareError, match=r"check the folder \(1 files were skipped, the first: a\.txt: no image\)"):
         prepare(toy, tmp_path, options())
+
+
+def test_labels_without_a_negative_are_warned_about(source, tmp_path):
+    def about_labels(labels):
+        result = prepare(ToySource(source, ROWS[:2], labels=labels), tmp_path, options())
+        return [i.problem for i in result.issues if not i.key]
+
+    (problem,) = about_labels({"benign": None, "malignant": 1})
+    assert problem.startswith("2 images are labelled malignant, none is known not to be (label 0), 0 are unknown")
+    assert about_labels({"benign": None, "malignant": 0}) == []
+    assert about_labels({"benign": None, "malignant": None}) == []

@@ -29,9 +29,8 @@ class ToySource(Converter):
                 f"{key}.png",
                 annotations,
                 patient_id=patient,
-                labels=labels_from(a.category for a in annotations),
                 split=split[0] if split else None,
-                **self.facts,
+                **{"labels": labels_from(a.category for a in annotations), **self.facts},
             )
 
 
