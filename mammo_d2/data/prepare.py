@@ -242,9 +242,9 @@ def _look_at_labels(done: Sequence[tuple[SourceImage, Outcome]], result: Prepare
         if 1 in values and 0 not in values:
             problem = (
                 f"{values.count(1)} images are labelled {name}, none is known not to be (label 0), "
-                f"{values.count(None)} are unknown: what learns from image labels would learn that everything is {name}, and metrics of "
-                "patients have no negatives; label the others in the truth (an image without lesion is not yet one "
-                "known to be healthy)"
+                f"{values.count(None)} are unknown: what learns from image labels would learn that everything is "
+                f"{name}, and metrics of patients have no negatives; label the others in the truth (an image without "
+                "lesion is not yet one known to be healthy)"
             )
             result.issues.append(Issue("warning", "", "", problem))
 
