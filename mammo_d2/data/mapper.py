@@ -332,4 +332,5 @@ def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def _describe(record: dict, error: Exception) -> str:
-    return f"image {record['image_id']!r}, {record['file_name']}: {error}"
+    # The reader names the file, too.
+    return f"image {record['image_id']!r}, {record['file_name']}: {str(error).removeprefix(record['file_name'] + ': ')}"

@@ -256,8 +256,9 @@ def test_a_truncated_image_is_named(tmp_path):
     record = record_of(tmp_path, random_image(64, 64))
     path = tmp_path / "image.png"
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"image 7, .*image\.png"):
+    with pytest.raises(ValueError, match=r"image 7, .*image\.png") as caught:
         MammoMapper(size=(8, 8))(record)
+    assert str(caught.value).count("image.png") == 1
 
 
 def test_a_size_other_than_the_records_is_named(tmp_path):
