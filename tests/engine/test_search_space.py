@@ -54,9 +54,9 @@ def test_numbers_in_every_form_of_writing(tmp_path):
         ("SOLVER.BASE_LR: {float: [0.1, .inf]}", "inf is no float"),
         ("SOLVER.BASE_LR: {float: [0.1, 1], log: 1}", "log is 1; write true or false"),
         ("SOLVER.MAX_ITER: {int: [1.5, 3]}", "1.5 is no int"),
-        ("SOLVER.MAX_ITER: {float: [1, 3]}", r"SOLVER.MAX_ITER: .*Type mismatch"),
+        ("SOLVER.MAX_ITER: {float: [1, 3]}", r"SOLVER.MAX_ITER: .*must be of type int"),
         ("SOLVER.OPTIMIZER: {choice: []}", r"choice is \[\]; write a list of different values"),
-        ("SOLVER.OPTIMIZER: {choice: [Adam, 3]}", r"SOLVER.OPTIMIZER: .*Type mismatch"),
+        ("SOLVER.OPTIMIZER: {choice: [Adam, 3]}", r"SOLVER.OPTIMIZER: .*must be of type str"),
         ("OUTPUT_DIR: {choice: [a, b]}", "decided by the search"),
     ],
 )
