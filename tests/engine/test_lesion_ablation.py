@@ -7,9 +7,8 @@ import pytest
 from mammo_d2.engine import ablation, jobs, lesion_ablation, lesion_stages
 from mammo_d2.engine.ablation import INTERVALS, load_variants, run_ablation
 from mammo_d2.engine.run_record import RunConflictError
-from mammo_d2.modeling import patch_networks
 from tests.conftest import ROOT
-from tests.engine.lesion_job import places, run, tiny_network, write_job
+from tests.engine.lesion_job import places, run, write_job
 
 SEVEN = ROOT / "configs" / "quickstart" / "ablation_lesion_context.yaml"
 
@@ -21,7 +20,6 @@ def test_the_file_has_the_seven_combinations():
 
 
 def test_combinations_share_the_patch_network_of_their_seed(tmp_path, monkeypatch):
-    monkeypatch.setitem(patch_networks.PATCH_NETWORKS, "tiny", tiny_network)
     folder, trained, started = write_job(tmp_path), [], []
     train_stage = lesion_stages.train_stage
 

@@ -16,7 +16,6 @@ from mammo_d2.data.geometry import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.data.preparation import ImageOptions, Preparation
 from mammo_d2.engine.lesion_inference import records_with_results, results_in_file
 from mammo_d2.evaluation.results_io import ResultsError
-from mammo_d2.modeling import patch_networks
 from tests.conftest import ROOT
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import write_dicom
@@ -25,8 +24,7 @@ from tests.engine.lesion_job import places, run, tiny_network, write_job
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setitem(patch_networks.PATCH_NETWORKS, "tiny", tiny_network)
+def folder(tmp_path):
     return write_job(tmp_path)
 
 

@@ -9,16 +9,10 @@ import pytest
 import torch
 
 from mammo_d2.engine.trainer import MammoTrainer
-from mammo_d2.modeling import patch_networks
-from tests.engine.lesion_job import run, tiny_network, write_job
+from tests.engine.lesion_job import run, write_job
 
 TWO = ["SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "2"]
 STAGES = ("patch", "context_embedding_saliency")
-
-
-@pytest.fixture(autouse=True)
-def register_tiny_network(monkeypatch):
-    monkeypatch.setitem(patch_networks.PATCH_NETWORKS, "tiny", tiny_network)
 
 
 @pytest.fixture

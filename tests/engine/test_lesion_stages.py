@@ -15,15 +15,9 @@ from mammo_d2.engine.run_record import RunConflictError
 from mammo_d2.engine.setup import load_config
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.evaluation.results_io import ResultsError
-from mammo_d2.modeling import patch_networks
 from tests.conftest import ROOT
 from tests.data.lesion_dataset import LESIONS
-from tests.engine.lesion_job import places, run, tiny_network, write_job
-
-
-@pytest.fixture(autouse=True)
-def register_tiny_network(monkeypatch):
-    monkeypatch.setitem(patch_networks.PATCH_NETWORKS, "tiny", tiny_network)
+from tests.engine.lesion_job import places, run, write_job
 
 
 @pytest.fixture

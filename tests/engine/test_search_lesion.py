@@ -10,8 +10,7 @@ from mammo_d2.engine.search_plan import Plan
 from mammo_d2.engine.search_report import evaluate_top
 from mammo_d2.engine.search_space import load_ranges
 from mammo_d2.engine.setup import load_config
-from mammo_d2.modeling import patch_networks
-from tests.engine.lesion_job import places, tiny_network, write_job
+from tests.engine.lesion_job import places, write_job
 
 RANGES = """
 MODEL.LESION.PATCH_STAGE.SOLVER.BASE_LR: {float: [1e-4, 1e-2], log: true}
@@ -35,7 +34,6 @@ class StagesJob:
 
 
 def test_both_stages_are_searched_and_trials_share_what_does_not_depend_on_them(tmp_path, monkeypatch):
-    monkeypatch.setitem(patch_networks.PATCH_NETWORKS, "tiny", tiny_network)
     data = write_job(tmp_path / "data")
     for split in ("val", "held"):
         shutil.copy(data / "lesions/annotations/train.json", data / f"lesions/annotations/{split}.json")

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mammo_d2.data.converters.base import Converter, SourceImage, labels_from
-from mammo_d2.data.converters.truth import Truth
+from mammo_d2.data.converters.base import SourceImage, labels_from
+from mammo_d2.data.converters.truth import FolderWithTruth
 from mammo_d2.data.dicom import is_dicom, read_dicom_meta
 from mammo_d2.data.image_meta import ImageMeta, ImageReadError, ReadOptions
 from mammo_d2.data.reader import IMAGE_SUFFIXES
@@ -23,7 +23,7 @@ from mammo_d2.data.reader import IMAGE_SUFFIXES
 _SCREENING_EXCLUDES = ("magnification", "spot compression", "specimen")
 
 
-class DicomFolder(Converter):
+class DicomFolder(FolderWithTruth):
     """Converter of a folder of DICOM files.
 
     Args:
@@ -52,9 +52,7 @@ class DicomFolder(Converter):
         all_views: bool = False,
         name: str = "dicom",
     ) -> None:
-        super().__init__(source, read_options)
-        self.name = name
-        self.truth = Truth(truth)
+        super().__init__(source, truth, read_options, name)
         self.keep_ids = keep_ids
         self.id_salt = id_salt
         self.all_views = all_views
@@ -63,7 +61,6 @@ class DicomFolder(Converter):
         """See the base class; the salt itself is not recorded."""
         return {
             **super().parameters(),
-            "truth": self.truth.path.name if self.truth.path else None,
             "keep_ids": self.keep_ids,
             "salted": bool(self.id_salt),
             "all_views": self.all_views,
@@ -80,9 +77,8 @@ class DicomFolder(Converter):
             meta = self._meta(path, relative)
             if meta is None:
                 continue
-            record = self.truth.find(relative, meta.sop_instance_uid)
+            record = self.facts(relative, meta.sop_instance_uid)
             if record is None:
-                self.skip(relative, f"not in {self.truth.path.name if self.truth.path else 'the truth'}")
                 continue
             yield self._image(path, relative, meta, record)
         self.truth.check_all_found(self.source, self.skipped)

@@ -6,7 +6,6 @@ from the truth or from the file's name ("0_L-CC.png"). Names and identifiers are
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.data.breast_window import view_in_name
-from mammo_d2.data.converters.base import Converter, SourceImage, labels_from
-from mammo_d2.data.converters.truth import Truth
-from mammo_d2.data.image_meta import ImageMeta, ReadOptions
+from mammo_d2.data.converters.base import SourceImage, labels_from
+from mammo_d2.data.converters.truth import FolderWithTruth
+from mammo_d2.data.image_meta import ImageMeta
 from mammo_d2.data.reader import IMAGE_SUFFIXES
 
 # Depths of detectors and exports: a 16-bit file whose pixels fit into one of these probably has no more.
@@ -24,7 +23,7 @@ _DEPTHS = (10, 12, 14)
 SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".dcm", ".dicom"))
 
 
-class ImageFolder(Converter):
+class ImageFolder(FolderWithTruth):
     """Converter of a folder of image files.
 
     Args:
@@ -39,22 +38,6 @@ class ImageFolder(Converter):
 
     name = "images"
 
-    def __init__(
-        self,
-        source: str | os.PathLike[str],
-        truth: str | os.PathLike[str] | None = None,
-        read_options: ReadOptions | None = None,
-        *,
-        name: str = "images",
-    ) -> None:
-        super().__init__(source, read_options)
-        self.name = name
-        self.truth = Truth(truth)
-
-    def parameters(self) -> dict[str, Any]:
-        """See the base class."""
-        return {**super().parameters(), "truth": self.truth.path.name if self.truth.path else None}
-
     def images(self) -> Iterator[SourceImage]:
         """See the base class.
 
@@ -66,9 +49,8 @@ class ImageFolder(Converter):
             if path.suffix.lower() not in SUFFIXES:
                 self.skip(relative, f"not one of {', '.join(SUFFIXES)}; DICOM files have a command of their own, dicom")
                 continue
-            record = self.truth.find(relative)
+            record = self.facts(relative)
             if record is None:
-                self.skip(relative, f"not in {self.truth.path.name if self.truth.path else 'the truth'}")
                 continue
             annotations = tuple(record.get("annotations", ()))
             laterality, view = view_in_name(path.name)

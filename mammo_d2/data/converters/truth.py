@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mammo_d2.data.converters.base import ConverterError, SourceAnnotation, read_table
+from mammo_d2.data.converters.base import Converter, ConverterError, SourceAnnotation, read_table
+from mammo_d2.data.image_meta import ReadOptions
 from mammo_d2.data.schema import load_coco
 from mammo_d2.data.schema_checks import LABELS, VIEWS
 from mammo_d2.data.splits import SPLITS
@@ -82,6 +83,43 @@ class Truth:
             f"{self.path}: {len(unused)} files are not in {source}, e.g. {unused[0]!r}; file names are relative to "
             "that folder"
         )
+
+
+class FolderWithTruth(Converter):
+    """Base class of converters of a folder with a truth file beside it.
+
+    Args:
+        source: the folder.
+        truth: COCO JSON or CSV, or None.
+        read_options: how files become pixels.
+        name: of the data set; the class's by default.
+
+    Raises:
+        FileNotFoundError, ConverterError, SchemaError: a missing or wrong truth file.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        truth: str | os.PathLike[str] | None = None,
+        read_options: ReadOptions | None = None,
+        name: str = "",
+    ) -> None:
+        super().__init__(source, read_options)
+        self.name = name or self.name
+        self.truth = Truth(truth)
+
+    def parameters(self) -> dict[str, Any]:
+        """See the base class."""
+        return {**super().parameters(), "truth": self.truth.path.name if self.truth.path else None}
+
+    def facts(self, relative: str, *others: str | None) -> Mapping[str, Any] | None:
+        """What the truth says of a file, by its path or another name; None, and a note, if it does not list it."""
+        found = self.truth.find(relative, *others)
+        if found is None:
+            assert self.truth.path is not None  # without truth every file is known
+            self.skip(relative, f"not in {self.truth.path.name}")
+        return found
 
 
 def file_key(name: str) -> str:
