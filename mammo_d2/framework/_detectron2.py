@@ -81,8 +81,13 @@ def launch(
 ) -> Any:
     """detectron2's launch; under torchrun, main_func(*args) in this process as one of the job's."""
     if is_torchrun():
-        return run_under_torchrun(main_func, args, comm, timeout)
+        return run_under_torchrun(main_func, args, comm, _forget_process_groups, timeout)
     return _launch(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args, timeout)
+
+
+def _forget_process_groups() -> None:
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
 
 
 __all__ = [

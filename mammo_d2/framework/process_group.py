@@ -1,5 +1,6 @@
 """Joining a job of several processes and leaving it; the same for both engines."""
 
+import gc
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,13 +19,18 @@ def is_torchrun() -> bool:
 
 
 def run_under_torchrun(
-    main_func: Callable[..., Any], args: tuple, comm: ModuleType, timeout: timedelta = DEFAULT_TIMEOUT
+    main_func: Callable[..., Any],
+    args: tuple,
+    comm: ModuleType,
+    forget_groups: Callable[[], None],
+    timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> Any:
     """`run_in_group` with the numbers of torchrun's environment variables."""
     return run_in_group(
         main_func,
         args,
         comm,
+        forget_groups,
         init_method="env://",
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
@@ -38,6 +44,7 @@ def run_in_group(
     main_func: Callable[..., Any],
     args: tuple,
     comm: ModuleType,
+    forget_groups: Callable[[], None],
     *,
     init_method: str,
     rank: int,
@@ -52,6 +59,7 @@ def run_in_group(
         main_func: the job.
         args: its arguments.
         comm: the engine's communication module, which is told about the processes of this machine.
+        forget_groups: drops every process group that the communication module keeps.
         init_method: where the processes meet, e.g. "tcp://10.0.0.1:29500".
         rank: rank of this process in the job.
         world_size: processes in the job.
@@ -71,5 +79,10 @@ def run_in_group(
     comm.create_local_process_group(local_size)
     comm.synchronize()  # nobody starts working while another is still joining
     result = main_func(*args)
-    dist.destroy_process_group()  # not after an exception: it may wait for ranks that wait for this one
+    # gloo's threads end with the last reference to their group. One that still ran when the interpreter shuts down
+    # could abort the process, hence none is left: first those in a finished trainer's cycles, last the module's.
+    # Not after an exception: leaving may wait for ranks that wait for this one.
+    gc.collect()
+    dist.destroy_process_group()
+    forget_groups()
     return result

@@ -4,6 +4,7 @@ torchrun --nproc-per-node 2 -m tests.framework.launch_jobs FOLDER
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,5 +72,12 @@ def main(folder: str) -> None:
     (Path(folder) / f"rank{rank}.json").write_text(json.dumps(found))
 
 
+def thread_names() -> list[str]:
+    """Names of the threads of this process, as Linux knows them."""
+    return [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+
+
 if __name__ == "__main__":
     launch(main, 1, args=(sys.argv[1],))
+    if sys.platform == "linux":
+        (Path(sys.argv[1]) / f"threads{os.environ['RANK']}.json").write_text(json.dumps(thread_names()))

@@ -49,6 +49,12 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
             _local_group = group
 
 
+def forget_process_groups() -> None:
+    """Drop the groups that this module keeps, at the end of a job."""
+    global _local_group, _gloo_group
+    _local_group = _gloo_group = None
+
+
 def get_local_process_group() -> Any:
     """The group of the processes on this machine.
 

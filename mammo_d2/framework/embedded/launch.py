@@ -41,7 +41,7 @@ def launch(
         ValueError: more processes than GPUs, or no usable dist_url for several processes.
     """
     if is_torchrun():
-        return run_under_torchrun(main_func, args, comm, timeout)
+        return run_under_torchrun(main_func, args, comm, comm.forget_process_groups, timeout)
     world_size = num_machines * num_gpus_per_machine
     if world_size <= 1:
         return main_func(*args)
@@ -82,6 +82,7 @@ def _spawned(
         main_func,
         args,
         comm,
+        comm.forget_process_groups,
         init_method=dist_url,
         rank=machine_rank * local_size + local_rank,
         world_size=world_size,
