@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # Set to anything but 0 to see the traceback of every error; --traceback does the same for one run.
 TRACEBACK_VARIABLE = "MAMMO_D2_TRACEBACK"
@@ -47,10 +47,17 @@ def run_tool(main: Callable[[list[str]], int | None], argv: Sequence[str] | None
 
 
 def make_parser(description: str | None, prog: str | None = None) -> argparse.ArgumentParser:
-    """An argument parser with defaults in the help, line breaks of the description kept, and the common epilog."""
-    return argparse.ArgumentParser(
-        prog=prog, description=description, epilog=HELP_EPILOG, formatter_class=HelpFormatter
-    )
+    """An argument parser with defaults in the help, line breaks of the description kept, and the common epilog.
+
+    The parsers of its sub-commands have them, too.
+    """
+    return _Parser(prog=prog, description=description)
+
+
+def with_common_help(parser: argparse.ArgumentParser, description: str | None) -> argparse.ArgumentParser:
+    """A parser that another library made, with the help that ``make_parser`` gives."""
+    parser.description, parser.epilog, parser.formatter_class = description, HELP_EPILOG, HelpFormatter
+    return parser
 
 
 def make_folder(path: str | os.PathLike[str], what: str) -> Path:
@@ -84,6 +91,13 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         if says_nothing or not action.help or "%(default)" in action.help:
             return action.help
         return f"{action.help} (default: %(default)s)"
+
+
+class _Parser(argparse.ArgumentParser):
+    """What ``make_parser`` makes; argparse makes those of sub-commands of the same class."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"epilog": HELP_EPILOG, "formatter_class": HelpFormatter, **options})
 
 
 def _run(main: Callable[[list[str]], int | None], arguments: list[str], show_traceback: bool) -> int:

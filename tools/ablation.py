@@ -11,15 +11,14 @@ Examples:
         --variants configs/quickstart/ablation_lesion_context.yaml --seeds 1 2 3 --output output/ablation_lesion
 """
 
-import argparse
 from pathlib import Path
 
-from mammo_d2.cli import run_tool
+from mammo_d2.cli import make_parser, run_tool
 from mammo_d2.engine.ablation import load_variants, run_ablation
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--variants", required=True, help="YAML: row name → list of KEY, VALUE overrides")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])

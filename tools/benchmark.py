@@ -9,14 +9,12 @@ Examples:
     python tools/benchmark.py regions
 """
 
-import argparse
-
 from mammo_d2.benchmarks import evaluation, gmic, lesion, regions, train
-from mammo_d2.cli import run_tool
+from mammo_d2.cli import make_parser, run_tool
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module, text in [
         ("train", train, "seconds per training step and peak memory, by engine and setting"),

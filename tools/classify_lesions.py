@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mammo_d2.cli import make_parser, run_tool
 from mammo_d2.data.catalog import load_records, register_datasets
+from mammo_d2.engine.jobs import check_method
 from mammo_d2.engine.lesion_inference import (
     category_ids_of,
     classify_lesions,
@@ -49,6 +50,7 @@ def run(argv: list[str]) -> int:
     if bool(args.image) != bool(args.box) or (args.results and not args.dataset):
         parser.error("--box goes with --image, --results with --dataset")
     cfg = load_config(args.config_file, args.opts)
+    check_method(cfg, lesion=True, instead="tools/predict.py")
     use_available_device(cfg)
     register_datasets(cfg)
     stage = stage_config(cfg, CONTEXT_MODEL)

@@ -11,17 +11,16 @@ Examples:
         --dataset datasets/phantom --variants configs/quickstart/ablation_deep_mil.yaml --output output/deep_mil
 """
 
-import argparse
 from pathlib import Path
 
-from mammo_d2.cli import run_tool
+from mammo_d2.cli import make_parser, run_tool
 from mammo_d2.engine.ablation import load_variants
 from mammo_d2.engine.cross_validation import Plan, cross_validate, folds_table
 from mammo_d2.engine.fold_comparison import compare_variants
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--dataset", type=Path, required=True, help="folder of a prepared data set")
     parser.add_argument("--folds", type=int, default=5)

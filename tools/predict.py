@@ -23,6 +23,7 @@ from tqdm import tqdm
 import mammo_d2
 from mammo_d2.cli import EXIT_FAILED, EXIT_OK, make_folder, make_parser, run_tool
 from mammo_d2.engine import load_config
+from mammo_d2.engine.jobs import check_method
 from mammo_d2.engine.predictor import Predictor, find_image_files
 from mammo_d2.export.predictions import FileProblem, Prediction, write_picture, write_predictions
 
@@ -55,6 +56,7 @@ def run(argv: list[str]) -> int:
         parser.error(f"--score-threshold must be in [0, 1], got {args.score_threshold}")
 
     cfg = load_config(args.config_file, [*args.opts, "MODEL.WEIGHTS", args.weights])
+    check_method(cfg, lesion=False, instead="tools/classify_lesions.py")
     threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST if args.score_threshold is None else args.score_threshold
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min(threshold, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     files = find_image_files(args.input)

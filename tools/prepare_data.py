@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mammo_d2.cli import HELP_EPILOG, HelpFormatter, make_parser, run_tool
+from mammo_d2.cli import make_parser, run_tool
 from mammo_d2.data.prepare_commands import COMMANDS
 
 
@@ -20,9 +20,7 @@ def main(argv: list[str]) -> int:
     parser = make_parser(__doc__, prog="prepare_data.py")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        sub = commands.add_parser(
-            name, help=command.help, description=command.description, epilog=HELP_EPILOG, formatter_class=HelpFormatter
-        )
+        sub = commands.add_parser(name, help=command.help, description=command.description)
         command.add_arguments(sub)
         sub.set_defaults(run=command.run)
     arguments: argparse.Namespace = parser.parse_args(argv)

@@ -1,29 +1,35 @@
-"""The command line of training: what tools/train_net.py and ``python -m mammo_d2.engine.cli`` run.
-
-Examples:
-    python tools/train_net.py --config-file configs/quickstart/phantom_top_likelihood.yaml
-    python tools/train_net.py --config-file ... --resume SOLVER.MAX_ITER 2000
-    python tools/train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
-"""
+"""The command line of training: what tools/train_net.py and ``python -m mammo_d2.engine.cli`` run."""
 
 import argparse
 from collections.abc import Callable
 from typing import Any
 
-from mammo_d2.cli import run_tool
+from mammo_d2.cli import run_tool, with_common_help
+from mammo_d2.engine.jobs import check_method
 from mammo_d2.engine.main import main
+from mammo_d2.engine.setup import load_config
 from mammo_d2.framework import default_argument_parser, launch
+
+DESCRIPTION = """Train, or evaluate, any method of the package but the lesion classifier from a YAML config.
+
+Examples (the quickstart's head says how its data are made; a run's config.yaml is in its OUTPUT_DIR):
+    python tools/train_net.py --config-file configs/quickstart/phantom_top_likelihood.yaml
+    python tools/train_net.py --config-file output/phantom_top_likelihood/config.yaml --resume
+    python tools/train_net.py --config-file output/phantom_top_likelihood/config.yaml --eval-only \\
+        MODEL.WEIGHTS output/phantom_top_likelihood/model_final.pth
+"""
 
 
 def run(argv: list[str]) -> int:
     """Parse the arguments, start one process per GPU, train or evaluate; the exit code."""
-    parser = default_argument_parser(__doc__)
+    parser = with_common_help(default_argument_parser(), DESCRIPTION)
     parser.add_argument(
         "--strict-weights",
         action="store_true",
         help="fail when MODEL.WEIGHTS lacks keys of the model, or has unknown or mis-shaped ones",
     )
     args = parser.parse_args(argv)
+    check_method(load_config(args.config_file, args.opts), lesion=False, instead="tools/train_lesion.py")
     launch_job(main, args)
     return 0
 

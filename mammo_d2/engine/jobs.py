@@ -83,6 +83,25 @@ def is_lesion_config(cfg: CfgNode) -> bool:
     return cfg.MODEL.META_ARCHITECTURE in ("LesionPatchClassifier", "LesionContextClassifier")
 
 
+def check_method(cfg: CfgNode, lesion: bool, instead: str) -> None:
+    """Look whether a tool is for the config's method.
+
+    Args:
+        cfg: the config.
+        lesion: the tool is for the lesion classifier; otherwise for every other method.
+        instead: the tool for the others.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if is_lesion_config(cfg) != lesion:
+        methods = "the lesion classifier only" if lesion else "every method but the lesion classifier"
+        raise ValueError(
+            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, and this tool is for {methods}; use {instead} "
+            "with this config"
+        )
+
+
 def run_all(run: Callable[[Job], None], items: Sequence[Job], jobs: int) -> None:
     """Call ``run`` for every item, ``jobs`` at the same time, and count them on the terminal."""
     with ThreadPoolExecutor(jobs) as pool:

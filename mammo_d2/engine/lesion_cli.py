@@ -1,31 +1,40 @@
-"""The command line of the lesion classifier's training: what tools/train_lesion.py and ``python -m`` run.
+"""The command line of the lesion classifier's training: what tools/train_lesion.py and ``python -m`` run."""
+
+from mammo_d2.cli import run_tool, with_common_help
+from mammo_d2.engine.cli import launch_job
+from mammo_d2.engine.jobs import check_method
+from mammo_d2.engine.lesion_stages import main
+from mammo_d2.engine.setup import load_config
+from mammo_d2.framework import default_argument_parser
+
+DESCRIPTION = """Train the lesion classifier: saliency of the context network, patch network, embeddings, aggregation network.
 
 The context network is a trained GMIC, named by MODEL.LESION.CONTEXT_CONFIG and CONTEXT_WEIGHTS. --resume goes on with
 an interrupted job at the stage and iteration where it was. Stages of another config or other data are then an error;
-another MODEL.LESION.MAPS is not, as every combination has a folder of its own.
+another MODEL.LESION.MAPS is not, as every combination has a folder of its own. What is trained is evaluated with
+--eval-only, which needs no MODEL.WEIGHTS.
 
-Examples:
+Examples (the quickstart's head says how its data and its context network are made):
     python tools/train_lesion.py --config-file configs/quickstart/phantom_lesion_context.yaml
-    python tools/train_lesion.py --config-file ... --resume
-    python tools/train_lesion.py --config-file ... --resume MODEL.LESION.MAPS "['saliency']"
-    python tools/train_lesion.py --config-file ... --eval-only DATASETS.TEST "['mine_test']"
+    python tools/train_lesion.py --config-file configs/quickstart/phantom_lesion_context.yaml --resume
+    python tools/train_lesion.py --config-file configs/quickstart/phantom_lesion_context.yaml --resume \\
+        MODEL.LESION.MAPS "['saliency']"
+    python tools/train_lesion.py --config-file configs/quickstart/phantom_lesion_context.yaml --eval-only \\
+        DATASETS.TEST "['phantom_context_test']"
 """
-
-from mammo_d2.cli import run_tool
-from mammo_d2.engine.cli import launch_job
-from mammo_d2.engine.lesion_stages import main
-from mammo_d2.framework import default_argument_parser
 
 
 def run(argv: list[str]) -> int:
     """Parse the arguments, start one process per GPU, run the job; the exit code."""
-    parser = default_argument_parser(__doc__)
+    parser = with_common_help(default_argument_parser(), DESCRIPTION)
     parser.add_argument(
         "--shared-only",
         action="store_true",
         help="stop before the aggregation network: saliency, patch network and embeddings serve every combination",
     )
-    launch_job(main, parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    check_method(load_config(args.config_file, args.opts), lesion=True, instead="tools/train_net.py")
+    launch_job(main, args)
     return 0
 
 

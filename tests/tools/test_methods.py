@@ -1,0 +1,39 @@
+"""A config given to a tool of the other kind of method: the message names the right tool, and nothing is written."""
+
+import pytest
+
+from mammo_d2.cli import run_tool
+from tests.conftest import ROOT
+
+LESION, GMIC = (str(ROOT / "configs/quickstart" / f"phantom_{name}.yaml") for name in ("lesion_context", "gmic"))
+
+
+@pytest.mark.parametrize(
+    ("tool", "config", "arguments", "expected"),
+    [
+        ("train_net", LESION, [], ["LesionContextClassifier", "use tools/train_lesion.py"]),
+        ("train_lesion", GMIC, [], ["META_ARCHITECTURE is GMIC", "use tools/train_net.py"]),
+        (
+            "predict",
+            LESION,
+            ["--weights", "none.pth", "--input", "none", "--output", "predictions"],
+            ["LesionContextClassifier", "use tools/classify_lesions.py"],
+        ),
+        (
+            "classify_lesions",
+            GMIC,
+            ["--dataset", "none_test", "--output", "predictions"],
+            ["META_ARCHITECTURE is GMIC", "use tools/predict.py"],
+        ),
+    ],
+)
+def test_the_right_tool_is_named(load_tool, tmp_path, monkeypatch, capsys, tool, config, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        run_tool(load_tool(tool).run, ["--config-file", config, *arguments, "OUTPUT_DIR", "out"])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err.splitlines()
+    assert len(message) == 1
+    for part in ("error: ", *expected):
+        assert part in message[0]
+    assert not list(tmp_path.iterdir())
