@@ -2,10 +2,13 @@
 """Malignancy of given lesions with a classifier of tools/train_lesion.py, as COCO annotations.
 
 Examples:
-    python tools/classify_lesions.py --config-file CONFIG --dataset mine_test --output lesions.json
-    python tools/classify_lesions.py --config-file CONFIG --dataset mine_test \\
-        --results output/inference/mine_test/coco_instances_results.json --min-score 0.1 --output second_reader.json
-    python tools/classify_lesions.py --config-file CONFIG --image view.dcm --box 310 420 60 55 --output lesion.json
+    python tools/classify_lesions.py --config-file output/lesion_context/config.yaml --dataset mine_test \\
+        --output lesions.json
+    python tools/classify_lesions.py --config-file output/lesion_context/config.yaml --dataset mine_test \\
+        --results output/mine/inference/mine_test/coco_instances_results.json --min-score 0.1 \\
+        --output second_reader.json
+    python tools/classify_lesions.py --config-file output/lesion_context/config.yaml --image view.dcm \\
+        --box 310 420 60 55 --output lesion.json
 
 An --image is prepared like the training images (INPUT.PREPARATION none: as it is); its boxes are in its own pixels.
 Those of data sets and of results on them are in pixels of the prepared images.

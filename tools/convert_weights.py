@@ -8,7 +8,8 @@ MODEL.META_ARCHITECTURE GMICEnsemble and MODEL.GMIC.ENSEMBLE the TOP_FRACTION of
 Examples:
     python tools/convert_weights.py gmic sample_model_1.p --output gmic_1.pth
     python tools/convert_weights.py gmic sample_model_?.p --output gmic_ensemble.pth
-    python tools/convert_weights.py gmic run1/model_best.pth run2/model_best.pth --config-file run1/config.yaml \\
+    python tools/convert_weights.py gmic output/search_gmic/trial0003/model_best.pth \\
+        output/search_gmic/trial0007/model_best.pth --config-file output/search_gmic/trial0003/config.yaml \\
         --output ensemble.pth
 """
 

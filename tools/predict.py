@@ -11,7 +11,7 @@ Writes to the output folder, all boxes in pixels of the original files:
 This is research software and no medical device.
 
 Examples:
-    python tools/predict.py --config-file output/run/config.yaml --weights output/run/model_final.pth \\
+    python tools/predict.py --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
         --input exam1/ image.dcm --output predictions --pictures --score-threshold 0.5
 """
 

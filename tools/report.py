@@ -5,7 +5,7 @@ The folder may also be that of a job of tools/train_lesion.py.
 
 Examples:
     python tools/report.py --run output/phantom_top_likelihood
-    python tools/report.py --run output/old_run --output old.html DATASETS.ROOT /new/place/of/the/datasets
+    python tools/report.py --run output/phantom_gmic --output moved.html DATASETS.ROOT /new/place/of/the/datasets
     python tools/report.py --run output/phantom_dual_branch --pictures regions TEST.REGIONS.PICTURES 20
     python tools/report.py --run output/phantom_lesion_context --pictures lesions TEST.LESION.PICTURES 20
 """

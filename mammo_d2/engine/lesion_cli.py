@@ -7,7 +7,7 @@ from mammo_d2.engine.lesion_stages import main
 from mammo_d2.engine.setup import load_config
 from mammo_d2.framework import default_argument_parser
 
-DESCRIPTION = """Train the lesion classifier: saliency of the context network, patch network, embeddings, aggregation network.
+DESCRIPTION = """Train the lesion classifier with global context: patch network, then aggregation network.
 
 The context network is a trained GMIC, named by MODEL.LESION.CONTEXT_CONFIG and CONTEXT_WEIGHTS. --resume goes on with
 an interrupted job at the stage and iteration where it was. Stages of another config or other data are then an error;

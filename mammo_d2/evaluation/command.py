@@ -25,6 +25,15 @@ DESCRIPTION = """Evaluate result files of any detector or classifier against a C
 Detections: COCO results, a JSON list of {image_id, category_id, bbox [x, y, width, height], score}.
 Image scores: image_scores.json of a run, or CSV with a column image_id and one column per class.
 Of several systems each is compared with the first: difference, confidence interval, p value, forest plot.
+
+Examples (other.json and scores.csv are results of another program):
+    python tools/evaluate.py --ground-truth datasets/mine/annotations/test.json \\
+        output/mine/inference/mine_test/coco_instances_results.json --preset luna16 --classes malignant
+    python tools/evaluate.py --ground-truth datasets/mine/annotations/test.json \\
+        output/mine/inference/mine_test/coco_instances_results.json other.json --names mine other \\
+        --output output/compare
+    python tools/evaluate.py --ground-truth datasets/mine/annotations/test.json --image-scores scores.csv \\
+        --aggregate mean
 """
 
 

@@ -1,0 +1,128 @@
+"""Commands in the tools' help, the documents and the heads of configs: they parse, and what they name is there."""
+
+import argparse
+import itertools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mammo_d2.engine.jobs import is_lesion_config
+from mammo_d2.engine.setup import load_config
+from tests.conftest import ROOT
+
+PLACES = [
+    *ROOT.glob("tools/*.py"),
+    *ROOT.glob("mammo_d2/engine/*.py"),
+    *ROOT.glob("mammo_d2/evaluation/*command.py"),
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("datasets/*.md"),
+    *ROOT.glob("configs/**/*.yaml"),
+]
+TRAINING = ("train_net", "train_lesion", "ablation", "cross_validate", "search")
+
+
+class Parsed(Exception):
+    """The arguments are right."""
+
+
+def commands_of(path: Path) -> list[list[str]]:
+    """Tool and arguments of each command in a file; descriptions with "..." are none."""
+    text = path.read_text(encoding="utf-8").replace("\\\\\n", "\\\n")
+    text = re.sub(r"\\\n\s*#?\s*", "", text)
+    found = re.findall(r"python tools/(\w+)\.py([^`;\n]*)", text)
+    return [[tool, *shlex.split(rest.split("   #")[0].split(" # ")[0])] for tool, rest in found if "..." not in rest]
+
+
+COMMANDS = [(path.relative_to(ROOT).as_posix(), command) for path in PLACES for command in commands_of(path)]
+LABELS = [f"{place}: {' '.join(command[:4])}" for place, command in COMMANDS]
+
+
+def value_of(command: list[str], option: str, default: str = "") -> str:
+    return command[command.index(option) + 1] if option in command else default
+
+
+def overrides_of(command: list[str]) -> list[str]:
+    """KEY VALUE pairs of a command."""
+    return [
+        word
+        for key, value in itertools.pairwise(command)
+        if re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*", key)
+        for word in (key, value.replace("$seed", "1"))
+    ]
+
+
+def made_data_sets() -> set[str]:
+    """Names that the commands with tools/prepare_data.py register."""
+    names = set()
+    for _, command in COMMANDS:
+        if command[0] == "prepare_data" and "--out" in command:
+            splits = ["train", "val", "test"]
+            if "--split" in command:
+                start = command.index("--split") + 1
+                splits = [s for s, part in zip(splits, command[start : start + 3], strict=True) if float(part)]
+            names |= {f"{Path(value_of(command, '--out')).name}_{split}" for split in splits}
+    return names
+
+
+def made_folders() -> set[str]:
+    """Output folders of the configs and of the commands."""
+    folders = {value_of(command, "OUTPUT_DIR") for _, command in COMMANDS}
+    folders |= {value_of(command, "--output") for _, command in COMMANDS}
+    for path in ROOT.glob("configs/**/*.yaml"):
+        found = re.search(r'^OUTPUT_DIR: "\./(.*)"', path.read_text(encoding="utf-8"), re.MULTILINE)
+        folders |= {found[1]} if found else set()
+    return {re.sub(r"\$\w+", "1", folder).strip("/") for folder in folders if folder.startswith("output/")}
+
+
+def test_there_are_examples_of_every_tool_but_the_demo():
+    tools = {path.stem for path in ROOT.glob("tools/*.py")}
+    assert {command[0] for _, command in COMMANDS} == tools - {"demo"}
+
+
+@pytest.mark.parametrize(("place", "command"), COMMANDS, ids=LABELS)
+def test_arguments(load_tool, monkeypatch, capsys, place, command):
+    tool = load_tool(command[0])
+
+    def stop(*arguments, **options):
+        raise Parsed
+
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(self, *arguments, **options):
+        parse(self, *arguments, **options)
+        raise Parsed
+
+    monkeypatch.chdir(ROOT)
+    if command[0] == "search" and "--help" not in command:
+        monkeypatch.setattr(tool, "search", stop)  # what is wrong with a search is found before
+    else:
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    with pytest.raises((Parsed, SystemExit)) as end:
+        (getattr(tool, "run", None) or tool.main)(command[1:])
+    assert isinstance(end.value, Parsed) or end.value.code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("place", "command"), COMMANDS, ids=LABELS)
+def test_names(place, command):
+    for word in command:
+        if word.startswith("configs/"):
+            assert (ROOT / word).exists(), word
+        if word.startswith("output/"):
+            whole = re.sub(r"\$\w+|\{seed\}", "1", word)
+            assert any(whole == folder or whole.startswith(f"{folder}/") for folder in made_folders()), word
+        for name in re.findall(r"\b[a-z]\w*_(?:train|val|test)\b", word.split("/")[-1]):
+            assert name in made_data_sets(), name
+    config = value_of(command, "--config-file")
+    if command[0] not in TRAINING or not config.startswith("configs/"):
+        return
+    cfg = load_config(str(ROOT / config), overrides_of(command))
+    assert is_lesion_config(cfg) or command[0] != "train_lesion"
+    if command[0] == "cross_validate":  # all of --dataset
+        assert Path(value_of(command, "--dataset")).name + "_train" in made_data_sets()
+        return
+    used = {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *cfg.MODEL.LESION.FINAL_TEST}
+    assert cfg.DATASETS.TRAIN
+    assert used <= made_data_sets()
