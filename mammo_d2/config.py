@@ -86,7 +86,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # Draw again what would move every box out of the image. This uses the boxes: False to learn from labels alone.
     cfg.INPUT.AUG.KEEP_LESION = True
 
-    # Training sampler: "PairSampler" (positive, negative, positive, ...), "PositiveSampler" (annotated images only),
+    # Training sampler, for detectors: "PairSampler" (positive, negative, positive, ...), "PositiveSampler" (annotated
+    # images only) or "LocatedSampler" (positive and negative images at random). For what learns from image labels:
     # "ExamSampler" (every epoch all exams with a finding and as many others) or "TrainingSampler" (all images).
     cfg.DATALOADER.SAMPLER_TRAIN = "PairSampler"
     # Keep resized images in memory, up to this many MiB per worker process (0: no cache).
@@ -301,8 +302,9 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.FROC.MATCHING = "any"
     # More hits on a lesion already found: "ignore" or "fp".
     cfg.TEST.FROC.EXTRA_HITS = "ignore"
-    # Images whose false positives count and are averaged over: "all", "negative" or "positive".
-    cfg.TEST.FROC.FP_IMAGES = "all"
+    # Images whose false positives count and are averaged over: "known" (to show the class or not), "all", "negative"
+    # or "positive".
+    cfg.TEST.FROC.FP_IMAGES = "known"
     # Sensitivity of "lesion", "image", "breast" or "patient" (at least one lesion of it found).
     cfg.TEST.FROC.RECALL_OF = "lesion"
     # Between operating points: "step" (achievable) or "linear".

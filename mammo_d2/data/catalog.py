@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mammo_d2.data.exam_sampler import joined_label
 from mammo_d2.data.schema import load_coco
 from mammo_d2.framework import BoxMode, CfgNode, DatasetCatalog, MetadataCatalog
+from mammo_d2.image_truth import joined_truth, stated_labels
 
 # Wins over DATASETS.ROOT.
 ROOT_VARIABLE = "MAMMO_D2_DATASETS"
@@ -149,7 +149,7 @@ def load_mammo_coco(
 ) -> list[dict]:
     """Load a COCO file of ``schema.py`` as dataset records, ordered by image id.
 
-    Annotations of categories that are not listed are dropped; an image without any stays, as a negative image.
+    Annotations of categories that are not listed are dropped; an image without any stays (see ``image_truth.py``).
 
     Args:
         json_file, image_root: annotation file, and the folder its file names are relative to.
@@ -196,10 +196,10 @@ def load_mammo_coco(
             file_name=os.path.join(image_root, image["file_name"]),
             annotations=annotations[image["id"]],
         )
-        if merge and record.get("labels"):
+        stated = stated_labels(record.get("labels"), categories)
+        if merge and stated is not None:
             # What looks a class up by its name must find the findings that have no box.
-            merged = joined_label([record["labels"].get(category, 0) for category in categories])
-            record["labels"] = {**record["labels"], merge: merged}
+            record["labels"] = {**record["labels"], merge: joined_truth(stated)}
         records.append(record)
     return records
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.data.samplers import SAMPLER_REGISTRY, ImagePools, StreamSampler, exam_key
+from mammo_d2.image_truth import joined_truth
 
 
 @SAMPLER_REGISTRY.register()
@@ -21,7 +22,11 @@ class ExamSampler(StreamSampler):
     The images of an epoch are shuffled. Like every sampler here it is a function of seed and position: an epoch is made
     from (seed, number of the epoch), the same on every rank and after a resume. Epochs differ in length where exams
     differ in their number of images.
+
+    For methods that learn from image labels: images of unknown labels come with their exams, and are masked there.
     """
+
+    DRAWS_UNKNOWN = True
 
     def __init__(
         self, with_finding: Sequence[Sequence[int]], without: Sequence[Sequence[int]], *, seed: int, **share: int
@@ -53,10 +58,10 @@ class ExamSampler(StreamSampler):
                 f"ExamSampler: none of the {len(images)} exams of {pools.source} has a finding of DATASETS.CATEGORIES, "
                 "by a box or a label; check DATASETS.CATEGORIES against the annotations and labels"
             )
-        unknown = set(pools.unknown)
+        unlabelled = set(pools.unlabelled)
         with_finding = [rows for exam, rows in images.items() if exam in found]
         # An exam of which nothing is known is no negative one: it would teach nothing in the place of one that does.
-        without = [rows for exam, rows in images.items() if exam not in found and not unknown.issuperset(rows)]
+        without = [rows for exam, rows in images.items() if exam not in found and not unlabelled.issuperset(rows)]
         return cls(with_finding, without, seed=seed, **share)
 
     def epoch(self, number: int) -> np.ndarray:
@@ -95,13 +100,6 @@ def share_breast_labels(records: Sequence[dict[str, Any]]) -> list[dict[str, Any
         labels = views.get((exam_key(record), record.get("laterality")))
         if record.get("labels") and labels:
             names = dict.fromkeys(name for one in labels for name in one)
-            record = {**record, "labels": {name: joined_label([one.get(name) for one in labels]) for name in names}}
+            record = {**record, "labels": {name: joined_truth(one.get(name) for one in labels) for name in names}}
         shared.append(record)
     return shared
-
-
-def joined_label(values: Sequence[int | None]) -> int | None:
-    """1 if any is 1, else None (unknown) if any is None, else 0."""
-    if 1 in values:
-        return 1
-    return None if None in values else 0

@@ -65,7 +65,7 @@ def patch_sources(
     """Sort lesions and images into the four patch classes.
 
     Lesions of unknown pathology give no lesion patch, but windows outside keep away from them. "negative" are images
-    without any finding, by box or by label; not those whose label of malignant is unknown.
+    known to be without any finding (see ``image_truth.py``).
 
     Args:
         records: dataset records whose annotations are the lesions, both benign and malignant.
@@ -93,19 +93,14 @@ def patch_sources(
                 add(record, kind, row)
         if has_room_outside([lesion_region(a, size, masks=False) for a in record["annotations"]], size, smallest):
             add(record, OUTSIDE)
-    unlabelled = 0
     for index in images.negatives:
-        # A label of benign alone is often unknown, as nobody looks for it; without any label boxes are all there is.
-        if (records[index].get("labels") or {}).get("malignant", 0) is None:
-            unlabelled += 1
-        else:
-            add(records[index], NEGATIVE)
+        add(records[index], NEGATIVE)
     logger.info(
         "patches of %s: %s; left out %d annotations of unknown pathology and %d images of unknown label",
         source,
         ", ".join(f"{len(pool)} sources {name}" for name, pool in zip(PATCH_CLASSES, pools, strict=True)),
         unknown,
-        unlabelled,
+        len(images.unknown),
     )
     return PatchSources(found, pools)
 

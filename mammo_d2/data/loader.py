@@ -86,11 +86,17 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
 
     sampler_class = _sampler_class(cfg.DATALOADER.SAMPLER_TRAIN)
     batch_size = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, world_size, sampler_class.UNIT)
-    pools = split_pools(records, tuple(cfg.DATASETS.CATEGORIES), source=", ".join(names))
+    pools = split_pools(records, classes, source=", ".join(names))
     sampler = sampler_class.from_pools(
         pools, seed=seed, start=start_iter * batch_size, rank=rank, world_size=world_size
     )
     _log_training_set(records, pools, classes, seed)
+    if pools.unknown and not sampler_class.DRAWS_UNKNOWN:
+        logger.warning(
+            "%s: %d images are left out as unknown: they have no box, and nobody says that they show no %s (first: "
+            "%s); where they are known to show none, write 0 in their labels",
+            pools.source, len(pools.unknown), " or ".join(classes), records[pools.unknown[0]]["file_name"],
+        )  # fmt: skip
 
     loader = TrainLoader(
         TrainingImages(records, mapper or MammoMapper(cfg, is_train=True), seed),
@@ -294,11 +300,14 @@ def _log_training_set(records: list[dict], pools: ImagePools, classes: list[str]
     boxes = Counter(classes[entry["category_id"]] for record in records for entry in record["annotations"])
     labels = {name: Counter((record.get("labels") or {}).get(name) for record in records) for name in classes}
     logger.info(
-        "training on %s: %d images, %d positive, %d negative; boxes: %s; labels: %s; seed %d",
+        "training on %s: %d images, %d positive, %d negative, %d with a finding but no box, %d unknown; boxes: %s; "
+        "labels: %s; seed %d",
         pools.source,
         len(records),
         len(pools.positives),
         len(pools.negatives),
+        len(pools.unlocalized),
+        len(pools.unknown),
         ", ".join(f"{boxes[name]} {name}" for name in classes),
         ", ".join(f"{name} {n[1]} yes, {n[0]} no, {n[None]} unknown" for name, n in labels.items()),
         seed,

@@ -236,7 +236,7 @@ def _work(source: SourceImage) -> Outcome:
 
 def _look_at_labels(done: Sequence[tuple[SourceImage, Outcome]], result: PrepareResult) -> None:
     """Warn of a class that images are known to show, and none is known not to show."""
-    labels = [outcome.image["labels"] for _, outcome in done if outcome.image is not None]
+    labels = [outcome.image.get("labels", {}) for _, outcome in done if outcome.image is not None]
     for name in LABELS:
         values = [each.get(name) for each in labels]
         if 1 in values and 0 not in values:
@@ -273,7 +273,7 @@ def _assign_splits(
     for group, patient in zip(groups, patients, strict=True):
         name_of[group] = min(name_of.get(group, str(patient)), str(patient))
     names = [name_of[g] for g in groups]
-    strata = [stratum_of(image["labels"]) for image in images]
+    strata = [stratum_of(image.get("labels")) for image in images]
     own = [source.split for source, _ in done]
     for (source, _), split in zip(done, own, strict=True):
         if split and split not in SPLITS:

@@ -147,7 +147,7 @@ def _convert(
         "exam_id": source.exam_id,
         "laterality": source.laterality,
         "view": source.view,
-        "labels": source.labels or {"benign": None, "malignant": None},
+        **({"labels": source.labels} if source.labels else {}),
         "birads": source.birads,
         "density": source.density,
         "pixel_spacing": [spacing[0] / transform.scale[0], spacing[1] / transform.scale[1]] if spacing else None,

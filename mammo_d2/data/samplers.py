@@ -19,6 +19,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from mammo_d2.framework import Registry
+from mammo_d2.image_truth import image_truth, joined_truth
 
 SAMPLER_REGISTRY = Registry("SAMPLER")
 SAMPLER_REGISTRY.__doc__ = """
@@ -35,25 +36,32 @@ class ImagePools:
 
     Attributes:
         positives: images with at least one usable (non-crowd) box.
-        negatives: images without a finding of the detection classes.
+        negatives: images known to show none of the detection classes (see ``image_truth.py``).
         unlocalized: images that show a finding but have no usable box (an image-level label, or a crowd box only).
             They are neither: their lesion would be trained as background.
+        unknown: images without a box of which nobody knows whether they show some class. They are neither, too.
+        unlabelled: those of ``unknown`` of which nothing is known about any class.
         source: where the images come from, for error messages.
         exams: per image the number of its exam, from 0.
-        unknown: those of the negatives whose labels are all unknown.
     """
 
     positives: Sequence[int]
     negatives: Sequence[int]
     unlocalized: Sequence[int] = field(default=())
+    unknown: Sequence[int] = field(default=())
+    unlabelled: Sequence[int] = field(default=())
     source: str = "the training set"
     exams: Sequence[int] = field(default=())
-    unknown: Sequence[int] = field(default=())
 
     @property
     def all(self) -> range:
         """Every image, in the order of the records."""
-        return range(len(self.positives) + len(self.negatives) + len(self.unlocalized))
+        return range(len(self.positives) + len(self.negatives) + len(self.unlocalized) + len(self.unknown))
+
+    @property
+    def located(self) -> list[int]:
+        """The images whose boxes are all there is to find, in the order of the records: positives and negatives."""
+        return sorted([*self.positives, *self.negatives])
 
 
 def split_pools(
@@ -63,26 +71,29 @@ def split_pools(
 
     Args:
         records: dataset records (see ``catalog.py``); ``annotations`` hold detection classes only.
-        categories: the category names that are detection classes; ``labels[name] == 1`` marks a finding.
+        categories: names of the detection classes, by number. Without any, labels are not looked at.
         source: names of the data sets, for messages.
 
     Returns:
         The pools; together they hold every record exactly once.
     """
-    positives, negatives, unlocalized, unknown = [], [], [], []
+    positives, negatives, unlocalized, unknown, unlabelled = [], [], [], [], []
     numbers: dict[Hashable, int] = {}
     exams = [numbers.setdefault(exam_key(record), len(numbers)) for record in records]
     for index, record in enumerate(records):
         annotations = record["annotations"]
-        labels = record.get("labels") or {}
+        by_class = image_truth(record, categories)
+        truth = joined_truth(by_class)
         if any(not annotation.get("iscrowd", 0) for annotation in annotations):
             positives.append(index)
-        elif annotations or any(labels.get(name) == 1 for name in categories):
+        elif annotations or truth == 1:
             unlocalized.append(index)
+        elif truth is None:
+            unknown.append(index)
+            if not any(value is not None for value in by_class):
+                unlabelled.append(index)
         else:
             negatives.append(index)
-            if labels and categories and all(labels.get(name) is None for name in categories):
-                unknown.append(index)
     if unlocalized:
         logger.warning(
             "%s: %d images are labelled with a finding but have no box for it; they are in neither the positive nor "
@@ -91,7 +102,7 @@ def split_pools(
             len(unlocalized),
             records[unlocalized[0]].get("file_name"),
         )
-    return ImagePools(positives, negatives, unlocalized, source, exams, unknown)
+    return ImagePools(positives, negatives, unlocalized, unknown, unlabelled, source, exams)
 
 
 def exam_key(record: dict) -> Hashable:
@@ -130,11 +141,13 @@ class ShuffledPool:
 class StreamSampler(Sampler[int]):
     """Endless sampler over one rank's share of a global stream of image indices.
 
-    Subclasses set ``UNIT`` and implement ``index_at``.
+    Subclasses set ``UNIT`` and ``DRAWS_UNKNOWN`` and implement ``from_pools`` and ``index_at``.
     """
 
     # Consecutive positions that always go to the same rank.
     UNIT = 1
+    # Whether images of unknown truth are among what it draws.
+    DRAWS_UNKNOWN = False
 
     def __init__(self, *, start: int = 0, rank: int = 0, world_size: int = 1):
         """
@@ -237,7 +250,22 @@ class ShuffleSampler(StreamSampler):
 
 @SAMPLER_REGISTRY.register()
 class TrainingSampler(ShuffleSampler):
-    """All images, under the name that detectron2's configs use."""
+    """All images, under the name that detectron2's configs use: for methods that learn from image labels.
+
+    A detector would learn unknown findings, and those of unknown place, as background: see ``LocatedSampler``.
+    """
+
+    DRAWS_UNKNOWN = True
+
+
+@SAMPLER_REGISTRY.register()
+class LocatedSampler(ShuffleSampler):
+    """Images with boxes and images known to be without a finding, in a new order each pass: for detectors."""
+
+    @classmethod
+    def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "LocatedSampler":
+        _require(pools.positives, "LocatedSampler", "positive", pools)
+        return cls(pools.located, seed=seed, **share)
 
 
 @SAMPLER_REGISTRY.register()
@@ -259,11 +287,11 @@ def _require(pool: Sequence[int], sampler: str, kind: str, pools: ImagePools) ->
             "check DATASETS.CATEGORIES against the annotations, or add annotated images to DATASETS.TRAIN",
         ),
         "negative": (
-            "an image without a finding",
-            "add healthy images to DATASETS.TRAIN, or set DATALOADER.SAMPLER_TRAIN to TrainingSampler or "
-            "PositiveSampler",
+            "an image known to be without a finding",
+            "add healthy images to DATASETS.TRAIN (labels of all DATASETS.CATEGORIES 0, or no labels at all), or set "
+            "DATALOADER.SAMPLER_TRAIN to PositiveSampler",
         ),
     }[kind]
-    raise ValueError(
-        f"{sampler}: {pools.source} has no {kind} image ({meaning}) among its {len(pools.all)} images; {remedy}"
-    )
+    unknown = f", {len(pools.unknown)} of them unknown" if kind == "negative" and len(pools.unknown) else ""
+    among = f"{len(pools.all)} images{unknown}"
+    raise ValueError(f"{sampler}: {pools.source} has no {kind} image ({meaning}) among its {among}; {remedy}")

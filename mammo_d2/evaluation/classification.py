@@ -42,7 +42,7 @@ def positive_labels(classes: Sequence[str], chosen: Sequence[str]) -> list[int]:
 
 
 def combine_truth(truth: np.ndarray) -> np.ndarray:
-    """(n,) truth over several classes (n, K): 1 if any is 1, else NaN if any is unknown, else 0."""
+    """(n,) truth over several classes (n, K), as ``image_truth.joined_truth``: 1, else NaN (unknown), else 0."""
     positive, unknown = (truth == 1).any(axis=1), np.isnan(truth).any(axis=1)
     return np.where(positive, 1.0, np.where(unknown, np.nan, 0.0))
 

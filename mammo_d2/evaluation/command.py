@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     rule.add_argument("--threshold", type=float, help="overlap, pixels, millimetres or factor, by --hit")
     rule.add_argument("--matching", choices=("any", "best", "greedy", "hungarian"))
     rule.add_argument("--extra-hits", choices=("ignore", "fp"), help="more hits on a lesion already found")
-    rule.add_argument("--fp-images", choices=("all", "negative", "positive"), help="images of the FP rate")
+    rule.add_argument("--fp-images", choices=("known", "all", "negative", "positive"), help="images of the FP rate")
     rule.add_argument("--recall-of", choices=("lesion", "image", "breast", "patient"))
     rule.add_argument("--interpolation", choices=("step", "linear"))
     rule.add_argument("--rates", type=float, nargs="+", help="false positives per image")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mammo_d2.evaluation.classification import combine_truth
 from mammo_d2.evaluation.hungarian import assign_hungarian
 from mammo_d2.evaluation.matching import (
     OVERLAP_KINDS,
@@ -30,7 +31,7 @@ from mammo_d2.evaluation.tables import DetectionTable, EvaluationData, LesionTab
 _CHOICES = {
     "matching": ("any", "best", "greedy", "hungarian"),
     "extra_hits": ("ignore", "fp"),
-    "fp_images": ("all", "negative", "positive"),
+    "fp_images": ("known", "all", "negative", "positive"),
     "recall_unit": ("lesion", "image", "breast", "patient"),
     "interpolation": ("step", "linear"),
     "beyond": ("hold", "nan"),
@@ -51,8 +52,9 @@ class FrocRule:
             "greedy": each detection gets at most one lesion and each lesion one detection, best score first (COCO).
             "hungarian": one to one with the largest total quality, whatever the scores (picai_eval).
         extra_hits: a hit on a lesion that a better detection already has: "ignore" (neither right nor wrong) or "fp".
-        fp_images: images whose false positives count and over which they are averaged: "all", "negative" (known to be
-            without the class) or "positive" (with at least one lesion of the class; DBTex).
+        fp_images: images whose false positives count and over which they are averaged: "known" (those of
+            which it is known whether they show the class; in another a detection may be right), "all", "negative"
+            (known to be without the class) or "positive" (with at least one lesion of the class; DBTex).
         recall_unit: what the sensitivity counts: "lesion", or "image", "breast" or "patient" with at least one hit.
         interpolation: sensitivity at a rate between two operating points: "step" is the best point at or below the
             rate (achievable), "linear" the straight line between the neighbours (LUNA16).
@@ -68,7 +70,7 @@ class FrocRule:
     hit: HitRule = field(default_factory=HitRule)
     matching: str = "any"
     extra_hits: str = "ignore"
-    fp_images: str = "all"
+    fp_images: str = "known"
     recall_unit: str = "lesion"
     interpolation: str = "step"
     beyond: str = "hold"
@@ -187,8 +189,10 @@ def _counted_images(data: EvaluationData, rule: FrocRule, label: int | None, has
         return np.ones(len(data.images), bool)
     if rule.fp_images == "positive":
         return has_lesion
-    truth = data.images.truth if label is None else data.images.truth[:, [label]]
-    return (truth == 0).all(axis=1) & ~has_lesion
+    truth = combine_truth(data.images.truth if label is None else data.images.truth[:, [label]])
+    if rule.fp_images == "negative":
+        return (truth == 0) & ~has_lesion
+    return ~np.isnan(truth) | has_lesion
 
 
 def froc_events(data: EvaluationData, rule: FrocRule, label: int | None = None) -> FrocEvents:

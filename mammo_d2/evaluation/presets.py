@@ -60,8 +60,11 @@ def _preset(
     return Preset(name, rule, ap_rule, ap, thresholds or (ap_rule.hit.threshold,), headline, source)
 
 
-_COCO_RULE = FrocRule(hit=HitRule("iou", 0.5), matching="greedy", extra_hits="fp")
-_VOC_RULE = FrocRule(hit=HitRule("iou", 0.5, strict=True, pixel_offset=1.0), matching="best", extra_hits="fp")
+# Their average precision counts what is detected in any image.
+_COCO_RULE = FrocRule(hit=HitRule("iou", 0.5), matching="greedy", extra_hits="fp", fp_images="all")
+_VOC_RULE = FrocRule(
+    hit=HitRule("iou", 0.5, strict=True, pixel_offset=1.0), matching="best", extra_hits="fp", fp_images="all"
+)
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
@@ -72,7 +75,7 @@ PRESETS: dict[str, Preset] = {
             "coco101",
             "mean_sens",
             "This package's own: every hit at IoU >= 0.5 counts, more hits on one lesion are ignored, all images are "
-            "counted, sensitivity by steps (achievable). AP is COCO's.",
+            "counted of which the truth is known, sensitivity by steps (achievable). AP is COCO's.",
             COCO_THRESHOLDS,
             _COCO_RULE,
         ),
@@ -143,7 +146,13 @@ PRESETS: dict[str, Preset] = {
         ),
         _preset(
             "dbtex_all",
-            FrocRule(hit=HitRule("center_max", 100.0), matching="best", interpolation="linear", rates=(2.0,)),
+            FrocRule(
+                hit=HitRule("center_max", 100.0),
+                matching="best",
+                fp_images="all",
+                interpolation="linear",
+                rates=(2.0,),
+            ),
             "sum",
             "mean_sens",
             "DBTex1/2, secondary: sensitivity at 2 false positives per image over all images.",

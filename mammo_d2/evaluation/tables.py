@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mammo_d2.image_truth import image_truth
+
 XYXY_ABS, XYWH_ABS = 0, 1  # the values of detectron2's BoxMode, so that this module needs no framework
 
 
@@ -24,7 +26,7 @@ class ImageTable:
         ids: the image ids (int or str), unique.
         classes: the ``C`` class names.
         patient, exam, breast: (N,) int64 group numbers, 0-based and dense. A breast is (patient, exam, laterality).
-        truth: (N, C) float64; 1 the image shows the class, 0 it does not, NaN nobody knows.
+        truth: (N, C) float64; 1 the image shows the class, 0 it does not, NaN nobody knows (``image_truth``).
         size: (N, 2) float64 height and width in pixels, NaN where unknown.
         spacing: (N, 2) float64 millimetres per pixel (row, column), NaN where unknown.
         patient_known: (N,) bool; False where the record named no patient and the image stands for its own.
@@ -115,25 +117,6 @@ def dense_groups(keys: Iterable[Hashable]) -> np.ndarray:
     return np.fromiter((seen.setdefault(key, len(seen)) for key in keys), dtype=np.int64)
 
 
-def image_truth(record: Mapping, classes: Sequence[str]) -> list[float]:
-    """Truth of one image per class: 1, 0 or NaN (unknown).
-
-    An image shows a class if one of its boxes is of that class or its label says so. Without a box, a label of None
-    means unknown; an image record with no ``labels`` at all is taken as completely annotated, so no box means 0. Boxes
-    marked ``ignore`` decide nothing.
-    """
-    present = {int(a["category_id"]) for a in record.get("annotations", ()) if not a.get("ignore")}
-    labels = record.get("labels")
-    truth = []
-    for number, name in enumerate(classes):
-        label = 0 if labels is None else labels.get(name, 0)
-        if number in present or label == 1:
-            truth.append(1.0)
-        else:
-            truth.append(np.nan if label is None else 0.0)
-    return truth
-
-
 def images_from_records(records: Sequence[Mapping], classes: Sequence[str]) -> ImageTable:
     """Image table of dataset records (detectron2 dicts with this package's extra keys).
 
@@ -162,6 +145,7 @@ def images_from_records(records: Sequence[Mapping], classes: Sequence[str]) -> I
         patient=dense_groups(patients),
         exam=dense_groups(exams),
         breast=dense_groups(breasts),
+        # float turns None into NaN.
         truth=np.array([image_truth(record, classes) for record in records], float).reshape(len(ids), len(classes)),
         size=np.array([(r.get("height") or np.nan, r.get("width") or np.nan) for r in records], float).reshape(-1, 2),
         spacing=np.array([r.get("pixel_spacing") or missing for r in records], float).reshape(-1, 2),

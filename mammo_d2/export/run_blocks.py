@@ -15,6 +15,7 @@ from mammo_d2.export.report import Block, Details, Figure, Figures, Heading, Not
 from mammo_d2.export.run_files import DatasetResult
 from mammo_d2.export.training_plot import plot_evaluations, plot_losses
 from mammo_d2.framework import CfgNode, MetadataCatalog
+from mammo_d2.image_truth import image_truth, joined_truth
 
 # Width in pixels from which on a picture has a row of its own.
 WIDE = 800
@@ -56,14 +57,19 @@ def data_blocks(uses: Mapping[str, Sequence[str]], records: Mapping[str, list[di
         classes = classes or list(MetadataCatalog.get(name).thing_classes)
         boxes = Counter(entry["category_id"] for record in found for entry in record["annotations"])
         positive = sum(1 for record in found if record["annotations"])
+        truth = [joined_truth(image_truth(record, classes)) for record in found if not record["annotations"]]
         patients = {record["patient_id"] for record in found if record.get("patient_id") is not None}
-        counts = [len(found), positive, len(found) - positive, len(patients) or None]
+        counts = [len(found), positive, truth.count(0), len(truth) - truth.count(0), len(patients) or None]
         used = ", ".join(use for use in uses if name in uses[use])
         rows.append([name, used, *counts, *(boxes[label] for label in range(len(classes)))])
     if not rows:
         return [Text("No data set is at hand."), *notes]
-    columns = ["data set", "used for", "images", "positive", "negative", "patients", *(f"{c} boxes" for c in classes)]
-    explanation = "An image is positive if it has a box of a detection class; all others are negative and are kept."
+    images = ["images", "positive", "negative", "neither"]
+    columns = ["data set", "used for", *images, "patients", *(f"{c} boxes" for c in classes)]
+    explanation = (
+        "An image is positive if it has a box of a detection class, and negative if it is known to show none; neither: "
+        "it shows one of which nobody knows where, or nobody knows whether it does."
+    )
     return [Table(columns, rows), Text(explanation), *notes]
 
 

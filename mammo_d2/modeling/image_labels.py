@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mammo_d2.framework import CfgNode
+from mammo_d2.image_truth import joined_truth
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,8 @@ class Finding:
         Args:
             labels: {category: 0, 1 or None}.
         """
-        values = [labels.get(category) for category in self.categories]
-        if any(value == 1 for value in values):
-            return 1.0
-        return math.nan if any(value is None for value in values) else 0.0
+        value = joined_truth(labels.get(category) for category in self.categories)
+        return math.nan if value is None else float(value)
 
 
 def findings_from_config(cfg: CfgNode) -> list[Finding]:

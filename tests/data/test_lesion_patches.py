@@ -38,7 +38,8 @@ def test_lesions_and_images_go_to_their_classes():
     ("labels", "negative"),
     [
         ({"benign": None, "malignant": None}, False),
-        ({"benign": None, "malignant": 0}, True),
+        ({"benign": None, "malignant": 0}, False),
+        ({"benign": 0, "malignant": 0}, True),
         ({"benign": 1, "malignant": 0}, False),
         ({}, True),
         (None, True),

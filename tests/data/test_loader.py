@@ -171,7 +171,7 @@ def test_batches_that_cannot_be_shared(images, world_size, unit, message):
 
 def test_bad_settings_are_named(cfg, tmp_path):
     cfg.DATALOADER.SAMPLER_TRAIN = "PairsSampler"
-    with pytest.raises(ValueError, match="'PairsSampler' is unknown; choose one of ExamSampler, PairSampler, Posi"):
+    with pytest.raises(ValueError, match="'PairsSampler' is unknown; choose one of ExamSampler, LocatedSampler, PairS"):
         build_train_loader(cfg)
     cfg.DATALOADER.SAMPLER_TRAIN = "PairSampler"
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
@@ -209,6 +209,7 @@ def test_fewer_classes_than_the_model_has(cfg, caplog):
 def test_labels_without_a_negative_are_warned_about(cfg, tmp_path, caplog):
     path = tmp_path / "toy" / "annotations" / "train.json"
     content = json.loads(path.read_text())
+    cfg.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"
     for values, warned in (((1, 1, None), True), ((1, 0, None), False), ((None,), False)):
         for index, image in enumerate(content["images"]):
             image["labels"] = {"malignant": values[index % len(values)]}
@@ -218,6 +219,28 @@ def test_labels_without_a_negative_are_warned_about(cfg, tmp_path, caplog):
             build_train_loader(cfg)
         assert ("no image is labelled as free of malignant" in caplog.text) == warned
     assert "labels: malignant 0 yes, 0 no, 7 unknown" in caplog.text
+
+
+def test_images_left_out_as_unknown_are_told(cfg, tmp_path, caplog):
+    """3 images with boxes; without: one labelled, one known to be negative, two unknown."""
+    path = tmp_path / "toy" / "annotations" / "train.json"
+    content = json.loads(path.read_text())
+    annotated = {annotation["image_id"] for annotation in content["annotations"]}
+    without = [image for image in content["images"] if image["id"] not in annotated]
+    for image, value in zip(without, (1, 0, None, None), strict=True):
+        image["labels"] = {"malignant": value}
+    path.write_text(json.dumps(content))
+    drawn = {}
+    for sampler in ("PairSampler", "TrainingSampler"):
+        cfg.DATALOADER.SAMPLER_TRAIN = sampler
+        caplog.clear()
+        with caplog.at_level("INFO", logger="mammo_d2.data.loader"):
+            drawn[sampler] = {sample["image_id"] for batch in batches(cfg, 6) for sample in batch}
+        assert "7 images, 3 positive, 1 negative, 1 with a finding but no box, 2 unknown" in caplog.text
+        left_out = "2 images are left out as unknown: they have no box, and nobody says that they show no malignant"
+        assert (left_out in caplog.text) == (sampler == "PairSampler")
+    assert drawn["PairSampler"] == annotated | {without[1]["id"]}
+    assert drawn["TrainingSampler"] == {image["id"] for image in content["images"]}
 
 
 def test_data_set_of_other_code(cfg):

@@ -217,3 +217,11 @@ def test_labels_without_a_negative_are_warned_about(source, tmp_path):
     assert problem.startswith("2 images are labelled malignant, none is known not to be (label 0), 0 are unknown")
     assert about_labels({"benign": None, "malignant": 0}) == []
     assert about_labels({"benign": None, "malignant": None}) == []
+
+
+def test_a_source_without_labels_gives_records_without(source, tmp_path):
+    """Not unknown ones: its images without a lesion are negative."""
+    prepare(ToySource(source, ROWS, labels=None), tmp_path, options())
+    images = [i for path in (tmp_path / "annotations").iterdir() for i in json.loads(path.read_text())["images"]]
+    assert len(images) == len(ROWS)
+    assert not any("labels" in image for image in images)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mammo_d2.data.samplers import (
     SAMPLER_REGISTRY,
     ImagePools,
+    LocatedSampler,
     PairSampler,
     PositiveSampler,
     ShuffleSampler,
@@ -118,24 +119,34 @@ def test_split_pools():
     ]
     records = [{"image_id": number, **record} for number, record in enumerate(records)]
     pools = split_pools(records, ["malignant"], "toy")
-    assert pools == ImagePools([0, 6], [1, 4, 5], [2, 3], "toy", exams=list(range(7)), unknown=[4])
+    assert pools == ImagePools([0, 6], [1, 5], [2, 3], [4], [4], "toy", exams=list(range(7)))
     assert list(pools.all) == list(range(7))
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("PairSampler", {0, 2, 3}), ("PositiveSampler", {0, 3}), ("TrainingSampler", {0, 1, 2, 3})]
+    ("name", "expected"),
+    [
+        ("PairSampler", {0, 2, 3}),
+        ("PositiveSampler", {0, 3}),
+        ("LocatedSampler", {0, 2, 3}),
+        ("TrainingSampler", {0, 1, 2, 3, 4, 5}),
+    ],
 )
 def test_registered_samplers_draw_from_their_pools(name, expected):
-    pools = ImagePools(positives=[0, 3], negatives=[2], unlocalized=[1])
-    assert set(take(SAMPLER_REGISTRY.get(name).from_pools(pools, seed=0), 40)) == expected
+    pools = ImagePools(positives=[0, 3], negatives=[2], unlocalized=[1], unknown=[4, 5], unlabelled=[4])
+    sampler = SAMPLER_REGISTRY.get(name)
+    assert set(take(sampler.from_pools(pools, seed=0), 40)) == expected
+    assert sampler.DRAWS_UNKNOWN == (4 in expected)
 
 
 @pytest.mark.parametrize(
     ("sampler", "pools", "message"),
     [
         (PairSampler, ImagePools([0], [], source="toy_train"), "toy_train has no negative image .*add healthy images"),
+        (PairSampler, ImagePools([0], unknown=[1, 2], negatives=[]), "among its 3 images, 2 of them unknown; add"),
         (PairSampler, ImagePools([], [0], source="toy_train"), "toy_train has no positive image .*DATASETS.CATEGORIES"),
         (PositiveSampler, ImagePools([], [0], source="toy_train"), "toy_train has no positive image"),
+        (LocatedSampler, ImagePools([], [0], source="toy_train"), "toy_train has no positive image"),
     ],
 )
 def test_an_empty_pool_is_an_error_with_the_remedy(sampler, pools, message):

@@ -61,7 +61,7 @@ def entry(**more):
 def test_ground_truth_as_tables(truth):
     assert truth.images.classes == ("benign", "malignant")
     assert truth.images.ids == (10, 11, 12)
-    np.testing.assert_array_equal(truth.images.truth, [[0, 1], [0, np.nan], [1, 0]])
+    np.testing.assert_array_equal(truth.images.truth, [[0, 1], [np.nan, np.nan], [1, 0]])
     assert truth.lesions.boxes.tolist() == [[10, 20, 40, 60], [1, 2, 4, 6]]
     assert truth.lesions.label.tolist() == [1, 0]
     assert truth.images.patient.tolist() == [0, 0, 1]

@@ -98,10 +98,9 @@ def test_default_evaluators_by_config(dataset, tmp_path):
     results = run(build_evaluators(config(), dataset, tmp_path))
     assert list(results) == ["coco", "froc", "patient"]
     froc = results["froc"]
-    # False positives by score: 0.875, 0.625, 0.5, 0.25 over 6 images; hits at 0.75 and 0.125.
-    assert froc["malignant/sens@0.125"] == 0
-    assert froc["malignant/threshold@0.125"] == np.inf
-    assert froc["malignant/sens@0.25"] == 0.5
+    # False positives by score: 0.625, 0.5, 0.25 over the 5 images of known truth; hits at 0.75 and 0.125.
+    assert froc["malignant/sens@0.125"] == 0.5
+    assert froc["malignant/threshold@0.125"] == 0.75
     assert froc["malignant/sens@0.5"] == 0.5
     assert froc["malignant/sens@1"] == 1
     assert froc["malignant/threshold@1"] == 0.125
@@ -122,8 +121,19 @@ def test_default_evaluators_by_config(dataset, tmp_path):
     assert len(entries) == 6
     assert entries[0] == {"image_id": 1, "category_id": 2, "bbox": [10, 10, 20, 20], "score": 0.75}
     content = json.loads((tmp_path / "froc.json").read_text())
-    assert content["metrics"]["malignant/threshold@0.125"] is None
     assert "IoU >= 0.5" in content["options"]
+
+
+def test_froc_over_all_images(dataset, tmp_path):
+    cfg = config(["froc"])
+    cfg.TEST.FROC.FP_IMAGES = "all"
+    froc = run(build_evaluators(cfg, dataset, tmp_path))["froc"]
+    # The false positive of score 0.875 in the image of unknown truth counts, over 6 images.
+    assert froc["malignant/sens@0.125"] == 0
+    assert froc["malignant/threshold@0.125"] == np.inf
+    assert froc["malignant/sens@0.25"] == 0.5
+    content = json.loads((tmp_path / "froc.json").read_text())
+    assert content["metrics"]["malignant/threshold@0.125"] is None
 
 
 def test_froc_where_images_are_called_positive(dataset, tmp_path):
@@ -132,10 +142,10 @@ def test_froc_where_images_are_called_positive(dataset, tmp_path):
     probabilities = [0.9, 0.1, 0.2, 0.8, 0.95, 0.7]  # images 1 and 6 have the class; 5 is unknown
     outputs = [{**o, "image_scores": {"malignant": p}} for o, p in zip(OUTPUTS, probabilities, strict=True)]
     froc = run(build_evaluators(cfg, dataset, tmp_path), outputs)["froc_classified"]
-    # Called positive at 0.9: images 1 and 5. Hit at 0.75, misses at 0.875 and 0.25, over 6 images.
-    assert froc["malignant/sens@0.125"] == 0
-    assert froc["malignant/sens@0.25"] == froc["malignant/sens@8"] == 1
-    assert froc["malignant/threshold@0.25"] == 0.75
+    # Called positive at 0.9: images 1 and 5, which is unknown. Hit at 0.75, miss at 0.25, over 5 images.
+    assert froc["malignant/sens@0.125"] == froc["malignant/sens@8"] == 1
+    assert froc["malignant/threshold@0.125"] == 0.75
+    assert froc["malignant/threshold@0.25"] == 0.25
     assert froc["malignant/num_lesions"] == 1
     content = json.loads((tmp_path / "froc_classified.json").read_text())
     assert "called positive at sensitivity 0.5" in content["options"]

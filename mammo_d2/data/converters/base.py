@@ -54,10 +54,11 @@ class SourceImage:
         path: the source file.
         key: unique name of the prepared image without suffix, with forward slashes, e.g. "mdb001".
         source_name: how the record names the source file (no patient names; usually relative to the data set).
-        annotations: its lesions; empty for a negative image.
+        annotations: its lesions.
         patient_id, exam_id, laterality, view, labels, birads, density, pixel_spacing, pixel_spacing_source,
             breast_box: as in the COCO image record, geometry in source pixels; None where unknown (the file's own tags
-            then fill in laterality, view and spacing).
+            then fill in laterality, view and spacing). ``labels`` None: the record has none, and an image without
+            lesion is a negative one; unknown ones are {"benign": None, "malignant": None}.
         split: the data set's own split, or None.
         points: further point lists in source pixels, by record key (e.g. "nipple": [x, y]).
         boxes: further XYWH boxes in source pixels, by record key.

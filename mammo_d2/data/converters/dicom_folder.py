@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mammo_d2.data.converters.base import SourceImage, labels_from
+from mammo_d2.data.converters.base import SourceImage
 from mammo_d2.data.converters.truth import FolderWithTruth
 from mammo_d2.data.dicom import is_dicom, read_dicom_meta
 from mammo_d2.data.image_meta import ImageMeta, ImageReadError, ReadOptions
@@ -116,10 +116,6 @@ class DicomFolder(FolderWithTruth):
             exam = self._hashed(exam) if exam else None
             parts = [patient or "unknown", laterality, view, self._hashed(relative)[:8]]
             key = source_name = "_".join(part for part in parts if part)
-        categories = [a.category for a in record.get("annotations", ())]
-        labels = record.get("labels")
-        if labels is None and categories:
-            labels = labels_from(categories, known=False)
         return SourceImage(
             path=path,
             key=key,
@@ -129,7 +125,7 @@ class DicomFolder(FolderWithTruth):
             exam_id=exam,
             laterality=laterality,
             view=view,
-            labels=labels,
+            labels=record["labels"],
             birads=record.get("birads"),
             density=record.get("density"),
             breast_box=record.get("breast_box"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.data.breast_window import view_in_name
-from mammo_d2.data.converters.base import SourceImage, labels_from
+from mammo_d2.data.converters.base import SourceImage
 from mammo_d2.data.converters.truth import FolderWithTruth
 from mammo_d2.data.image_meta import ImageMeta
 from mammo_d2.data.reader import IMAGE_SUFFIXES
@@ -54,9 +54,6 @@ class ImageFolder(FolderWithTruth):
                 continue
             annotations = tuple(record.get("annotations", ()))
             laterality, view = view_in_name(path.name)
-            labels = record.get("labels")
-            if labels is None and annotations:
-                labels = labels_from((a.category for a in annotations), known=False)
             yield SourceImage(
                 path=path,
                 key=relative[: -len(path.suffix)],
@@ -66,7 +63,7 @@ class ImageFolder(FolderWithTruth):
                 exam_id=_text(record.get("exam_id")),
                 laterality=record.get("laterality") or laterality,
                 view=record.get("view") or view,
-                labels=labels,
+                labels=record["labels"],
                 birads=record.get("birads"),
                 density=record.get("density"),
                 pixel_spacing=record.get("pixel_spacing"),

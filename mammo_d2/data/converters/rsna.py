@@ -1,7 +1,7 @@
 """RSNA Screening Mammography 2022: cancer labels per breast, no boxes.
 
 Layout: ``train.csv``, ``train_images/<patient_id>/<image_id>.dcm`` (many JPEG 2000). As there are no boxes this is for
-methods that learn from image labels; a detector would take its cancers for negatives.
+methods that learn from image labels; to a detector of malignant lesions alone it can add negative images.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 A CSV table has the column ``file`` (path relative to the folder; of a DICOM file also its SOP Instance UID) and any of
 ``COLUMNS``: one row per lesion, or one row without box and category for an image. Any other column is an error: a
 misspelt one would turn images with lesions into negative images without a word.
+
+A truth that has labels says of an image without them that they are unknown. One that has none at all (no label column,
+no ``labels`` in the COCO file) is a list of boxes: its images without a box are without a finding.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mammo_d2.data.converters.base import Converter, ConverterError, SourceAnnotation, read_table
+from mammo_d2.data.converters.base import Converter, ConverterError, SourceAnnotation, labels_from, read_table
 from mammo_d2.data.image_meta import ReadOptions
 from mammo_d2.data.schema import load_coco
 from mammo_d2.data.schema_checks import LABELS, VIEWS
@@ -52,9 +55,12 @@ class Truth:
             self._records = _read_csv(self.path) if self.path.suffix.lower() == ".csv" else _read_coco(self.path)
 
     def find(self, *names: str | None) -> Mapping[str, Any] | None:
-        """Facts about the file that has one of these names; without truth none, None if the truth does not list it."""
+        """Facts about the file that has one of these names; without truth none, None if the truth does not list it.
+
+        ``labels`` among them are None if the truth has no labels at all.
+        """
         if self.path is None:
-            return {}
+            return {"labels": labels_from((), known=False)}
         for name in names:
             key = file_key(name or "")
             if key in self._records:
@@ -162,12 +168,14 @@ def _read_coco(path: Path) -> dict[str, dict[str, Any]]:
         )
     for distractor in data.get("distractors", ()):
         by_id[distractor["image_id"]]["boxes"].setdefault("distractors", []).append(distractor["bbox"])
+    _fill_labels(records, any(record["labels"] for record in records.values()))
     return records
 
 
 def _read_csv(path: Path) -> dict[str, dict[str, Any]]:
     """File name -> facts from a CSV table."""
     records: dict[str, dict[str, Any]] = {}
+    labelled = False
     for row in read_table(path, ["file"]):
         where = f"{path}, row {row['#']}"
         unknown = sorted(set(row) - {*COLUMNS, "#"})
@@ -182,13 +190,25 @@ def _read_csv(path: Path) -> dict[str, dict[str, Any]]:
                 value = _fact(key, row[key], where)
                 if record.setdefault(key, value) != value:
                     raise ConverterError(f"{where}: {key} {value!r}, but {record[key]!r} in another row of the file")
+        labelled = any(name in row for name in LABELS)
         given = {name: row.get(name, "") for name in LABELS}
         if any(given.values()):
             record["labels"] = {n: _label(v, where, n) for n, v in given.items()}
         lesion = _lesion(row, where)
         if lesion is not None:
             record["annotations"].append(lesion)
+    _fill_labels(records, labelled)
     return records
+
+
+def _fill_labels(records: Mapping[str, dict[str, Any]], labelled: bool) -> None:
+    """Labels of images that the truth gives none of: from their boxes, which alone say what is there, not what is not.
+
+    Images without boxes get none if nothing in the truth is ``labelled``.
+    """
+    for record in records.values():
+        if not record["labels"] and (labelled or record["annotations"]):
+            record["labels"] = labels_from((a.category for a in record["annotations"]), known=False)
 
 
 def _lesion(row: Mapping[str, str], where: str) -> SourceAnnotation | None:

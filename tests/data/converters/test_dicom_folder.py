@@ -53,7 +53,7 @@ def test_folder_without_truth(folder):
         "L",
         "CC",
     )
-    assert found[0].labels is None
+    assert found[0].labels == {"benign": None, "malignant": None}
     assert converter.skipped == [("README.txt", "not a DICOM file")]
 
 

@@ -45,7 +45,7 @@ def test_facts_come_from_truth_and_file_names(folder, tmp_path):
     # Boxes alone say what is there, not what is not.
     assert first.labels == {"benign": None, "malignant": 1}
     assert (second.view, second.labels, second.annotations) == ("ML", {"benign": None, "malignant": 0}, ())
-    assert (third.patient_id, third.labels) == ("B", None)
+    assert (third.patient_id, third.labels) == ("B", {"benign": None, "malignant": None})
     assert [what for what, _ in converter.skipped] == ["notes.txt"]
 
 

@@ -20,7 +20,7 @@ def test_names_in_any_spelling_of_the_same_path(tmp_path):
     assert truth.find(decomposed)["patient_id"] == "7"
     assert file_key("./a/b.png") == "a/b.png"
     assert truth.find("other.png") is None
-    assert Truth(None).find("other.png") == {}
+    assert Truth(None).find("other.png") == {"labels": {"benign": None, "malignant": None}}
 
 
 def test_values_in_other_spellings(tmp_path):
@@ -79,6 +79,46 @@ def test_coco_categories_and_splits(tmp_path):
     path.write_text(json.dumps({**data, "images": [{**image, "split": "training"}]}))
     with pytest.raises(ConverterError, match=r"image 1: split 'training' must be one of train, val, test"):
         Truth(path)
+
+
+NOTHING_KNOWN = {"benign": None, "malignant": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        # A list of boxes: an image without one is without a finding, which absent labels mean.
+        ("file,category,x,y,width,height\na,benign,1,2,3,4\nb,,,,,\n", ({"benign": 1, "malignant": None}, None)),
+        ("file,malignant\na,0\nb,\n", ({"benign": None, "malignant": 0}, NOTHING_KNOWN)),
+        ("file,malignant\na,\nb,\n", (NOTHING_KNOWN, NOTHING_KNOWN)),
+    ],
+)
+def test_labels_of_a_table(tmp_path, text, labels):
+    truth = csv_truth(tmp_path, text)
+    assert (truth.find("a")["labels"], truth.find("b")["labels"]) == labels
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        ((None, None), ({"benign": None, "malignant": 1}, None)),
+        ((None, {"malignant": 0}), ({"benign": None, "malignant": 1}, {"malignant": 0})),
+        (({"malignant": 1}, None), ({"malignant": 1}, NOTHING_KNOWN)),
+    ],
+)
+def test_labels_of_a_coco_file(tmp_path, given, labels):
+    path = tmp_path / "truth.json"
+    images = [{"id": n, "file_name": f"{n}.png", "height": 9, "width": 9} for n in (1, 2)]
+    for image, one in zip(images, given, strict=True):
+        image |= {"labels": one} if one else {}
+    data = {
+        "images": images,
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 1, 2, 2]}],
+        "categories": [{"id": 2, "name": "malignant"}],
+    }
+    path.write_text(json.dumps(data))
+    truth = Truth(path)
+    assert (truth.find("1.png")["labels"], truth.find("2.png")["labels"]) == labels
 
 
 def test_files_that_the_truth_lists_and_nobody_found(tmp_path):

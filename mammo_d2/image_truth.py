@@ -1,0 +1,44 @@
+"""What a data set knows about an image: which classes it shows, which it does not, and of which nobody knows.
+
+Everything that takes an image for positive, negative or unknown asks here: samplers, training targets, metrics, tables.
+
+A box of a class means that the image shows it. Without one the image's ``labels`` decide: 1 it does, 0 it does not,
+null nobody knows; a class that they leave out while they name another one is unknown as well. Only where they name none
+of the classes (a plain COCO file has no ``labels`` at all) the boxes are all there is to know: no box, no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def stated_labels(labels: Mapping[str, Any] | None, classes: Sequence[str]) -> list[int | None] | None:
+    """What labels say of each class: 1, 0 or None (unknown); None altogether if they name none of the classes."""
+    if not labels or not any(name in labels for name in classes):
+        return None
+    return [labels.get(name) for name in classes]
+
+
+def image_truth(record: Mapping[str, Any], classes: Sequence[str]) -> list[int | None]:
+    """Truth of an image per class: 1 it shows the class, 0 it does not, None nobody knows.
+
+    Args:
+        record: dataset record; the ``category_id`` of its ``annotations`` are rows of ``classes``. Boxes marked
+            ``ignore`` decide nothing; crowd boxes count.
+        classes: the class names.
+    """
+    present = {int(a["category_id"]) for a in record.get("annotations", ()) if not a.get("ignore")}
+    stated = stated_labels(record.get("labels"), classes) or [0] * len(classes)
+    return [1 if number in present else label for number, label in enumerate(stated)]
+
+
+def joined_truth(values: Iterable[int | None]) -> int | None:
+    """Truth of several classes, or of several images, taken together: 1 if any is 1, else None if any is None, else 0.
+
+    An image is negative only if it is known not to show any of the classes.
+    """
+    values = list(values)
+    if 1 in values:
+        return 1
+    return None if None in values else 0
