@@ -263,7 +263,7 @@ def _add_solver_keys(cfg: CfgNode) -> None:
 
 def _add_test_keys(cfg: CfgNode) -> None:
     # Evaluators to run, by registry name: "coco", "voc", "froc", "patient", "regions" (boxes), "image", "saliency",
-    # "froc_classified" (boxes and image scores), "lesion".
+    # "froc_classified" (boxes and image scores), "lesion" (scores of given lesions).
     cfg.TEST.EVALUATORS = ["coco", "froc", "patient"]
     # Prediction on files: fold batch normalisation into the convolutions before it (GMIC and the ResNet-22 classifier),
     # and compile the networks with torch.compile (needs a C++ compiler). Same results up to rounding.

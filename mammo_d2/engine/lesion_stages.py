@@ -36,6 +36,7 @@ from mammo_d2.data.lesion_patches import PatchSampler, PatchSources
 from mammo_d2.data.lesion_stores import EmbeddingStore, SaliencyStore, StoredPatchMapper, StoredPatchSampler
 from mammo_d2.data.loader import TrainingImages, TrainLoader, UnusableImage
 from mammo_d2.data.mapper import MammoMapper
+from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.engine.setup import check_patients_apart, load_config, setup
 from mammo_d2.engine.trainer import MammoTrainer
@@ -190,6 +191,8 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
             on the combination of maps.
     """
     cfg = setup(args)
+    for model in (PATCH_MODEL, CONTEXT_MODEL):
+        check_evaluators(_with_own_settings(cfg, model))
     final = cfg.clone()
     if cfg.MODEL.LESION.FINAL_TEST and not args.eval_only:
         final.defrost()

@@ -4,9 +4,9 @@ import argparse
 import logging
 import os
 
+from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.setup import setup
 from mammo_d2.engine.trainer import MammoTrainer
-from mammo_d2.evaluation.evaluators import build_evaluators
 from mammo_d2.framework import CfgNode, SafeCheckpointer
 
 logger = logging.getLogger(__name__)
@@ -23,9 +23,6 @@ def main(args: argparse.Namespace):
             part of the model untrained.
     """
     cfg = setup(args)
-    # Their options and data sets are looked at now rather than after hours of training.
-    for name in cfg.DATASETS.TEST:
-        build_evaluators(cfg, name, None)
     if args.eval_only:
         return evaluate(cfg, args.resume, args.strict_weights)
     trainer = MammoTrainer(cfg, strict_weights=args.strict_weights)
@@ -44,10 +41,12 @@ def evaluate(cfg: CfgNode, resume: bool = False, strict_weights: bool = False):
         strict_weights: weights that the model does not have are an error, too.
 
     Raises:
-        ValueError: nothing to evaluate (on); weights that the model has and the file lacks, or has in another shape.
+        ValueError: nothing to evaluate (on); evaluators that the model is not for; weights that the model has and the
+            file lacks, or has in another shape.
     """
     if not cfg.DATASETS.TEST:
         raise ValueError("--eval-only needs a data set to evaluate on; set DATASETS.TEST")
+    check_evaluators(cfg)
     model = MammoTrainer.build_model(cfg)
     checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR, strict_weights=strict_weights)
     if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):

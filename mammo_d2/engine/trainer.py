@@ -10,6 +10,7 @@ from torch import nn
 
 from mammo_d2.atomic import atomic_write
 from mammo_d2.data.loader import build_test_loader, build_train_loader
+from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
 from mammo_d2.engine.setup import draw_seed
@@ -59,7 +60,9 @@ class MammoTrainer(DefaultTrainer):
             cfg.SEED = draw_seed()
             cfg.freeze()
             logger.info("SEED was negative and is now %d", cfg.SEED)
-        amp_dtype(cfg)  # a wrong type is an error before anything is built
+        # What would be wrong hours later is an error before anything is built.
+        amp_dtype(cfg)
+        check_evaluators(cfg)
         # The engines' own mixed-precision step needs a GPU; StepTrainer below does the job on every device.
         base = cfg.clone()
         base.defrost()

@@ -39,6 +39,7 @@ class CocoEvaluator(PredictionEvaluator):
     """COCO AP (see :func:`coco_average_precision`), and the predictions as a COCO results file."""
 
     task = "coco"
+    needs = ("instances",)
 
     def __init__(self, dataset_name: str, output_dir: str | os.PathLike | None = None, backend: str = "numpy") -> None:
         super().__init__(dataset_name, output_dir)
@@ -58,6 +59,7 @@ class VocEvaluator(PredictionEvaluator):
     ``AP50_11`` the mean over 11 recalls (VOC 2007); means over the classes with a lesion, and ``<class>/…``."""
 
     task = "voc"
+    needs = ("instances",)
     presets = (("AP50", "voc10"), ("AP50_11", "voc07"))
 
     def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
@@ -76,6 +78,7 @@ class FrocEvaluator(PredictionEvaluator):
     """FROC per class (and over all classes, ``all/``, where there are several); ``froc.png``."""
 
     task = "froc"
+    needs: tuple[str, ...] = ("instances",)
 
     def __init__(
         self,
@@ -138,6 +141,7 @@ class ClassifiedFrocEvaluator(FrocEvaluator):
     """
 
     task = "froc_classified"
+    needs = ("instances", "image_scores")
 
     def __init__(
         self,
@@ -189,6 +193,7 @@ class PatientEvaluator(PredictionEvaluator):
     """
 
     task = "patient"
+    needs = ("instances",)
     levels = (("", "patient"), ("breast_", "breast"), ("image_", "image"))
     keys = ("auc", "sensitivity", "specificity", "accuracy", "pauc_ratio", "spec@sens0.85")
 

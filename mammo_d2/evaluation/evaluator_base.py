@@ -50,9 +50,14 @@ class PredictionEvaluator(DatasetEvaluator):
     """Collects detections over the ranks and hands them, with the ground truth, to :meth:`compute`.
 
     Subclasses set ``task``, implement ``compute``, and may keep something else of an output in ``keep``.
+
+    Attributes:
+        task: name of the results, and of the evaluator in TEST.EVALUATORS.
+        needs: keys that the model's output must have.
     """
 
     task = ""
+    needs: tuple[str, ...] = ()
 
     def __init__(self, dataset_name: str, output_dir: str | os.PathLike | None = None) -> None:
         self.dataset_name = dataset_name

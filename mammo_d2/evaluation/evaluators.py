@@ -36,20 +36,28 @@ An entry is called as ``builder(cfg, dataset_name, output_dir)`` and returns a D
 
 
 def build_evaluators(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluators:
-    """The evaluators named in TEST.EVALUATORS for one data set.
+    """The evaluators named in TEST.EVALUATORS for one data set; see ``named_evaluators``."""
+    return DatasetEvaluators([evaluator for _, evaluator in named_evaluators(cfg, dataset_name, output_dir)])
+
+
+def named_evaluators(
+    cfg: CfgNode, dataset_name: str, output_dir: OutputDir = None
+) -> list[tuple[str, DatasetEvaluator]]:
+    """The evaluators named in TEST.EVALUATORS for one data set, each with its name.
 
     Args:
         cfg: the config.
         dataset_name: a registered data set with ``thing_classes`` in its metadata.
         output_dir: folder for JSON files and curves; None writes nothing.
+
+    Raises:
+        ValueError: an unknown name, or an option that the evaluator does not take.
     """
     known = {name for name, _ in EVALUATOR_REGISTRY}
     unknown = [name for name in cfg.TEST.EVALUATORS if name not in known]
     if unknown:
         raise ValueError(f"TEST.EVALUATORS names {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    return DatasetEvaluators(
-        [EVALUATOR_REGISTRY.get(name)(cfg, dataset_name, output_dir) for name in cfg.TEST.EVALUATORS]
-    )
+    return [(name, EVALUATOR_REGISTRY.get(name)(cfg, dataset_name, output_dir)) for name in cfg.TEST.EVALUATORS]
 
 
 def froc_rule_from_config(cfg: CfgNode) -> FrocRule:

@@ -47,6 +47,7 @@ class LesionEvaluator(PredictionEvaluator):
     """
 
     task = "lesion"
+    needs = ("lesion_scores",)
 
     def __init__(
         self,

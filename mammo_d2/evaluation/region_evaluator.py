@@ -29,6 +29,7 @@ class RegionEvaluator(PredictionEvaluator):
     """
 
     task = "regions"
+    needs = ("instances",)
 
     def __init__(
         self,

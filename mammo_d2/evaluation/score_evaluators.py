@@ -35,6 +35,7 @@ class ImageScoreEvaluator(PredictionEvaluator):
     """
 
     task = "image"
+    needs = ("image_scores",)
     levels = (("", "image"), ("breast_", "breast"), ("exam_", "exam"), ("patient_", "patient"))
     keys = ("auc", "pauc_ratio", "spec@sens0.85", "sensitivity", "specificity", "accuracy", "ap", "pf1")
 
@@ -95,6 +96,7 @@ class SaliencyEvaluator(PredictionEvaluator):
     """
 
     task = "saliency"
+    needs = ("saliency",)
 
     def __init__(
         self,

@@ -112,6 +112,7 @@ def test_evaluating_what_was_not_trained_is_an_error(folder):
     ("key", "value", "message"),
     [
         ("TEST.EVALUATORS", "['frok']", "TEST.EVALUATORS names frok; known are coco"),
+        ("TEST.EVALUATORS", "['froc', 'saliency']", r"names 'saliency'.*GeneralizedRCNN .*write.*\"\['froc'\]\""),
         ("TEST.FROC.HIT", "touch", "touch"),
         ("DATASETS.TEST", "['toys']", "unknown data set 'toys'"),
     ],

@@ -90,6 +90,11 @@ class DeepMIL(nn.Module):
             ),
         }
 
+    @classmethod
+    def gives(cls, cfg: CfgNode) -> set[str]:
+        """Keys of the outputs that an evaluator may need; without a response map there is never a box."""
+        return {"image_scores"} | (set() if cfg.MODEL.DEEP_MIL.HEAD == "classifier" else {"saliency", "instances"})
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""

@@ -68,6 +68,11 @@ class ImageModel(nn.Module):
             "score_threshold": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
         }
 
+    @classmethod
+    def gives(cls, cfg: CfgNode) -> set[str]:
+        """Keys of the outputs that an evaluator may need."""
+        return {"instances", "image_scores", "saliency"}
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""

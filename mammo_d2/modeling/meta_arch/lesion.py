@@ -87,6 +87,11 @@ class LesionModel(nn.Module):
             "windows_per_forward": cfg.MODEL.LESION.WINDOWS_PER_FORWARD,
         }
 
+    @classmethod
+    def gives(cls, cfg: CfgNode) -> set[str]:
+        """Keys of the outputs that an evaluator may need."""
+        return {"lesion_scores"}
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""

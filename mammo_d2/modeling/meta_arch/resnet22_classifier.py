@@ -75,6 +75,11 @@ class ResNet22Classifier(ImageModel):
             "birads_groups": cfg.MODEL.CLASSIFIER.BIRADS_GROUPS,
         }
 
+    @classmethod
+    def gives(cls, cfg: CfgNode) -> set[str]:
+        """As the base class; nothing about the data set's classes with the target "birads"."""
+        return set() if cfg.MODEL.CLASSIFIER.TARGET == "birads" else super().gives(cfg)
+
     def losses(self, images: Tensor, records: list[dict]) -> dict[str, Tensor]:
         """``loss_classification``, a mean over the images to which unknown labels and BI-RADS add nothing."""
         features = self.backbone(images)[self._feature]

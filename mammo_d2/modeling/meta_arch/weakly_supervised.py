@@ -77,6 +77,11 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
             "cache": FeatureCache(keys.CACHE_DIR) if keys.CACHE_DIR else None,
         }
 
+    @classmethod
+    def gives(cls, cfg: CfgNode) -> set[str]:
+        """Keys of the outputs that an evaluator may need."""
+        return {"instances", "image_scores"}
+
     def _fixed_modules(self) -> list[nn.Module | None]:
         fixed = [self.backbone, self.roi_heads.encoder] if self.frozen else []
         return [self.proposal_generator, *fixed]
