@@ -16,6 +16,7 @@ from mammo_d2.cli import make_parser, run_tool
 from mammo_d2.engine import load_config
 from mammo_d2.engine.jobs import is_lesion_config
 from mammo_d2.export.lesion_report import lesion_sections
+from mammo_d2.export.run_blocks import PictureFolder
 from mammo_d2.export.run_files import config_file
 from mammo_d2.export.run_report import run_sections, write_run_report
 
@@ -24,12 +25,16 @@ def run(argv: list[str]) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--run", type=Path, required=True, help="OUTPUT_DIR of the run")
     parser.add_argument("--output", type=Path, help="the HTML file; report.html in the run's folder if not given")
-    parser.add_argument("--pictures", type=Path, help="folder for the pictures of weak localisation or lesions, as PNG")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        help="folder for the pictures of weak localisation (evaluator regions) or lesions, as PNG",
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
     args = parser.parse_args(argv)
     cfg = load_config(config_file(args.run), args.opts)
     sections = lesion_sections if is_lesion_config(cfg) else run_sections
-    print(write_run_report(cfg, args.run, args.output, args.pictures, sections))
+    print(write_run_report(cfg, args.run, args.output, PictureFolder(args.pictures), sections))
     return 0
 
 

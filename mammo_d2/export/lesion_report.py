@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ from mammo_d2.export.lesion_pictures import MAX_WINDOWS, lesion_pictures
 from mammo_d2.export.metric_tables import evaluation_blocks, headline_numbers
 from mammo_d2.export.report import DISCLAIMER, Block, Note, Section, Stats, Text
 from mammo_d2.export.run_blocks import (
+    NO_PICTURES,
+    PictureFolder,
     config_blocks,
     config_table,
     curve_blocks,
@@ -21,7 +22,7 @@ from mammo_d2.export.run_blocks import (
     picture_blocks,
     training_blocks,
 )
-from mammo_d2.export.run_files import CONTEXT_PREFIX, PATCH_FOLDER, LesionStage, Run, read_lesion_stage
+from mammo_d2.export.run_files import CONTEXT_PREFIX, PATCH_FOLDER, DatasetResult, LesionStage, Run, read_lesion_stage
 from mammo_d2.framework import CfgNode
 
 _CONFIG_LINES = (
@@ -55,7 +56,7 @@ _STAGE_LINES = (
 )
 
 
-def lesion_sections(cfg: CfgNode, run: Run, pictures: Path | None = None) -> list[Section]:
+def lesion_sections(cfg: CfgNode, run: Run, pictures: PictureFolder = NO_PICTURES) -> list[Section]:
     """The sections of the report of a job of tools/train_lesion.py; see ``write_run_report``."""
     trainings = _training_configs(cfg)
     contexts = [read_lesion_stage(path) for path in sorted(run.folder.glob(f"{CONTEXT_PREFIX}*")) if path.is_dir()]
@@ -65,6 +66,7 @@ def lesion_sections(cfg: CfgNode, run: Run, pictures: Path | None = None) -> lis
         summary.append(
             Text("No aggregation network has been evaluated; tools/train_lesion.py --resume goes on with the job.")
         )
+        pictures.none_of(str(run.folder), "no aggregation network has been evaluated")
     for maps, result in results:
         summary += [Text(f"With {maps}, on {result.name}:"), Stats(headline_numbers(result))]
     tests = tuple(cfg.MODEL.LESION.FINAL_TEST) or tuple(cfg.DATASETS.TEST)
@@ -82,13 +84,8 @@ def lesion_sections(cfg: CfgNode, run: Run, pictures: Path | None = None) -> lis
     for maps, result in results:
         blocks = [*evaluation_blocks(result), *curve_blocks(result)]
         sections.append(Section(f"Results on {result.name} with {maps}", blocks))
-        if result.lesions is None:
-            again = f"tools/train_lesion.py --eval-only DATASETS.TEST \"['{result.name}']\""
-            found: list[Block] = [Text(f"No pictures: there is no {LESION_SCORES_FILE}; {again} writes it.")]
-        else:
-            known = records.get(result.name) or load_or_reason(cfg, result.name)
-            folder = None if pictures is None else pictures / result.name / maps.replace(" + ", "_")
-            found = _lesion_blocks(cfg, result.lesions, known, folder)
+        known = records.get(result.name) or load_or_reason(cfg, result.name)
+        found = _lesion_blocks(cfg, result, known, pictures, f"{result.name}/{maps.replace(' + ', '_')}")
         sections.append(Section(f"Lesions of {result.name} with {maps}", found))
     blocks = [config_table(trainings, _STAGE_LINES), *config_blocks(cfg, run.config_text, _CONFIG_LINES)]
     sections.append(Section("Configuration", blocks))
@@ -132,13 +129,17 @@ def _training_blocks(cfg: CfgNode, stage: LesionStage) -> list[Block]:
 
 
 def _lesion_blocks(
-    cfg: CfgNode, entries: Sequence[dict[str, Any]], records: list[dict[str, Any]] | str, folder: Path | None
+    cfg: CfgNode, result: DatasetResult, records: list[dict[str, Any]] | str, folder: PictureFolder, name: str
 ) -> list[Block]:
-    if isinstance(records, str):
-        return [Note(f"No pictures: {records}")]
     try:
-        pictures, problems = lesion_pictures(records, entries, cfg.TEST.LESION.PICTURES)
+        if result.lesions is None:
+            again = f"tools/train_lesion.py --eval-only DATASETS.TEST \"['{result.name}']\""
+            raise ValueError(f"there is no {LESION_SCORES_FILE}; {again} writes it")
+        if isinstance(records, str):
+            raise ValueError(records)
+        pictures, problems = lesion_pictures(records, result.lesions, cfg.TEST.LESION.PICTURES)
     except ValueError as error:
+        folder.none_of(name, str(error))
         return [Note(f"No pictures: {error}")]
     words = (
         "Malignant lesions, then benign ones, each from the highest malignancy to the lowest, evenly spread over all "
@@ -146,4 +147,5 @@ def _lesion_blocks(
         f"framed in green. At most {MAX_WINDOWS} of its windows are drawn, from the least malignant to the most."
     )
     titles = {"malignant": "Malignant lesions", "benign": "Benign lesions"}
-    return [Text(words), *picture_blocks(pictures, titles, folder), *(Note(problem) for problem in problems)]
+    folder.write(name, pictures, problems)
+    return [Text(words), *picture_blocks(pictures, titles), *(Note(problem) for problem in problems)]

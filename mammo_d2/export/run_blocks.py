@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -111,14 +112,39 @@ def curve_blocks(result: DatasetResult) -> list[Block]:
     return [Figures(figures)] if figures else []
 
 
-def picture_blocks(pictures: Sequence[NamedPicture], titles: Mapping[str, str], folder: Path | None) -> list[Block]:
-    """Pictures under a heading for each group.
+@dataclass(frozen=True)
+class PictureFolder:
+    """Where pictures of a report are also written as PNG files.
 
-    Args:
-        pictures: in order.
-        titles: heading of each group.
-        folder: where they are also written as PNG files, by their names; None: nowhere.
+    Attributes:
+        path: the folder; None: nowhere.
+        tell: called with a line on what was written, and on what was not and why; not without a folder.
     """
+
+    path: Path | None = None
+    tell: Callable[[str], Any] = print
+
+    def write(self, subfolder: str, pictures: Sequence[NamedPicture], problems: Sequence[str]) -> None:
+        """Write pictures by their names, and tell the problems of those that there are none of."""
+        if self.path is None:
+            return
+        for one in pictures:
+            save_picture(self.path / subfolder / one.name, one.picture)
+        self.tell(f"{self.path / subfolder}: {len(pictures)} pictures")
+        for problem in problems:
+            self.tell(problem)
+
+    def none_of(self, what: str, reason: str) -> None:
+        """Tell why there are no pictures of something."""
+        if self.path is not None:
+            self.tell(f"no pictures of {what}: {reason}")
+
+
+NO_PICTURES = PictureFolder()
+
+
+def picture_blocks(pictures: Sequence[NamedPicture], titles: Mapping[str, str]) -> list[Block]:
+    """Pictures, in order, under a heading for each group, with the groups' titles."""
     blocks: list[Block] = []
     for group in groups_of(pictures):
         blocks.append(Heading(titles[group]))
@@ -127,9 +153,6 @@ def picture_blocks(pictures: Sequence[NamedPicture], titles: Mapping[str, str], 
         # Pictures of several panels are unreadable at half the page's width.
         wide = max(one.picture.shape[1] for one in shown) > WIDE
         blocks += figures if wide else [Figures(figures)]
-    if folder is not None:
-        for one in pictures:
-            save_picture(folder / one.name, one.picture)
     return blocks
 
 

@@ -12,11 +12,14 @@ from typing import Any
 import mammo_d2
 from mammo_d2.data.catalog import register_datasets
 from mammo_d2.evaluation.evaluators import froc_rule_from_config
+from mammo_d2.evaluation.region_evaluator import REGIONS_FILE, RegionEvaluator
 from mammo_d2.export.gallery import choose_examples, evaluation_data, gallery_blocks
 from mammo_d2.export.localization import localization_pictures
 from mammo_d2.export.metric_tables import evaluation_blocks, headline_numbers
 from mammo_d2.export.report import DISCLAIMER, Block, Note, Section, Stats, Text, write_report
 from mammo_d2.export.run_blocks import (
+    NO_PICTURES,
+    PictureFolder,
     config_blocks,
     curve_blocks,
     data_blocks,
@@ -26,10 +29,10 @@ from mammo_d2.export.run_blocks import (
     picture_blocks,
     training_blocks,
 )
-from mammo_d2.export.run_files import DatasetResult, Run, read_run
+from mammo_d2.export.run_files import CONFIG_FILE, DatasetResult, Run, read_run
 from mammo_d2.framework import ENGINE, CfgNode, MetadataCatalog
 
-SectionMaker = Callable[[CfgNode, Run, Path | None], list[Section]]
+SectionMaker = Callable[[CfgNode, Run, PictureFolder], list[Section]]
 
 # Config keys worth a line of their own, with what they are.
 _CONFIG_LINES = (
@@ -60,7 +63,7 @@ def write_run_report(
     cfg: CfgNode,
     folder: str | os.PathLike,
     output: str | os.PathLike | None = None,
-    pictures: str | os.PathLike | None = None,
+    pictures: PictureFolder = NO_PICTURES,
     make_sections: SectionMaker | None = None,
 ) -> Path:
     """Write the report of a finished run.
@@ -71,7 +74,7 @@ def write_run_report(
         cfg: the run's configuration (``config.yaml``, with overrides such as a data set root that has moved).
         folder: the run's OUTPUT_DIR.
         output: the HTML file; by default ``report.html`` in ``folder``.
-        pictures: folder for the pictures of weak localisation or lesions as PNG files too, a sub-folder per data set.
+        pictures: where the pictures of weak localisation or lesions are also written, a sub-folder per data set.
         make_sections: called with ``cfg``, the run and ``pictures``; by default ``run_sections``. The data sets are
             registered by then.
 
@@ -86,15 +89,16 @@ def write_run_report(
     made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     subtitle = f"{run.folder.resolve()}; mammo_d2 {mammo_d2.__version__}, {ENGINE} engine; report of {made}"
     title = f"mammo_d2 run: {run.folder.resolve().name}"
-    sections = (make_sections or run_sections)(cfg, run, None if pictures is None else Path(pictures))
+    sections = (make_sections or run_sections)(cfg, run, pictures)
     return write_report(output or run.folder / "report.html", title, sections, subtitle)
 
 
-def run_sections(cfg: CfgNode, run: Run, pictures: Path | None = None) -> list[Section]:
+def run_sections(cfg: CfgNode, run: Run, pictures: PictureFolder = NO_PICTURES) -> list[Section]:
     """The sections of a run's report; the data sets must be registered. For ``pictures`` see ``write_run_report``."""
     summary: list[Block] = [Note(DISCLAIMER)]
     if not run.datasets:
         summary.append(Text("The run has no evaluation: there is nothing in its inference folder."))
+        pictures.none_of(str(run.folder), "the run has no evaluation")
     for result in run.datasets:
         summary += [Text(f"On {result.name}:"), Stats(headline_numbers(result))]
     uses = {"train": cfg.DATASETS.TRAIN, "test": cfg.DATASETS.TEST}
@@ -114,6 +118,8 @@ def run_sections(cfg: CfgNode, run: Run, pictures: Path | None = None) -> list[S
                 cfg, result, records.get(result.name) or load_or_reason(cfg, result.name), pictures
             )
             sections.append(Section(f"Weak localisation on {result.name}", blocks))
+        else:
+            pictures.none_of(result.name, _without_regions(cfg, run))
     sections.append(Section("Configuration", config_blocks(cfg, run.config_text, _CONFIG_LINES)))
     return sections
 
@@ -142,10 +148,22 @@ def _example_blocks(cfg: CfgNode, result: DatasetResult, records: list[dict[str,
     return [Text(words), *gallery_blocks(records, data, examples, thresholds)]
 
 
+def _without_regions(cfg: CfgNode, run: Run) -> str:
+    """Why there is no weak localisation, and the command that makes it."""
+    weights = run.folder / "model_final.pth"
+    evaluators = list(dict.fromkeys([*cfg.TEST.EVALUATORS, RegionEvaluator.task]))
+    return (
+        f"there is no {REGIONS_FILE}, which the evaluator {RegionEvaluator.task!r} writes. To evaluate again with it: "
+        f"tools/train_net.py --config-file {run.folder / CONFIG_FILE} --eval-only "
+        f'MODEL.WEIGHTS {weights if weights.is_file() else cfg.MODEL.WEIGHTS} TEST.EVALUATORS "{evaluators}"'
+    )
+
+
 def _localization_blocks(
-    cfg: CfgNode, result: DatasetResult, records: list[dict[str, Any]] | str, folder: Path | None
+    cfg: CfgNode, result: DatasetResult, records: list[dict[str, Any]] | str, folder: PictureFolder
 ) -> list[Block]:
     if isinstance(records, str):
+        folder.none_of(result.name, records)
         return [Note(f"No pictures: {records}")]
     metadata = MetadataCatalog.get(result.name)
     rule, top = froc_rule_from_config(cfg).hit, cfg.TEST.REGIONS.TOP
@@ -157,6 +175,7 @@ def _localization_blocks(
             records, data, rule, result.maps, top=top, limit=cfg.TEST.REGIONS.PICTURES
         )
     except ValueError as error:
+        folder.none_of(result.name, str(error))
         return [Note(f"No pictures: {error}")]
     words = (
         f"The best {top} regions of each class with their scores, over images spread evenly over the data set whatever "
@@ -167,8 +186,8 @@ def _localization_blocks(
     titles = {
         group: f"Images {'with ' if group in data.images.classes else ''}{group}" for group in groups_of(pictures)
     }
-    folder = None if folder is None else folder / result.name
-    return [Text(words), *picture_blocks(pictures, titles, folder), *(Note(problem) for problem in problems)]
+    folder.write(result.name, pictures, problems)
+    return [Text(words), *picture_blocks(pictures, titles), *(Note(problem) for problem in problems)]
 
 
 def _operating_point(result: DatasetResult, name: str, default: float) -> tuple[float, str]:

@@ -9,6 +9,7 @@ import pytest
 from mammo_d2.export.lesion_report import lesion_sections
 from mammo_d2.export.pictures import encode_png
 from mammo_d2.export.report import DASH
+from mammo_d2.export.run_blocks import PictureFolder
 from mammo_d2.export.run_report import write_run_report
 from tests.data.lesion_dataset import LESIONS, lesion_config, write_lesion_dataset
 from tests.export.test_run_report import cells
@@ -60,7 +61,10 @@ def report(job, **more):
 
 
 def test_report_of_a_job(job, tmp_path):
-    html = report(job, pictures=tmp_path / "png")
+    said: list[str] = []
+    html = report(job, pictures=PictureFolder(tmp_path / "png", said.append))
+    folder = tmp_path / "png" / "lesions_train" / "embedding_saliency"
+    assert said == [f"{folder}: {len(list(folder.iterdir()))} pictures"]
     titles = re.findall(r"<h2>(.*?)</h2>", html)
     assert titles == [
         "Summary",
@@ -123,7 +127,12 @@ def test_what_is_missing_is_said(job, tmp_path):
     scores.write_text(scores.read_text().replace('"image_id": 1', '"image_id": 99'))
     assert "No pictures: lesion scores entry 0: image_id 99 is not in the data set" in report(job)
     scores.unlink()
-    assert "No pictures: there is no lesion_scores.json; tools/train_lesion.py --eval-only DATASETS.TEST" in report(job)
+    said: list[str] = []
+    html = report(job, pictures=PictureFolder(tmp_path / "png", said.append))
+    reason = "there is no lesion_scores.json; tools/train_lesion.py --eval-only DATASETS.TEST"
+    assert f"No pictures: {reason}" in html
+    assert len(said) == 1
+    assert said[0].startswith(f"no pictures of lesions_train/embedding_saliency: {reason}")
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "config.yaml").write_text(cfg.dump())

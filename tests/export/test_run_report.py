@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from mammo_d2.export.report import DASH
+from mammo_d2.export.run_blocks import PictureFolder
 from mammo_d2.export.run_report import write_run_report
 from tests.export.toy_run import make_dataset, make_run
 
@@ -74,13 +76,35 @@ def test_weak_localisation_is_drawn_into_the_report_and_to_files(run, tmp_path):
     (inference / "top_regions.json").write_text(json.dumps(regions))
     np.savez(inference / "response_maps.npz", **{"3": np.full((1, 4, 3), 0.5)})
     cfg.TEST.FROC.HIT = "iom"
-    html = write_run_report(cfg, folder, pictures=tmp_path / "png").read_text(encoding="utf-8")
+    said: list[str] = []
+    pictures = PictureFolder(tmp_path / "png", said.append)
+    html = write_run_report(cfg, folder, pictures=pictures).read_text(encoding="utf-8")
+    assert said == [f"{tmp_path / 'png' / 'toy_test'}: 2 pictures"]
     assert "Weak localisation on toy_test" in html
     assert "image 3, patient P3, malignant lesion hit by region 2" in html
     assert "image 4, patient P4</" in html
     assert html.count("data:image/png;base64,") == 4 + 2
     written = sorted(path.name for path in (tmp_path / "png" / "toy_test").iterdir())
     assert written == ["malignant_3.png", "without_lesion_4.png"]
+    (tmp_path / "data" / "toy" / "images" / "3.png").write_bytes(b"broken")
+    write_run_report(cfg, folder, pictures=pictures)
+    assert said[1] == f"{tmp_path / 'png' / 'toy_test'}: 1 pictures"
+    assert said[2].startswith("image 3 left out: ")
+
+
+def test_pictures_that_cannot_be_drawn_are_named_with_the_command_that_helps(run, tmp_path):
+    folder, cfg = run
+    said: list[str] = []
+    write_run_report(cfg, folder, pictures=PictureFolder(tmp_path / "png", said.append))
+    assert len(said) == 1
+    assert said[0].startswith("no pictures of toy_test: there is no top_regions.json")
+    command = (
+        f"tools/train_net.py --config-file {folder / 'config.yaml'} --eval-only MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} "
+    )
+    assert said[0].endswith(command + "TEST.EVALUATORS \"['coco', 'froc', 'patient', 'regions']\"")
+    shutil.rmtree(folder / "inference")
+    write_run_report(cfg, folder, pictures=PictureFolder(tmp_path / "png", said.append))
+    assert said[1:] == [f"no pictures of {folder}: the run has no evaluation"]
 
 
 def test_texts_from_files_are_escaped(tmp_path):
