@@ -139,7 +139,7 @@ def _add_gmic_keys(cfg: CfgNode) -> None:
     # Weight lambda and exponent beta of the regulariser of the saliency maps.
     cfg.MODEL.GMIC.SPARSITY_WEIGHT = 0.0001
     cfg.MODEL.GMIC.SPARSITY_EXPONENT = 1.0
-    # File with torchvision's ResNet-18 to start the patch network from; empty: random weights.
+    # File to start the patch network from: torchvision's ResNet-18, or a trained GMIC; empty: random weights.
     cfg.MODEL.GMIC.PATCH_WEIGHTS = ""
     # A box is a component of cells of at least this fraction of their map's maximum, and of at least the floor; its
     # score is the "max" or "mean" of its cells, or "max_times_image" (times the image's score of the class).

@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision import models
 
 from mammo_d2.modeling.lesion_maps import PATCH_CLASSES
 from mammo_d2.modeling.preactivation_resnet import BLOCKS, PreactivationResNet
+from mammo_d2.modeling.pretrained import load_pretrained, read_pretrained
 
 
 def _densenet(make: Callable[..., models.DenseNet]) -> tuple[nn.Module, int]:
@@ -92,30 +92,12 @@ class PatchNetwork(nn.Module):
         self.classifier = nn.Linear(embedding_size, len(PATCH_CLASSES))
         self.embedding_size = embedding_size
         if weights:
-            load_pretrained(self.features, weights, name)
+            key = "MODEL.LESION.NETWORK_WEIGHTS"
+            load_pretrained(self.features, rename_pretrained(read_pretrained(weights, key), name), weights, key, name)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         embeddings = self.bottleneck(self.features(patches).mean(dim=(2, 3)))
         return embeddings, self.classifier(embeddings)
-
-
-def load_pretrained(features: nn.Module, path: str, name: str) -> None:
-    """Load a file of weights into the feature maps of ``PatchNetwork``.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: missing or unknown weights, with the first of them.
-    """
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"MODEL.LESION.NETWORK_WEIGHTS {path}: no such file") from None
-    renamed = rename_pretrained(weights, name)
-    try:
-        features.load_state_dict(renamed)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ValueError(f"MODEL.LESION.NETWORK_WEIGHTS {path} are no weights of {name}: {first}") from error
 
 
 def rename_pretrained(weights: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -253,6 +253,27 @@ def test_patch_network_starts_from_a_file(tmp_path):
     model = gmic_model("MODEL.GMIC.PATCH_WEIGHTS", str(tmp_path / "resnet18.pth"))
     assert torch.equal(model.patch_net.layer4[1].conv2.weight, network.layer4[1].conv2.weight)
 
+    torch.nn.init.zeros_(model.saliency_head.weight)  # nothing but the patch network is taken
+    torch.save({"model": model.state_dict(), "iteration": 3}, tmp_path / "gmic.pth")
+    other = gmic_model("MODEL.GMIC.PATCH_WEIGHTS", str(tmp_path / "gmic.pth"))
+    assert torch.equal(other.patch_net.layer4[1].conv2.weight, network.layer4[1].conv2.weight)
+    assert other.saliency_head.weight.count_nonzero() > 0
+
+
+def test_other_files_for_the_patch_network_are_explained(tmp_path):
+    path = tmp_path / "file.pth"
+    with pytest.raises(FileNotFoundError, match=r"MODEL.GMIC.PATCH_WEIGHTS .*file.pth: no such file"):
+        gmic_model("MODEL.GMIC.PATCH_WEIGHTS", str(path))
+    torch.save([1.0], path)
+    with pytest.raises(ValueError, match=r"MODEL.GMIC.PATCH_WEIGHTS .* holds a list, not weights by name"):
+        gmic_model("MODEL.GMIC.PATCH_WEIGHTS", str(path))
+    path.write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"MODEL.GMIC.PATCH_WEIGHTS .* cannot be read as a file of weights"):
+        gmic_model("MODEL.GMIC.PATCH_WEIGHTS", str(path))
+    torch.save({"model": {"conv1.weight": torch.zeros(64, 3, 7, 7)}}, path)
+    with pytest.raises(ValueError, match="are no weights of ResNet-18: Missing key"):
+        gmic_model("MODEL.GMIC.PATCH_WEIGHTS", str(path))
+
 
 class TestReleasedNames:
     def test_names(self):

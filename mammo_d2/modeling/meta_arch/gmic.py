@@ -22,6 +22,7 @@ from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_
 from mammo_d2.modeling.losses import multi_label_bce, sparsity_loss
 from mammo_d2.modeling.meta_arch.gmic_weights import rename_released
 from mammo_d2.modeling.meta_arch.image_model import ImageModel, to_image_pixels
+from mammo_d2.modeling.pretrained import load_pretrained, read_pretrained
 from mammo_d2.modeling.receptive_field import PIXELS, cover_image, shown_parts
 from mammo_d2.modeling.saliency import (
     SaliencyBoxRule,
@@ -126,11 +127,12 @@ class GMIC(ImageModel):
             patch_size: (height, width) in pixels of the network input.
             attention_channels: rows of the attention's U and V.
             sparsity_weight, sparsity_exponent: λ and β.
-            patch_weights: file with a torchvision ResNet-18 for the patch network; empty: random.
+            patch_weights: file with a torchvision ResNet-18 for the patch network, or with a trained GMIC, whose
+                patch network is taken; empty: random.
             kwargs: arguments of ``ImageModel``.
 
         Raises:
-            ValueError: an unknown variant or fusion, or a number out of range.
+            ValueError: an unknown variant or fusion, a number out of range, or ``patch_weights`` of something else.
             FileNotFoundError: no file ``patch_weights``.
         """
         super().__init__(
@@ -317,10 +319,14 @@ class GMIC(ImageModel):
         return rename_released(weights, has_local=bool(self.variant.patches), has_fusion=self.fusion is not None)
 
 
-def _patch_network(weights: str) -> nn.Module:
+def _patch_network(path: str) -> nn.Module:
     """ResNet-18 without its classifier: (M, 3, h_c, w_c) to (M, PATCH_CHANNELS)."""
     network = resnet18(weights=None)
-    if weights:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     network.fc = nn.Identity()  # type: ignore[assignment]
+    if path:
+        key, inside = "MODEL.GMIC.PATCH_WEIGHTS", "patch_net."
+        weights = read_pretrained(path, key)
+        of_gmic = {name.removeprefix(inside): value for name, value in weights.items() if name.startswith(inside)}
+        weights = of_gmic or {name: value for name, value in weights.items() if not name.startswith("fc.")}
+        load_pretrained(network, weights, path, key, "ResNet-18")
     return network
