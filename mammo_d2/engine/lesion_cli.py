@@ -3,7 +3,7 @@
 from mammo_d2.cli import run_tool, with_common_help
 from mammo_d2.engine.cli import launch_job
 from mammo_d2.engine.jobs import check_method
-from mammo_d2.engine.lesion_stages import main
+from mammo_d2.engine.lesion_job import main
 from mammo_d2.engine.setup import load_config
 from mammo_d2.framework import default_argument_parser
 

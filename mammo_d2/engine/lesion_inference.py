@@ -18,7 +18,8 @@ from mammo_d2.data.lesion_loader import build_lesion_loader
 from mammo_d2.data.lesion_windows import run_length
 from mammo_d2.data.preparation import FULL_SCALE_8
 from mammo_d2.data.reader import image_size
-from mammo_d2.engine.lesion_stages import LesionMapper, make_saliency, needs_saliency
+from mammo_d2.engine.lesion_saliency import make_saliency, needs_saliency
+from mammo_d2.engine.lesion_trainer import LesionMapper
 from mammo_d2.engine.preparation import find_preparation
 from mammo_d2.evaluation.results_io import ResultsError, lesion_entry, read_json
 from mammo_d2.export.predictions import category_ids as package_category_ids

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mammo_d2.engine import lesion_stages
+from mammo_d2.engine import lesion_job
 from mammo_d2.engine.setup import load_config
 from mammo_d2.framework import build_model
 from tests.data.lesion_dataset import write_lesion_dataset
@@ -79,6 +79,4 @@ def run(folder: Path, *overrides: str, out: str = "out", **flags: bool):
     """The job in this process; ``resume``, ``eval_only``, ``shared_only`` as flags."""
     opts = [*places(folder), "OUTPUT_DIR", str(folder / out), *overrides]
     switches = {"resume": False, "eval_only": False, "shared_only": False} | flags
-    return lesion_stages.main(
-        argparse.Namespace(config_file=str(folder / "job.yaml"), opts=opts, num_gpus=0, **switches)
-    )
+    return lesion_job.main(argparse.Namespace(config_file=str(folder / "job.yaml"), opts=opts, num_gpus=0, **switches))

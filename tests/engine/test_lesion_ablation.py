@@ -4,7 +4,7 @@ from ast import literal_eval
 
 import pytest
 
-from mammo_d2.engine import ablation, jobs, lesion_ablation, lesion_stages
+from mammo_d2.engine import ablation, jobs, lesion_ablation, lesion_job
 from mammo_d2.engine.ablation import INTERVALS, load_variants, run_ablation
 from mammo_d2.engine.run_record import RunConflictError
 from tests.conftest import ROOT
@@ -21,7 +21,7 @@ def test_the_file_has_the_seven_combinations():
 
 def test_combinations_share_the_patch_network_of_their_seed(tmp_path, monkeypatch):
     folder, trained, started = write_job(tmp_path), [], []
-    train_stage = lesion_stages.train_stage
+    train_stage = lesion_job.train_stage
 
     def count(cfg, resume):
         trained.append((cfg.MODEL.META_ARCHITECTURE, cfg.SEED))
@@ -32,7 +32,7 @@ def test_combinations_share_the_patch_network_of_their_seed(tmp_path, monkeypatc
         switches = {flag.strip("-").replace("-", "_"): True for flag in flags}
         run(folder, *overrides, out=str(target), **switches)
 
-    monkeypatch.setattr(lesion_stages, "train_stage", count)
+    monkeypatch.setattr(lesion_job, "train_stage", count)
     monkeypatch.setattr(ablation, "run_job", in_process)
     monkeypatch.setattr(lesion_ablation, "run_job", in_process)
     output = folder / "table"

@@ -3,6 +3,7 @@
 import json
 import logging
 import runpy
+import shutil
 
 import cv2
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from mammo_d2.data.catalog import load_records, register_datasets
 from mammo_d2.data.files import write_json
 from mammo_d2.data.geometry import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.data.preparation import ImageOptions, Preparation
-from mammo_d2.engine.lesion_inference import records_with_results, results_in_file
+from mammo_d2.engine.lesion_inference import record_of_boxes, records_with_results, results_in_file
+from mammo_d2.engine.setup import load_config
 from mammo_d2.evaluation.results_io import ResultsError
 from tests.conftest import ROOT
 from tests.data.breast_images import half_ellipse
@@ -35,6 +38,57 @@ def classify(folder, *arguments: str, opts=()):
     command = ["--config-file", str(folder / "job.yaml"), "--output", str(output), *arguments]
     assert tool([*command, *places(folder), "OUTPUT_DIR", str(folder / "out"), *opts]) == 0
     return json.loads(output.read_text())
+
+
+def test_lesions_from_ground_truth_results_and_boxes(folder):
+    # By path: detectron2's sources may have a package called tools.
+    classify = runpy.run_path(str(ROOT / "tools" / "classify_lesions.py"))["run"]
+    run(folder, "SOLVER.MAX_ITER", "2")
+    shutil.copy(folder / "job.yaml", folder / "use.yaml")
+    opts = [*places(folder), "OUTPUT_DIR", str(folder / "out")]
+
+    def results(*arguments):
+        output = folder / "lesions.json"
+        assert classify(["--config-file", str(folder / "use.yaml"), "--output", str(output), *arguments, *opts]) == 0
+        return json.loads(output.read_text())
+
+    truth = results("--dataset", "lesions_train")
+    assert [(e["image_id"], e["bbox"]) for e in truth[:2]] == [(1, [float(v) for v in box]) for _, box, _ in LESIONS]
+    for entry in truth:
+        assert len(entry["windows"]) == 5
+        assert entry["malignancy"] == pytest.approx(np.mean([one["malignancy"] for one in entry["windows"]]), abs=1e-6)
+        assert entry["category_id"] == (2 if entry["malignancy"] >= 0.5 else 1)
+    # The job's own evaluation has left the same lesions.
+    written = folder / "out/context_embedding_saliency/best/inference/lesions_train/lesion_scores.json"
+    evaluated = json.loads(written.read_text())
+    assert [one["truth"] for one in evaluated] == [1, 0, None]
+    for one, entry in zip(evaluated, truth, strict=True):
+        assert (one["image_id"], one["annotation_id"], one["bbox"]) == (
+            entry["image_id"], entry["annotation_id"], entry["bbox"],
+        )  # fmt: skip
+        assert one["malignancy"] == pytest.approx(entry["malignancy"], abs=1e-6)
+        assert [part["bbox"] for part in one["windows"]] == [part["bbox"] for part in entry["windows"]]
+
+    detections = [{"image_id": 1, "category_id": 2, "bbox": LESIONS[0][1], "score": 0.9}]
+    detections.append({"image_id": 3, "category_id": 2, "bbox": [5, 5, 9, 9], "score": 0.05})
+    (folder / "results.json").write_text(json.dumps(detections))
+    (one,) = results("--dataset", "lesions_train", "--results", str(folder / "results.json"), "--min-score", "0.1")
+    assert one["detection_score"] == 0.9
+    assert one["malignancy"] == pytest.approx(truth[0]["malignancy"])
+
+    image = str(folder / "lesions/images/train_0.png")
+    (drawn,) = results("--image", image, "--box", *[str(v) for v in LESIONS[0][1]])
+    assert drawn["windows"][0]["bbox"][2:] == truth[0]["windows"][0]["bbox"][2:]
+
+
+def test_bad_input_is_named(folder, tmp_path):
+    (tmp_path / "r.json").write_text('[{"image_id": 77, "bbox": [0, 0, 1, 1], "score": 1}]')
+    cfg = load_config("", ["DATASETS.ROOT", str(folder)])
+    register_datasets(cfg)
+    with pytest.raises(ResultsError, match=r"entry 0.*77"):
+        records_with_results(load_records(cfg, "lesions_train"), tmp_path / "r.json")
+    with pytest.raises(FileNotFoundError):
+        record_of_boxes(tmp_path / "absent.png", [[0, 0, 1, 1]])
 
 
 def test_results_have_the_category_ids_of_the_data_set_and_open_with_pycocotools(folder):

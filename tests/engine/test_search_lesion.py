@@ -4,7 +4,7 @@ import argparse
 import json
 import shutil
 
-from mammo_d2.engine import lesion_stages, search_report
+from mammo_d2.engine import lesion_job, search_report
 from mammo_d2.engine.search import search
 from mammo_d2.engine.search_plan import Plan
 from mammo_d2.engine.search_report import evaluate_top
@@ -24,7 +24,7 @@ class StagesJob:
     def __init__(self, folder, config_file, overrides, jobs, *flags):
         opts = [*overrides, "OUTPUT_DIR", str(folder)]
         switches = {"resume": not flags, "eval_only": bool(flags), "shared_only": False, "num_gpus": 0}
-        lesion_stages.main(argparse.Namespace(config_file=config_file, opts=opts, **switches))
+        lesion_job.main(argparse.Namespace(config_file=config_file, opts=opts, **switches))
 
     def poll(self):
         return 0
