@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed."""
 
-import sys
-
 from mammo_d2.cli import run_tool
-from mammo_d2.evaluation.command import run
+from mammo_d2.evaluation import command
+from mammo_d2.export.predicted_files import read_predicted
+
+
+def run(argv: list[str]) -> int:
+    return command.run(argv, read_predicted)
+
 
 if __name__ == "__main__":
-    sys.exit(run_tool(run))
+    run_tool(run)

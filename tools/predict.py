@@ -2,7 +2,7 @@
 """Find lesions in image files with a trained model; the files need no preparation.
 
 Writes to the output folder, all boxes in pixels of the original files:
-  predictions.json   a COCO file: images, categories, annotations with a score
+  predictions.json   a COCO file: images, categories, annotations with a score; tools/evaluate.py reads it, too
   predictions.csv    a row per box, also in millimetres where the file knows its pixel spacing
   image_scores.csv   a row per file with the score of every class
   errors.csv         files that could not be used, and warnings

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from mammo_d2.evaluation.tables import (
 )
 
 _PIECE = 1 << 24  # characters of a results file parsed at a time
+# How the table of image scores of tools/predict.py begins.
+_FILE_COLUMNS = ["image_id", "file", "patient_id", "laterality", "view"]
 _BORDER = re.compile(r"\}\s*,(?=\s*\{)")
 
 
@@ -47,6 +49,7 @@ class GroundTruth:
         images, lesions: its tables, boxes XYXY.
         class_of: class of each category id of the file that is evaluated, by class.
         other_ids: category ids that are not evaluated.
+        class_of_name: class of each category's name, and of that of merged ones; -1 of those that are not evaluated.
         notes: what was left out, with its count.
     """
 
@@ -55,10 +58,30 @@ class GroundTruth:
     lesions: LesionTable
     class_of: Mapping[int, int]
     other_ids: tuple[int, ...]
+    class_of_name: Mapping[str, int]
     notes: Mapping[str, int]
 
     def data(self, detections: DetectionTable | None = None) -> EvaluationData:
         return EvaluationData(self.images, self.lesions, detections or empty_detections(), self.notes)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions on files, found among the images of a ground truth.
+
+    Attributes:
+        entries: as COCO results, with a name in ``category_id``.
+        image_scores: {class: score} by image id.
+        notes: what was left out, with its count.
+    """
+
+    entries: list[dict[str, Any]]
+    image_scores: Mapping[Hashable, Mapping[str, float]]
+    notes: Mapping[str, int]
+
+
+#: Reads a file of predictions on files, called with it and the ground truth's file.
+PredictedReader = Callable[[Path, str], Predicted]
 
 
 def _require(entry: Any, keys: Sequence[str], where: str) -> None:
@@ -151,7 +174,8 @@ def load_ground_truth(
     if without := int((~images.patient_known).sum()):
         notes["images without patient_id (each its own patient)"] = without
     others = tuple(number for number in names if number not in contiguous)
-    return GroundTruth(str(path), images, lesions, contiguous, others, notes)
+    class_of_name = {name: contiguous.get(number, -1) for number, name in names.items()} | ({merge: 0} if merge else {})
+    return GroundTruth(str(path), images, lesions, contiguous, others, class_of_name, notes)
 
 
 # --- detections -------------------------------------------------------------------------------------------------
@@ -200,8 +224,15 @@ def iterate_results(path: str | os.PathLike) -> Iterator[list[Any]]:
             raise ResultsError(f"{path}: not a JSON file ({error})") from error
 
 
-def load_detections(path: str | os.PathLike, truth: GroundTruth) -> tuple[DetectionTable, dict[str, int]]:
+def load_detections(
+    path: str | os.PathLike, truth: GroundTruth, read_predicted: PredictedReader | None = None
+) -> tuple[DetectionTable, dict[str, int]]:
     """Read a COCO results file against its ground truth.
+
+    Args:
+        path: the file.
+        truth: the ground truth.
+        read_predicted: reads predictions on files, which are a JSON object; None: they are an error.
 
     Returns:
         the detections of the evaluated classes, and counts of what was left out.
@@ -212,10 +243,14 @@ def load_detections(path: str | os.PathLike, truth: GroundTruth) -> tuple[Detect
     """
     path = Path(path)
     rows = {image_id: row for row, image_id in enumerate(truth.images.ids)}
-    labels = {**truth.class_of, **dict.fromkeys(truth.other_ids, -1)}
+    labels: Mapping[Any, int] = {**truth.class_of, **dict.fromkeys(truth.other_ids, -1)}
+    lists, notes = iterate_results(path), {}
+    if read_predicted is not None and _is_object(path):
+        predicted = read_predicted(path, truth.path)
+        lists, labels, notes = iter([predicted.entries]), truth.class_of_name, dict(predicted.notes)
     parts: list[DetectionTable] = []
     start = left_out = 0
-    for entries in iterate_results(path):
+    for entries in lists:
         part, others = _table_of(entries, rows, labels, path, start)
         parts.append(part)
         left_out += others
@@ -223,11 +258,17 @@ def load_detections(path: str | os.PathLike, truth: GroundTruth) -> tuple[Detect
     table = DetectionTable(
         *(np.concatenate([getattr(p, name) for p in parts]) for name in ("boxes", "scores", "image", "label"))
     )
-    return table, ({"detections of other categories": left_out} if left_out else {})
+    return table, ({**notes, "detections of other categories": left_out} if left_out else notes)
+
+
+def _is_object(path: Path) -> bool:
+    """Whether a JSON file holds an object, not a list."""
+    with open(path, encoding="utf-8") as stream:
+        return stream.read(100).lstrip().startswith("{")
 
 
 def _table_of(
-    entries: list[Any], rows: Mapping[Hashable, int], labels: Mapping[int, int], path: Path, start: int
+    entries: list[Any], rows: Mapping[Hashable, int], labels: Mapping[Any, int], path: Path, start: int
 ) -> tuple[DetectionTable, int]:
     """One list of entries as a table, and how many detections were of categories not evaluated."""
     if not entries:
@@ -257,7 +298,7 @@ def _table_of(
     return (table if mine.all() else table.take(mine)), int((~mine).sum())
 
 
-def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[int, int], where: str) -> None:
+def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[Any, int], where: str) -> None:
     """Raise the named error of one results entry, if it has one."""
     _require(entry, ("image_id", "category_id", "bbox", "score"), where)
     image_id, category, box, score = (entry[key] for key in ("image_id", "category_id", "bbox", "score"))
@@ -271,7 +312,8 @@ def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[int, 
         raise ResultsError(f"{where}: image_id {image_id!r} is not in the ground truth; is it of another data set?")
     if not isinstance(category, Hashable) or category not in labels:
         raise ResultsError(
-            f"{where}: category_id {category!r} is not in the ground truth, which has {sorted(labels, key=str)}"
+            f"{where}: category_id {category!r} is not in the ground truth, which has {sorted(labels, key=str)}; a "
+            "class made of several is named with --merge"
         )
     numbers = isinstance(box, Sequence) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
     if not numbers or not all(math.isfinite(v) for v in box):
@@ -283,8 +325,12 @@ def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[int, 
 
 
 # --- image scores -----------------------------------------------------------------------------------------------
-def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray:
+def load_image_scores(
+    path: str | os.PathLike, truth: GroundTruth, read_predicted: PredictedReader | None = None
+) -> np.ndarray:
     """Read image scores: ``image_scores.json`` of a run, or a CSV with ``image_id`` and one column per class.
+
+    Of predictions on files those of their images, for which ``read_predicted`` is as for ``load_detections``.
 
     With a single class the column may also be named ``score``. Other columns are not read. A JSON file must score
     every image of the ground truth.
@@ -298,6 +344,9 @@ def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray
     path = Path(path)
     classes = truth.images.classes
     if path.suffix.lower() == ".json":
+        if read_predicted is not None and _is_object(path):
+            scored = read_predicted(path, truth.path).image_scores
+            return np.array([[scored.get(i, {}).get(c, np.nan) for c in classes] for i in truth.images.ids], float)
         return read_image_scores(path).arranged(truth.images.ids, classes, truth.path)
     rows = {str(image_id): row for row, image_id in enumerate(truth.images.ids)}
     scores = np.full((len(rows), len(classes)), np.nan)
@@ -305,6 +354,11 @@ def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray
     with open(path, newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         header = reader.fieldnames or []
+        if header[: len(_FILE_COLUMNS)] == _FILE_COLUMNS:
+            raise ResultsError(
+                f"{path}: its image_id are numbers of files that tools/predict.py gave, not ids of the ground truth; "
+                "name predictions.json beside it, whose files are looked for in the ground truth"
+            )
         columns = {name: label for label, name in enumerate(classes) if name in header}
         if not columns and len(classes) == 1 and "score" in header:
             columns = {"score": 0}

@@ -12,7 +12,13 @@ from tqdm import tqdm
 
 from mammo_d2.cli import make_folder, make_parser
 from mammo_d2.evaluation.bootstrap import BootstrapPlan
-from mammo_d2.evaluation.coco_files import GroundTruth, load_detections, load_ground_truth, load_image_scores
+from mammo_d2.evaluation.coco_files import (
+    GroundTruth,
+    PredictedReader,
+    load_detections,
+    load_ground_truth,
+    load_image_scores,
+)
 from mammo_d2.evaluation.curves import NORMALIZATIONS
 from mammo_d2.evaluation.matching import DISTANCE_KINDS, OVERLAP_KINDS
 from mammo_d2.evaluation.presets import PRESETS, Preset, get_preset
@@ -23,7 +29,8 @@ from mammo_d2.evaluation.study_files import console_text, write_study
 DESCRIPTION = """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed.
 
 Detections: COCO results, a JSON list of {image_id, category_id, bbox [x, y, width, height], score}.
-Image scores: image_scores.json of a run, or CSV with a column image_id and one column per class.
+predictions.json of tools/predict.py, too, on the images of the ground truth or the files they were prepared from.
+Image scores: image_scores.json of a run, or CSV with a column image_id and one column per class; predictions.json, too.
 Of several systems each is compared with the first: difference, confidence interval, p value, forest plot.
 
 Examples (other.json and scores.csv are results of another program):
@@ -40,7 +47,7 @@ Examples (other.json and scores.csv are results of another program):
 def build_parser() -> argparse.ArgumentParser:
     """The tool's arguments."""
     parser = make_parser(DESCRIPTION)
-    parser.add_argument("results", nargs="*", type=Path, help="COCO results files, one per system")
+    parser.add_argument("results", nargs="*", type=Path, help="COCO results or predictions.json, one per system")
     parser.add_argument("--ground-truth", type=Path, required=True, help="COCO JSON of the images evaluated")
     parser.add_argument(
         "--image-scores",
@@ -118,8 +125,12 @@ def preset_of(args: argparse.Namespace) -> Preset:
     return replace(preset, name=preset.name + "*", rule=changed, ap_rule=changed, thresholds=thresholds)
 
 
-def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:
+def load_systems(
+    args: argparse.Namespace, truth: GroundTruth, read_predicted: PredictedReader | None = None
+) -> list[System]:
     """Read the result files, and say how many systems there are by the longer of the two lists of files.
+
+    For ``read_predicted`` see ``load_detections``.
 
     Raises:
         ValueError: no files, lists of different lengths, or names that do not fit them.
@@ -135,8 +146,9 @@ def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:
         raise ValueError(f"--names {' '.join(names)}: {count} different names are needed, one per system")
     systems = []
     for number, name in enumerate(names):
-        detections, notes = load_detections(args.results[number], truth) if args.results else (None, {})
-        scores = load_image_scores(args.image_scores[number], truth) if args.image_scores else None
+        results, images = args.results[number : number + 1], args.image_scores[number : number + 1]
+        detections, notes = load_detections(results[0], truth, read_predicted) if results else (None, {})
+        scores = load_image_scores(images[0], truth, read_predicted) if images else None
         systems.append(System(name, detections, scores, notes))
     return systems
 
@@ -150,8 +162,8 @@ def _names_of(files: Sequence[Path]) -> list[str]:
     return [f"{file.stem} ({number})" for number, file in enumerate(files, start=1)]
 
 
-def run(argv: list[str]) -> int:
-    """Run the tool; see ``--help``."""
+def run(argv: list[str], read_predicted: PredictedReader | None = None) -> int:
+    """Run the tool; see ``--help``, and for ``read_predicted`` ``load_detections``."""
     args = build_parser().parse_args(argv)
     truth = load_ground_truth(args.ground_truth, args.classes, args.ignore, args.merge)
     options = StudyOptions(
@@ -162,7 +174,7 @@ def run(argv: list[str]) -> int:
         plan=BootstrapPlan(args.bootstrap, args.seed, args.confidence, not args.unstratified),
         all_thresholds=not args.one_threshold,
     )
-    systems = load_systems(args, truth)
+    systems = load_systems(args, truth, read_predicted)
     if args.output is not None:
         make_folder(args.output, "--output")
     with tqdm(total=args.bootstrap, desc="bootstrap", disable=not sys.stderr.isatty()) as bar:
