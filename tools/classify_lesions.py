@@ -11,19 +11,27 @@ Examples:
         --box 310 420 60 55 --output lesion.json
 
 An --image is prepared like the training images (INPUT.PREPARATION none: as it is); its boxes are in its own pixels.
-Those of data sets and of results on them are in pixels of the prepared images.
+Those of data sets are in pixels of the prepared images. Results may be in these or, with --pixels source, in pixels of
+the files that the images were prepared from, as a file called coco_instances_results_source.json always is; the lesions
+written are in the same pixels.
 """
 
 from pathlib import Path
 
 from mammo_d2.cli import make_parser, run_tool
 from mammo_d2.data.catalog import load_records, register_datasets
+from mammo_d2.engine.detected_lesions import (
+    PREPARED,
+    SOURCE,
+    pixels_by_name,
+    records_with_results,
+    transform_of,
+)
 from mammo_d2.engine.jobs import check_method
 from mammo_d2.engine.lesion_inference import (
     category_ids_of,
     classify_lesions,
     prepared_record,
-    records_with_results,
     results_in_file,
 )
 from mammo_d2.engine.lesion_stages import CONTEXT_MODEL, best_weights, load_classifier, stage_config
@@ -40,6 +48,9 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--results", help="COCO results of a detector on --dataset; its boxes are the lesions")
     parser.add_argument("--min-score", type=float, default=0.0, help="leave out boxes of --results below this score")
     parser.add_argument(
+        "--pixels", choices=(PREPARED, SOURCE), help="what --results are in; default: by their name, else prepared"
+    )
+    parser.add_argument(
         "--box",
         type=float,
         nargs=4,
@@ -50,8 +61,8 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("opts", nargs="*", help="KEY VALUE overrides")
     args = parser.parse_args(argv)
-    if bool(args.image) != bool(args.box) or (args.results and not args.dataset):
-        parser.error("--box goes with --image, --results with --dataset")
+    if bool(args.image) != bool(args.box) or (args.results and not args.dataset) or (args.pixels and not args.results):
+        parser.error("--box goes with --image, --results with --dataset, --pixels with --results")
     cfg = load_config(args.config_file, args.opts)
     check_method(cfg, lesion=True, instead="tools/predict.py")
     use_available_device(cfg)
@@ -64,9 +75,12 @@ def run(argv: list[str]) -> int:
     else:
         records = load_records(cfg, args.dataset)
         if args.results:
-            records = records_with_results(records, args.results, args.min_score)
+            records = records_with_results(records, args.results, args.min_score, args.pixels or "")
         records = [record for record in records if record["annotations"]]
         entries = classify_lesions(stage, model, records, category_ids_of(args.dataset))
+        if args.results and (args.pixels or pixels_by_name(args.results)) == SOURCE:
+            transforms = {record["image_id"]: transform_of(record) for record in records}
+            entries = [one for entry in entries for one in results_in_file([entry], transforms[entry["image_id"]])]
     write_json(args.output, entries)
     print(f"{args.output}: {len(entries)} lesions")
     return 0

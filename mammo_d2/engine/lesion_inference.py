@@ -10,18 +10,17 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 
 from mammo_d2.data.breast_window import view_in_name
-from mammo_d2.data.geometry import ImageTransform, clip_boxes, xywh_to_xyxy, xyxy_to_xywh
+from mammo_d2.data.geometry import ImageTransform, xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.data.lesion_loader import build_lesion_loader
-from mammo_d2.data.lesion_windows import run_length
 from mammo_d2.data.preparation import FULL_SCALE_8
 from mammo_d2.data.reader import image_size
+from mammo_d2.engine.detected_lesions import is_inside
 from mammo_d2.engine.lesion_saliency import make_saliency, needs_saliency
 from mammo_d2.engine.lesion_trainer import LesionMapper
 from mammo_d2.engine.preparation import find_preparation
-from mammo_d2.evaluation.results_io import ResultsError, lesion_entry, read_json
+from mammo_d2.evaluation.results_io import lesion_entry
 from mammo_d2.export.predictions import category_ids as package_category_ids
 from mammo_d2.framework import BoxMode, CfgNode, MetadataCatalog
 
@@ -71,61 +70,6 @@ def category_ids_of(dataset: str) -> dict[str, int]:
     return {name: metadata.thing_contiguous_id_to_dataset_id[k] for k, name in enumerate(metadata.thing_classes)}
 
 
-def records_with_results(
-    records: Sequence[Mapping[str, Any]], results_file: str | Path, min_score: float = 0.0
-) -> list[dict[str, Any]]:
-    """Records whose lesions are what a detector found.
-
-    Args:
-        records: of the data set that the detector was run on.
-        results_file: COCO results, ``bbox`` XYWH in pixels of the image file, or ``segmentation``, or both. What has no
-            pixel inside its image is left out with a warning.
-        min_score: entries of a lower score are left out.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ResultsError: no list of results, or one of an image that is not among the records, or a mask of another size.
-    """
-    entries = read_json(results_file)
-    images = {record["image_id"]: record for record in records}
-    by_image: dict[Any, list[dict[str, Any]]] = {image_id: [] for image_id in images}
-    outside = []
-    for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
-        known = isinstance(entry, dict) and {"image_id", "score"} <= set(entry)
-        if not known or not (entry.get("bbox") or entry.get("segmentation")):
-            raise ResultsError(
-                f"{results_file}, entry {number}: no COCO result with image_id, score, and bbox or segmentation"
-            )
-        if entry["image_id"] not in by_image:
-            raise ResultsError(
-                f"{results_file}, entry {number}: image_id {entry['image_id']!r} is not in the data set; name the data "
-                "set that the results were made for"
-            )
-        if entry["score"] < min_score:
-            continue
-        lesion = {"bbox_mode": BoxMode.XYWH_ABS, "category_id": 0, "score": entry["score"], "bbox": entry.get("bbox")}
-        size = (images[entry["image_id"]]["height"], images[entry["image_id"]]["width"])
-        if entry.get("segmentation"):
-            try:
-                extent = coco_mask.toBbox(run_length(entry, *size)).tolist()
-            except ValueError as error:
-                raise ResultsError(f"{results_file}, entry {number}: {error}") from error
-            lesion |= {"segmentation": entry["segmentation"], "bbox": entry.get("bbox") or extent}
-        if _is_inside(lesion["bbox"], size):
-            by_image[entry["image_id"]].append(lesion)
-        else:
-            outside.append(number)
-    if outside:
-        logger.warning(
-            "%s: %d entries have no pixel inside their image and are left out, the first is entry %d. Boxes must be in "
-            "pixels of the data set's prepared images, not of the source files",
-            results_file,
-            len(outside),
-            outside[0],
-        )
-    return [{**record, "annotations": by_image[record["image_id"]]} for record in records]
-
-
 def record_of_boxes(file_name: str | Path, boxes: Sequence[Sequence[float]]) -> dict[str, Any]:
     """A record of one prepared image with boxes [x, y, width, height] in its pixels.
 
@@ -135,12 +79,6 @@ def record_of_boxes(file_name: str | Path, boxes: Sequence[Sequence[float]]) -> 
     height, width = image_size(file_name)
     lesions = [{"bbox": list(box), "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0} for box in boxes]
     return {"file_name": str(file_name), "image_id": 1, "height": height, "width": width, "annotations": lesions}
-
-
-def _is_inside(bbox: Sequence[float], size: tuple[int, int]) -> bool:
-    """Whether a part of an XYWH box lies in an image of ``size`` (height, width)."""
-    box = clip_boxes(xywh_to_xyxy(bbox), size)
-    return bool((box[2:] > box[:2]).all())
 
 
 @contextmanager
@@ -177,7 +115,7 @@ def prepared_record(
                 raise OSError(f"{place} could not be written; is the disk full?")
         record = {**record_of_boxes(place, moved), **facts}
         for box, lesion in zip(boxes, record["annotations"], strict=True):
-            if not _is_inside(lesion["bbox"], (record["height"], record["width"])):
+            if not is_inside(lesion["bbox"], (record["height"], record["width"])):
                 raise ValueError(
                     f"{file_name}: the box {list(box)} (x, y, width, height) has no pixel inside the part of the image "
                     "that the model is shown; correct it, or set INPUT.PREPARATION none to leave out the crop"

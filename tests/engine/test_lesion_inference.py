@@ -1,7 +1,6 @@
 """Lesions from detectors of every kind and from files that were never prepared; results that COCO tools read."""
 
 import json
-import logging
 import runpy
 import shutil
 
@@ -9,20 +8,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mammo_d2.data.catalog import load_records, register_datasets
 from mammo_d2.data.files import write_json
 from mammo_d2.data.geometry import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.data.preparation import ImageOptions, Preparation
-from mammo_d2.engine.lesion_inference import record_of_boxes, records_with_results, results_in_file
+from mammo_d2.engine.detected_lesions import records_with_results
+from mammo_d2.engine.lesion_inference import record_of_boxes, results_in_file
 from mammo_d2.engine.setup import load_config
 from mammo_d2.evaluation.results_io import ResultsError
 from tests.conftest import ROOT
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import write_dicom
-from tests.data.lesion_dataset import HEIGHT, LESIONS, WIDTH
+from tests.data.lesion_dataset import LESIONS
 from tests.engine.lesion_job import places, run, tiny_network, write_job
 
 
@@ -105,6 +104,28 @@ def test_results_have_the_category_ids_of_the_data_set_and_open_with_pycocotools
     assert [one["bbox"] for one in opened.loadAnns(opened.getAnnIds(imgIds=[1]))] == [box for _, box, _ in LESIONS]
 
 
+def test_results_in_source_pixels_give_lesions_in_source_pixels(folder):
+    run(folder, "SOLVER.MAX_ITER", "2")
+    truth = folder / "lesions/annotations/train.json"
+    data = json.loads(truth.read_text())
+    for image in data["images"]:
+        image["transform"] = {"source_size": [200, 200], "crop": [50, 20, image["width"], image["height"]]}
+    truth.write_text(json.dumps(data))
+    x, y, width, height = LESIONS[0][1]
+
+    def lesion(name, bbox, *more):
+        (folder / name).write_text(json.dumps([{"image_id": 1, "category_id": 1, "score": 0.9, "bbox": bbox}]))
+        (one,) = classify(folder, "--dataset", "lesions_train", "--results", str(folder / name), *more)
+        assert one["bbox"] == bbox
+        return one
+
+    prepared = lesion("results.json", [x, y, width, height])
+    for name, more in (("results.json", ["--pixels", "source"]), ("coco_instances_results_source.json", [])):
+        source = lesion(name, [x + 50, y + 20, width, height], *more)
+        assert source["malignancy"] == pytest.approx(prepared["malignancy"])
+        assert source["windows"][0]["bbox"][0] == pytest.approx(prepared["windows"][0]["bbox"][0] + 50)
+
+
 def test_a_file_that_was_never_prepared_has_its_boxes_and_windows_in_its_own_pixels(folder):
     run(folder, "SOLVER.MAX_ITER", "2")
     preparation = Preparation(image=ImageOptions(crop=True, flip_to="left", max_side=150))
@@ -143,49 +164,3 @@ def test_what_the_networks_started_from_is_not_needed(folder):
     (folder / "context.yaml").write_text(context.replace("{VARIANT: loc}", "{VARIANT: loc, PATCH_WEIGHTS: absent.pth}"))
     assert len(classify(folder, "--dataset", "lesions_train", opts=given)) == 3
     assert len(list((folder / "out/cache/saliency").iterdir())) == 1
-
-
-def record():
-    return {"image_id": 3, "file_name": "a.png", "height": HEIGHT, "width": WIDTH, "annotations": []}
-
-
-def mask_of(box, size=(HEIGHT, WIDTH)):
-    pixels = np.zeros(size, np.uint8, order="F")
-    pixels[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = 1
-    runs = coco_mask.encode(pixels)
-    return {"size": list(size), "counts": runs["counts"].decode()}
-
-
-def test_masks_of_a_detector_are_the_lesions_and_what_lies_outside_is_left_out(tmp_path, caplog):
-    mask = mask_of([10, 20, 5, 6])
-    entries = [
-        {"image_id": 3, "category_id": 1, "score": 0.9, "bbox": [9, 19, 8, 8], "segmentation": mask},
-        {"image_id": 3, "category_id": 1, "score": 0.8, "segmentation": mask},
-        {"image_id": 3, "category_id": 1, "score": 0.7, "bbox": [200, 5, 9, 9]},
-        {"image_id": 3, "category_id": 1, "score": 0.6, "bbox": [5, 5, 0, 9]},
-    ]
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(entries))
-    with caplog.at_level(logging.WARNING):
-        (found,) = records_with_results([record()], path)
-    assert [one["bbox"] for one in found["annotations"]] == [[9, 19, 8, 8], [10, 20, 5, 6]]
-    assert all(one["segmentation"] == mask for one in found["annotations"])
-    assert "2 entries have no pixel inside their image and are left out, the first is entry 2" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('[{"image_id": 3, "score": 0.5}]', "entry 0: no COCO result"),
-        ('{"annotations": []}', "entry 0: no COCO result"),
-        ("[{", "not a JSON file"),
-        (
-            json.dumps([{"image_id": 3, "score": 1, "segmentation": mask_of([1, 1, 2, 2], (9, 9))}]),
-            r"entry 0.*\[9, 9\]",
-        ),
-    ],
-)
-def test_results_that_are_none_are_named(tmp_path, content, message):
-    (tmp_path / "r.json").write_text(content)
-    with pytest.raises(ResultsError, match=message):
-        records_with_results([record()], tmp_path / "r.json")
