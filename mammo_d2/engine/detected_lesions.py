@@ -145,8 +145,8 @@ def _check_prepared(
     if all(_reach(box, transforms[image_id].source_size) <= _ROUNDING for _, image_id, box in boxes):
         raise ResultsError(
             f"{described(beyond[0])}, {len(beyond)} of {len(boxes)} do; but all lie within the files that the images "
-            f"were prepared from: give --pixels {SOURCE} if they are in pixels of these, or --pixels {PREPARED} if boxes "
-            "of this detector may reach out"
+            f"were prepared from: give --pixels {SOURCE} if they are in pixels of these, or --pixels {PREPARED} if "
+            "boxes of this detector may reach out"
         )
     beside = [one for one in beyond if min(one[2][2:]) > 0 and not is_inside(one[2], _size(images[one[1]]))]
     if beside:
