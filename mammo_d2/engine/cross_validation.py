@@ -16,7 +16,16 @@ from mammo_d2.data.catalog import category_names, load_mammo_coco
 from mammo_d2.data.files import sha256_bytes, write_json
 from mammo_d2.data.schema import load_coco
 from mammo_d2.data.splits import group_images, make_folds, stratum_of
-from mammo_d2.engine.jobs import LOG_FILE, metrics_file, read_metrics, run_all, run_job, summary_table, write_tables
+from mammo_d2.engine.jobs import (
+    LOG_FILE,
+    check_method,
+    metrics_file,
+    read_metrics,
+    run_all,
+    run_job,
+    summary_table,
+    write_tables,
+)
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.engine.setup import load_config
 from mammo_d2.evaluation.classification import LevelCases, combine_truth, level_cases
@@ -148,8 +157,14 @@ def prepare_folds(
 
     Raises:
         RunConflictError: a fold was begun with another config; nothing has been started then.
-        ValueError: see ``write_folds``.
+        ValueError: the lesion classifier, or see ``write_folds``.
     """
+    # Its context network, and so its stores, would have to be another one in each fold.
+    check_method(
+        load_config(config_file, list(overrides)),
+        lesion=False,
+        instead="tools/train_lesion.py for each fold, after a context network trained without its test patients,",
+    )
     images = str(plan.dataset.resolve() / "images")
     # Without validation nothing may be chosen on the test set.
     choice = [] if plan.validation else ["TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0"]

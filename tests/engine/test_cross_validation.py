@@ -163,6 +163,12 @@ class TestCrossValidate:
         cross_validate(CONFIG, Plan(dataset, 3), output)
         assert fake_jobs.calls == []
 
+    def test_not_for_the_lesion_classifier(self, dataset, tmp_path, fake_jobs):
+        lesion = str(ROOT / "configs/quickstart/phantom_lesion_context.yaml")
+        with pytest.raises(ValueError, match="use tools/train_lesion.py for each fold, after a context network"):
+            cross_validate(lesion, Plan(dataset, 3), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
     def test_another_plan_needs_another_folder(self, dataset, tmp_path, fake_jobs):
         cross_validate(CONFIG, Plan(dataset, 3), tmp_path / "out")
         with pytest.raises(ValueError, match="other folds, seed, images or annotations"):
