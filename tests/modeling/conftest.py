@@ -7,44 +7,45 @@ from mammo_d2.config import add_mammo_config
 from mammo_d2.framework import Boxes, Instances, build_model, get_cfg
 
 
+def detector_cfg(form: str = "FPN", *overrides):
+    """Config of a tiny top-likelihood detector, "FPN" or "C4", with KEY, VALUE overrides."""
+    cfg = get_cfg()
+    add_mammo_config(cfg)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.WEIGHTS = ""
+    cfg.MODEL.RESNETS.DEPTH = 50
+    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 8
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 16
+    cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 4
+    cfg.MODEL.PROPOSAL_GENERATOR.NAME = "TopLikelihoodRPN"
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 32
+    cfg.MODEL.RPN.TOP_LIKELIHOOD_T = 16
+    if form == "FPN":
+        cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+        cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+        cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+        cfg.MODEL.FPN.OUT_CHANNELS = 16
+        cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+        cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[4], [8], [16], [32], [64]]
+        cfg.MODEL.ROI_HEADS.NAME = "SimilarityROIHeads"
+        cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+        cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+        cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 2
+        cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 32
+        cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+    else:
+        cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[4, 8, 16, 32, 64]]
+        cfg.MODEL.ROI_HEADS.NAME = "SimilarityRes5ROIHeads"
+        cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 6
+    cfg.merge_from_list(list(overrides))
+    return cfg
+
+
 @pytest.fixture
 def make_cfg():
-    """Config of a tiny top-likelihood detector: ``make_cfg("FPN")`` or ``make_cfg("C4")`` with KEY, VALUE overrides."""
-
-    def make(form: str = "FPN", *overrides):
-        cfg = get_cfg()
-        add_mammo_config(cfg)
-        cfg.MODEL.DEVICE = "cpu"
-        cfg.MODEL.WEIGHTS = ""
-        cfg.MODEL.RESNETS.DEPTH = 50
-        cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 8
-        cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 16
-        cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 4
-        cfg.MODEL.PROPOSAL_GENERATOR.NAME = "TopLikelihoodRPN"
-        cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
-        cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 32
-        cfg.MODEL.RPN.TOP_LIKELIHOOD_T = 16
-        if form == "FPN":
-            cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
-            cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-            cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
-            cfg.MODEL.FPN.OUT_CHANNELS = 16
-            cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
-            cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[4], [8], [16], [32], [64]]
-            cfg.MODEL.ROI_HEADS.NAME = "SimilarityROIHeads"
-            cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
-            cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
-            cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 2
-            cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 32
-            cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
-        else:
-            cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[4, 8, 16, 32, 64]]
-            cfg.MODEL.ROI_HEADS.NAME = "SimilarityRes5ROIHeads"
-            cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 6
-        cfg.merge_from_list(list(overrides))
-        return cfg
-
-    return make
+    """``detector_cfg``."""
+    return detector_cfg
 
 
 @pytest.fixture
