@@ -11,6 +11,7 @@ from torch import nn
 from mammo_d2.framework import EventStorage, SimpleTrainer, hooks
 from mammo_d2.framework.embedded.trainer import AMPTrainer as EmbeddedAMPTrainer
 from mammo_d2.framework.embedded.trainer import SimpleTrainer as EmbeddedSimpleTrainer
+from tests.fake_accelerator import accelerator
 from tests.framework import job_cases
 
 EMBEDDED = job_cases.load(job_cases.EMBEDDED)
@@ -216,12 +217,13 @@ class Product(nn.Module):
     def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         y = self.layer(batch)
         self.dtypes.append(y.dtype)
-        return {"loss": y.float().sum()}
+        # A quarter: the first scale, 2^16, is beyond float16, and the step with a gradient of 1 would be left out.
+        return {"loss": y.float().sum() / 4}
 
 
 def test_mixed_precision_on_a_cpu() -> None:
     model = Product()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
     trainer = EmbeddedAMPTrainer(model, [torch.ones(1, 1)], optimizer, precision=torch.bfloat16)
     run(trainer)
     assert model.dtypes == [torch.bfloat16]
@@ -232,11 +234,24 @@ def test_mixed_precision_on_a_cpu() -> None:
         EmbeddedAMPTrainer(model, [], optimizer)
 
 
+PRECISIONS = [(torch.float16, True), (torch.bfloat16, False)]
+
+
+@pytest.mark.parametrize(("precision", "scales"), PRECISIONS)
+def test_mixed_precision_on_a_pretended_gpu(precision: torch.dtype, scales: bool) -> None:
+    with accelerator():
+        check_mixed_precision_on_a_gpu(precision, scales)
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize(("precision", "scales"), [(torch.float16, True), (torch.bfloat16, False)])
+@pytest.mark.parametrize(("precision", "scales"), PRECISIONS)
 def test_mixed_precision_on_a_gpu(precision: torch.dtype, scales: bool) -> None:
+    check_mixed_precision_on_a_gpu(precision, scales)
+
+
+def check_mixed_precision_on_a_gpu(precision: torch.dtype, scales: bool) -> None:
     model = Product().cuda()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
     trainer = EmbeddedAMPTrainer(
         model, [torch.ones(1, 1, device="cuda")] * 2, optimizer, precision=precision, log_grad_scaler=True
     )
