@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import difflib
 import logging
+import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -80,12 +81,13 @@ def setup(args: argparse.Namespace) -> CfgNode:
     that the data order goes on where it was, and so does ``--eval-only``.
 
     Raises:
-        ConfigError, FileNotFoundError: see ``load_config``.
+        ConfigError, FileNotFoundError: see ``load_config``; also a MODEL.DEVICE that is not a process's own GPU.
         ValueError: data sets that are not registered, or that share patients; an output folder that cannot be written.
     """
     cfg = load_config(args.config_file, args.opts)
     wanted = cfg.MODEL.DEVICE
     use_available_device(cfg)
+    check_device(cfg)
     if cfg.SEED < 0:
         cfg.SEED = _recorded_seed(cfg.OUTPUT_DIR) if args.resume or args.eval_only else -1
         if cfg.SEED < 0:
@@ -100,6 +102,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if wanted != cfg.MODEL.DEVICE:
         logger.warning("MODEL.DEVICE is %s, but there is no GPU that torch can use: running on the CPU", wanted)
     if cfg.SOLVER.DETERMINISTIC:
+        # Without it torch refuses every matrix product on a GPU.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     if comm.is_main_process() and not eval_only:
@@ -159,6 +163,22 @@ def use_available_device(cfg: CfgNode) -> None:
     """Fall back to the CPU where there is no GPU."""
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
+
+
+def check_device(cfg: CfgNode) -> None:
+    """Where there are GPUs, each of several processes has its own: they talk through NCCL, which knows no CPU tensors.
+
+    Raises:
+        ConfigError: MODEL.DEVICE is another one.
+    """
+    if comm.get_world_size() == 1 or not torch.cuda.is_available():
+        return
+    device = torch.device(cfg.MODEL.DEVICE)
+    if device.type != "cuda" or device.index not in (None, comm.get_local_rank()):
+        raise ConfigError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but this is a job of {comm.get_world_size()} processes with a GPU "
+            "each: set it to cuda, or hide the GPUs from a job on the CPU (CUDA_VISIBLE_DEVICES= before the command)"
+        )
 
 
 def _recorded_seed(output_dir: str) -> int:

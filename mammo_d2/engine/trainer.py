@@ -41,7 +41,8 @@ class MammoTrainer(DefaultTrainer):
 
     A run that is killed at any moment and started again with ``resume=True`` ends with the same weights as one that was
     never interrupted: data order and augmentation follow from the seed and the iteration, random numbers of the step
-    are re-seeded each iteration, and optimizer, scheduler, scaler, averages and hooks are part of the checkpoint.
+    are re-seeded each iteration, and optimizer, scheduler, scaler, averages and hooks are part of the checkpoint. On a
+    GPU, where sums are not always formed in the same order, the last bits need SOLVER.DETERMINISTIC as well.
     """
 
     def __init__(self, cfg: CfgNode, strict_weights: bool = False):

@@ -1,9 +1,11 @@
 import argparse
+import os
 
 import pytest
+import torch
 
-from mammo_d2.engine.setup import ConfigError, load_config, setup
-from mammo_d2.framework import DatasetCatalog
+from mammo_d2.engine.setup import ConfigError, check_device, load_config, setup
+from mammo_d2.framework import DatasetCatalog, comm
 
 
 def test_typo_names_the_key_and_the_nearest_one(tmp_path):
@@ -94,6 +96,36 @@ def test_an_evaluation_leaves_the_seed_for_a_later_resume(tmp_path):
 
 def test_given_seed_is_kept(tmp_path):
     assert setup(arguments(tmp_path, "SEED", "11", resume=True)).SEED == 11
+
+
+def test_deterministic_runs_have_what_torch_asks_for_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        setup(arguments(tmp_path, "SOLVER.DETERMINISTIC", "True"))
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+        # Back to what it was, also after a setting that monkeypatch has not seen.
+        given = os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    assert given == ":4096:8"
+
+
+@pytest.mark.parametrize(("device", "is_own"), [("cuda", True), ("cuda:1", True), ("cuda:0", False), ("cpu", False)])
+def test_each_of_several_processes_has_its_gpu(monkeypatch, device, is_own):
+    """The second process of two; without a GPU every device is right, as it is the CPU."""
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "get_local_rank", lambda: 1)
+    cfg = load_config("", ["MODEL.DEVICE", device])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_device(cfg)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    if is_own:
+        check_device(cfg)
+    else:
+        with pytest.raises(
+            ConfigError, match=f"MODEL.DEVICE is {device}, .* 2 processes with a GPU each: set it to cuda"
+        ):
+            check_device(cfg)
 
 
 def test_an_evaluation_leaves_the_trainings_config_alone(tmp_path):

@@ -46,7 +46,10 @@ def launch(
     if world_size <= 1:
         return main_func(*args)
     if torch.cuda.is_available() and num_gpus_per_machine > torch.cuda.device_count():
-        raise ValueError(f"--num-gpus is {num_gpus_per_machine}, but this machine has {torch.cuda.device_count()}")
+        raise ValueError(
+            f"--num-gpus is {num_gpus_per_machine}, but this machine has {torch.cuda.device_count()}; hide them for a "
+            "job on the CPU (CUDA_VISIBLE_DEVICES= before the command)"
+        )
     if dist_url == "auto":
         if num_machines > 1:
             raise ValueError("--dist-url auto works on one machine only; give tcp://<address of machine 0>:<port>")
