@@ -41,6 +41,15 @@ def restored_loggers():
             sys.modules[module].setup_logger.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def hidden_gpus():
+    """No GPU for this process and those that it starts: jobs of several processes on the CPU, on any machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield
+
+
 def shared_data_root() -> Path:
     return Path(os.environ.get("MAMMO_D2_SHARED", ROOT.parent / "shared")) / "data"
 

@@ -35,6 +35,7 @@ WITHOUT_CHANCE = {
 
 
 @pytest.mark.skipif(ENGINE == "detectron2", reason="detectron2's trainer asks for one GPU per process")
+@pytest.mark.usefixtures("hidden_gpus")
 def test_two_processes_train_and_evaluate_like_one(tmp_path):
     write_dataset(tmp_path, positives=3, negatives=4)  # 7 images: the count does not divide
     run(tmp_path, *[item for pair in WITHOUT_CHANCE.items() for item in pair], "OUTPUT_DIR", str(tmp_path / "one"))

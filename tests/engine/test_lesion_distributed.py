@@ -17,6 +17,7 @@ SETTINGS = ["MODEL.LESION.NETWORK", "resnet18", "MODEL.LESION.EPOCH", "[2, 2, 14
 
 
 @pytest.mark.skipif(ENGINE == "detectron2", reason="detectron2's trainer asks for one GPU per process")
+@pytest.mark.usefixtures("hidden_gpus")
 def test_two_processes_make_the_stores_and_scores_of_one(tmp_path):
     folder = write_job(tmp_path)
     run(folder, *SETTINGS, out="one", shared_only=True)

@@ -196,6 +196,7 @@ def test_an_image_sent_to_two_ranks_counts_once(dataset, monkeypatch):
     assert evaluator.evaluate() == alone
 
 
+@pytest.mark.usefixtures("hidden_gpus")
 def test_two_ranks_give_the_numbers_of_one(tmp_path):
     launch(rank_job.main, 2, dist_url="auto", args=(str(tmp_path / "two"),))
     rank_job.main(str(tmp_path / "one"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mammo_d2.framework import ENGINE, launch
 from mammo_d2.framework.embedded import comm as embedded_comm
@@ -18,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", params=["launch", "torchrun"])
-def findings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def findings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, hidden_gpus: None
+) -> list[dict[str, Any]]:
     """What each rank found, in both ways of starting."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "launch":
@@ -100,3 +103,10 @@ def test_one_process_runs_here_and_returns_its_result() -> None:
 def test_wrong_addresses_are_explained(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         embedded_launch(print, 1, **arguments)
+
+
+def test_more_processes_than_gpus_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="--num-gpus is 2, but this machine has 1; hide them for a job on the CPU"):
+        embedded_launch(print, 2, dist_url="auto")
