@@ -21,6 +21,7 @@ from unittest import mock
 import torch
 import torchvision  # noqa: F401  its operators get rules of autocast
 from torch import Tensor
+from torch import library as operators
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -254,9 +255,9 @@ _FLOAT32 = (
 _WIDEST = "addcdiv addcmul atan2 dot grid_sampler index_put scatter_add tensordot"
 
 
-def _autocast_library() -> list[torch.library.Library]:
+def _autocast_library() -> list[operators.Library]:
     """The rules of ``torch.autocast("cuda")`` for ``AcceleratorTensor``, until the libraries are destroyed."""
-    libraries = [torch.library.Library("aten", "IMPL"), torch.library.Library("torchvision", "IMPL")]
+    libraries = [operators.Library("aten", "IMPL"), operators.Library("torchvision", "IMPL")]
     lower: Callable = lambda tensors: torch.get_autocast_dtype("cuda")  # noqa: E731
     full: Callable = lambda tensors: torch.float32  # noqa: E731
     for names, rule in ((_LOWER, lower), (_FLOAT32, full), (_WIDEST, _widest)):
@@ -270,7 +271,7 @@ def _autocast_library() -> list[torch.library.Library]:
     return libraries
 
 
-def _register(library: torch.library.Library, op: Any, rule: Callable, keeps_type: bool = False) -> None:
+def _register(library: operators.Library, op: Any, rule: Callable, keeps_type: bool = False) -> None:
     excluded = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
 
     def run(*args: Any, **kwargs: Any) -> Any:
