@@ -27,6 +27,9 @@ def image_truth(record: Mapping[str, Any], classes: Sequence[str]) -> list[int |
         record: dataset record; the ``category_id`` of its ``annotations`` are rows of ``classes``. Boxes marked
             ``ignore`` decide nothing; crowd boxes count.
         classes: the class names.
+
+    Returns:
+        One value per class, in the order of ``classes``.
     """
     present = {int(a["category_id"]) for a in record.get("annotations", ()) if not a.get("ignore")}
     stated = stated_labels(record.get("labels"), classes) or [0] * len(classes)

@@ -86,6 +86,7 @@ def launch(
 
 
 def _forget_process_groups() -> None:
+    # detectron2 keeps its groups for as long as the process lives and has no public way to drop them.
     comm._LOCAL_PROCESS_GROUP = None
     comm._get_global_gloo_group.cache_clear()
 
