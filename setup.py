@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["mammo_d2", "mammo_d2.*"]),
-    package_data={"mammo_d2": ["export/*.css"]},
+    package_data={"mammo_d2": ["report/*.css"]},
     install_requires=[
         "torch>=2.11,<2.16",
         "torchvision>=0.26",

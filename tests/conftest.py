@@ -36,7 +36,7 @@ def restored_loggers():
     for logger, handlers, propagate, level in before:
         logger.handlers[:], logger.propagate = handlers, propagate
         logger.setLevel(level)
-    for module in ("mammo_d2.framework.embedded.log", "detectron2.utils.logger"):
+    for module in ("mammo_d2.framework.embedded.utils.log", "detectron2.utils.logger"):
         if module in sys.modules:
             sys.modules[module].setup_logger.cache_clear()
 

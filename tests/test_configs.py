@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mammo_d2.data.mapper import MammoMapper
-from mammo_d2.engine.ablation import load_variants
-from mammo_d2.engine.lesion_stages import stage_config
-from mammo_d2.engine.setup import load_config
+from mammo_d2.config.loading import load_config
+from mammo_d2.data.loading.mapper import MammoMapper
+from mammo_d2.experiments.ablation import load_variants
+from mammo_d2.jobs.lesion.lesion_stages import stage_config
 from tests.conftest import ROOT
 
 CONFIGS = ROOT / "configs"

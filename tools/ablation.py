@@ -13,8 +13,8 @@ Examples:
 
 from pathlib import Path
 
-from mammo_d2.cli import make_parser, run_tool
-from mammo_d2.engine.ablation import load_variants, run_ablation
+from mammo_d2.cli.common import make_parser, run_tool
+from mammo_d2.experiments.ablation import load_variants, run_ablation
 
 
 def run(argv: list[str]) -> int:

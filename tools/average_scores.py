@@ -3,8 +3,8 @@
 
 import sys
 
-from mammo_d2.cli import run_tool
-from mammo_d2.evaluation.average_command import run
+from mammo_d2.cli.average_scores import run
+from mammo_d2.cli.common import run_tool
 
 if __name__ == "__main__":
     sys.exit(run_tool(run))

@@ -9,8 +9,13 @@ Examples:
     python tools/benchmark.py regions
 """
 
-from mammo_d2.benchmarks import evaluation, gmic, lesion, regions, train
-from mammo_d2.cli import make_parser, run_tool
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder benchmarks/ is beside the package, not in it
+
+from benchmarks import evaluation, gmic, lesion, regions, train
+from mammo_d2.cli.common import make_parser, run_tool
 
 
 def run(argv: list[str]) -> int:

@@ -18,25 +18,26 @@ written are in the same pixels.
 
 from pathlib import Path
 
-from mammo_d2.cli import make_parser, run_tool
-from mammo_d2.data.catalog import load_records, register_datasets
-from mammo_d2.engine.detected_lesions import (
+from mammo_d2.cli.common import make_parser, run_tool
+from mammo_d2.config.loading import load_config
+from mammo_d2.data.format.catalog import load_records, register_datasets
+from mammo_d2.engine.setup import use_available_device
+from mammo_d2.evaluation.files.results import write_json
+from mammo_d2.experiments.processes import check_method
+from mammo_d2.inference.classify_lesions import (
+    category_ids_of,
+    classify_lesions,
+    prepared_record,
+    results_in_file,
+)
+from mammo_d2.inference.detected_lesions import (
     PREPARED,
     SOURCE,
     pixels_by_name,
     records_with_results,
     transform_of,
 )
-from mammo_d2.engine.jobs import check_method
-from mammo_d2.engine.lesion_inference import (
-    category_ids_of,
-    classify_lesions,
-    prepared_record,
-    results_in_file,
-)
-from mammo_d2.engine.lesion_stages import CONTEXT_MODEL, best_weights, load_classifier, stage_config
-from mammo_d2.engine.setup import load_config, use_available_device
-from mammo_d2.evaluation.results_io import write_json
+from mammo_d2.jobs.lesion.lesion_stages import CONTEXT_MODEL, best_weights, load_classifier, stage_config
 
 
 def run(argv: list[str]) -> int:

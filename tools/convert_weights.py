@@ -15,8 +15,8 @@ Examples:
 
 from pathlib import Path
 
-from mammo_d2.cli import make_parser, run_tool
-from mammo_d2.engine.convert_weights import convert_gmic
+from mammo_d2.cli.common import make_parser, run_tool
+from mammo_d2.inference.convert_gmic import convert_gmic
 
 
 def run(argv: list[str]) -> int:

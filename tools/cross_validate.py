@@ -13,10 +13,10 @@ Examples:
 
 from pathlib import Path
 
-from mammo_d2.cli import make_parser, run_tool
-from mammo_d2.engine.ablation import load_variants
-from mammo_d2.engine.cross_validation import Plan, cross_validate, folds_table
-from mammo_d2.engine.fold_comparison import compare_variants
+from mammo_d2.cli.common import make_parser, run_tool
+from mammo_d2.experiments.ablation import load_variants
+from mammo_d2.experiments.cross_validation import Plan, cross_validate, folds_table
+from mammo_d2.experiments.fold_comparison import compare_variants
 
 
 def run(argv: list[str]) -> int:

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from mammo_d2.cli import make_parser, run_tool
+from mammo_d2.cli.common import make_parser, run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "quickstart" / "phantom_top_likelihood.yaml"

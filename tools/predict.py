@@ -21,11 +21,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 import mammo_d2
-from mammo_d2.cli import EXIT_FAILED, EXIT_OK, make_folder, make_parser, run_tool
-from mammo_d2.engine import load_config
-from mammo_d2.engine.jobs import check_method
-from mammo_d2.engine.predictor import Predictor, find_image_files
-from mammo_d2.export.predictions import FileProblem, Prediction, write_picture, write_predictions
+from mammo_d2.cli.common import EXIT_FAILED, EXIT_OK, make_parser, run_tool
+from mammo_d2.config.loading import load_config
+from mammo_d2.core.files import make_folder
+from mammo_d2.experiments.processes import check_method
+from mammo_d2.inference.prediction_files import FileProblem, Prediction, write_picture, write_predictions
+from mammo_d2.inference.predictor import Predictor, find_image_files
 
 
 def run(argv: list[str]) -> int:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mammo_d2.cli import make_parser, run_tool
-from mammo_d2.data.prepare_commands import COMMANDS
+from mammo_d2.cli.common import make_parser, run_tool
+from mammo_d2.cli.prepare import COMMANDS
 
 
 def main(argv: list[str]) -> int:

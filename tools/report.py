@@ -12,13 +12,13 @@ Examples:
 
 from pathlib import Path
 
-from mammo_d2.cli import make_parser, run_tool
-from mammo_d2.engine import load_config
-from mammo_d2.engine.jobs import is_lesion_config
-from mammo_d2.export.lesion_report import lesion_sections
-from mammo_d2.export.run_blocks import PictureFolder
-from mammo_d2.export.run_files import config_file
-from mammo_d2.export.run_report import run_sections, write_run_report
+from mammo_d2.cli.common import make_parser, run_tool
+from mammo_d2.config.loading import load_config
+from mammo_d2.engine.run_folder import config_file
+from mammo_d2.experiments.processes import is_lesion_config
+from mammo_d2.report.lesion_report import lesion_sections
+from mammo_d2.report.run_blocks import PictureFolder
+from mammo_d2.report.run_report import run_sections, write_run_report
 
 
 def run(argv: list[str]) -> int:

@@ -24,11 +24,11 @@ import signal
 import sys
 from pathlib import Path
 
-from mammo_d2.cli import make_parser, run_tool
-from mammo_d2.engine.search import search
-from mammo_d2.engine.search_plan import PRUNERS, SAMPLERS, Plan
-from mammo_d2.engine.search_report import evaluate_top, trials_table
-from mammo_d2.engine.search_space import load_ranges
+from mammo_d2.cli.common import make_parser, run_tool
+from mammo_d2.experiments.search.search import search
+from mammo_d2.experiments.search.search_outcome import evaluate_top, trials_table
+from mammo_d2.experiments.search.search_plan import PRUNERS, SAMPLERS, Plan
+from mammo_d2.experiments.search.search_ranges import load_ranges
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Train or evaluate any method of the package from a YAML config; see ``--help``."""
 
-from mammo_d2.cli import run_tool
-from mammo_d2.engine.cli import run
+from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.train import run
 
 if __name__ == "__main__":
     run_tool(run)

@@ -1,6 +1,6 @@
 """Whether the evaluators of a job can work: looked at before a training, not hours later at its first evaluation."""
 
-from mammo_d2.evaluation.evaluators import named_evaluators
+from mammo_d2.evaluation.evaluators.registered import named_evaluators
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, GeneralizedRCNN
 
 _WORDS = {
@@ -31,9 +31,7 @@ def check_evaluators(cfg: CfgNode) -> None:
             if given is None or needed <= given:
                 continue
             fitting = [other for other, its in needs if its <= given]
-            remedy = (
-                f'write TEST.EVALUATORS "{fitting}"' if fitting else "mammo_d2/config.py lists the evaluators of each"
-            )
+            remedy = f'write TEST.EVALUATORS "{fitting}"' if fitting else "mammo_d2/config/keys.py lists the evaluators"
             raise ValueError(
                 f"TEST.EVALUATORS names {name!r}, which needs {_in_words(needed - given)}; "
                 f"{cfg.MODEL.META_ARCHITECTURE} (MODEL.META_ARCHITECTURE) as configured gives "

@@ -16,9 +16,9 @@ from typing import Any
 
 import yaml
 
-from mammo_d2.data.catalog import register_datasets
-from mammo_d2.data.files import sha256_file, write_json
-from mammo_d2.engine.setup import load_config
+from mammo_d2.config.loading import load_config
+from mammo_d2.core.files import sha256_file, write_json
+from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.framework import CfgNode, MetadataCatalog
 
 RECORD_FILE = "run_record.json"

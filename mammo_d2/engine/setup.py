@@ -1,23 +1,19 @@
 """From command-line arguments to a checked, frozen configuration."""
 
 import argparse
-import contextlib
-import difflib
 import logging
 import os
-import re
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from mammo_d2.atomic import atomic_write
-from mammo_d2.cli import make_folder
-from mammo_d2.config import add_mammo_config
-from mammo_d2.data.catalog import category_names, check_names, register_datasets
-from mammo_d2.data.schema import check_splits
-from mammo_d2.engine.preparation import record_preparation
+from mammo_d2.config.loading import ConfigError, load_config
+from mammo_d2.core.atomic import atomic_write
+from mammo_d2.core.files import make_folder
+from mammo_d2.data.format.annotations import check_splits
+from mammo_d2.data.format.catalog import check_names, register_datasets
+from mammo_d2.engine.preparation_record import record_preparation
 from mammo_d2.framework import (
     ENGINE,
     CfgNode,
@@ -25,48 +21,10 @@ from mammo_d2.framework import (
     MetadataCatalog,
     comm,
     default_setup,
-    get_cfg,
     setup_logger,
 )
 
-# What yacs says of a value of the wrong type: types and values, the config's and the given one.
-_WRONG_TYPE = re.compile(
-    r"Type mismatch \(<class '([\w.]+)'> vs\. <class '([\w.]+)'>\) with values \((.*) vs\. (.*)\) for config key: "
-    r"([\w.]+)",
-    re.DOTALL,
-)
-
 logger = logging.getLogger(__name__)
-
-
-class ConfigError(ValueError):
-    """A configuration file or override that does not fit the known keys."""
-
-
-def load_config(config_file: str = "", overrides: list[str] | None = None) -> CfgNode:
-    """Default keys, then the YAML file, then ``KEY VALUE`` overrides; the number of classes follows the categories.
-
-    Args:
-        config_file: a YAML file, may have ``_BASE_``; empty for the defaults.
-        overrides: alternating keys and values.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ConfigError: a key that does not exist (with the nearest existing ones), a value of the wrong type.
-    """
-    cfg = get_cfg()
-    add_mammo_config(cfg)
-    if config_file:
-        if not Path(config_file).is_file():
-            raise FileNotFoundError(f"config file {config_file} does not exist")
-        with _explained(cfg, config_file):
-            cfg.merge_from_file(config_file, allow_unsafe=False)
-    if overrides:
-        _check_overrides(overrides)
-        with _explained(cfg, "the command line"):
-            cfg.merge_from_list(list(overrides))
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(category_names(cfg))
-    return cfg
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
@@ -186,62 +144,3 @@ def _recorded_seed(output_dir: str) -> int:
     if not config.is_file():
         return -1
     return int(CfgNode.load_yaml_with_base(str(config), allow_unsafe=False).get("SEED", -1))
-
-
-def _check_overrides(overrides: list[str]) -> None:
-    """Mistakes in KEY VALUE pairs that the config library would name by the whole list."""
-    late = [item for item in overrides[::2] if item.startswith("--")]
-    if late:
-        raise ConfigError(
-            f"the command line: {late[0]} stands where a config key should; options go before the KEY VALUE overrides"
-        )
-    joined = [item for item in overrides[::2] if "=" in item]
-    if joined:
-        key, _, value = joined[0].partition("=")
-        raise ConfigError(f"the command line: {joined[0]!r} is not KEY VALUE; write {key} {value}")
-    if len(overrides) % 2:
-        raise ConfigError(f"the command line: {overrides[-1]} has no value; overrides are KEY VALUE pairs")
-
-
-@contextlib.contextmanager
-def _explained(cfg: CfgNode, where: str) -> Iterator[None]:
-    """Turn the config library's exceptions into one that names the place, the key and the nearest existing keys."""
-    try:
-        yield
-    except (KeyError, ValueError, AssertionError, AttributeError) as error:
-        message = str(error.args[0]) if error.args else type(error).__name__
-        wrong_type = _WRONG_TYPE.search(message)
-        if wrong_type:
-            raise ConfigError(f"{where}: {_explain_type(*wrong_type.groups())}") from error
-        unknown = re.search(r"Non-existent (?:config )?key: ([\w.]+)", message)
-        if unknown is None:
-            raise ConfigError(f"{where}: {message}") from error
-        key = unknown.group(1)
-        near = difflib.get_close_matches(key, list(_keys(cfg)), n=3, cutoff=0.6)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; mammo_d2/config.py lists the added keys"
-        raise ConfigError(f"{where}: there is no config key {key}{hint}") from error
-
-
-def _explain_type(wanted: str, given: str, default: str, value: str, key: str) -> str:
-    """Words for a value of the wrong type, with how to write it."""
-    remedies = {
-        ("float", "int"): f"write {value}.0",
-        ("tuple", "str"): f"write \"['{value}']\"",
-        ("list", "str"): f"write \"['{value}']\"",
-        ("tuple", "int"): f'write "[{value}]"',
-        ("list", "int"): f'write "[{value}]"',
-        ("bool", "str"): "write True or False",
-        ("bool", "int"): "write True or False",
-        ("str", "int"): f"write \"'{value}'\"",
-        ("str", "float"): f"write \"'{value}'\"",
-    }
-    example = f"such as {default}" if default not in ("", "()", "[]") else "of that type"
-    remedy = remedies.get((wanted, given), f"write a value {example}")
-    return f"{key} is {value} ({given}), but must be of type {wanted.rsplit('.', 1)[-1]}; {remedy}"
-
-
-def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _keys(value, f"{prefix}{name}.")
-        yield f"{prefix}{name}"

@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mammo_d2.atomic import atomic_write
-from mammo_d2.data.loader import build_test_loader, build_train_loader
+from mammo_d2.core.atomic import atomic_write
+from mammo_d2.data.loading.loader import build_test_loader, build_train_loader
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
 from mammo_d2.engine.setup import draw_seed
 from mammo_d2.engine.step import NonFiniteLossError, StepTrainer, amp_dtype
 from mammo_d2.engine.validation_loss import ValidationLoss
-from mammo_d2.evaluation.evaluators import build_evaluators
-from mammo_d2.evaluation.results_io import write_json
-from mammo_d2.export.coco import export_source_predictions
+from mammo_d2.evaluation.evaluators.registered import build_evaluators
+from mammo_d2.evaluation.files.results import write_json
+from mammo_d2.evaluation.files.source_pixels import export_source_predictions
 from mammo_d2.framework import (
     ENGINE,
     CfgNode,

@@ -62,8 +62,8 @@ from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 from detectron2.utils.logger import setup_logger
 from detectron2.utils.registry import Registry
 
-from mammo_d2.framework.checkpoint_io import SafeCheckpointing
 from mammo_d2.framework.process_group import DEFAULT_TIMEOUT, is_torchrun, run_under_torchrun
+from mammo_d2.framework.weights.checkpoint_io import SafeCheckpointing
 
 
 class SafeCheckpointer(SafeCheckpointing, DetectionCheckpointer):

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mammo_d2.core.image_truth import joined_truth
 from mammo_d2.framework import CfgNode
-from mammo_d2.image_truth import joined_truth
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from mammo_d2.benchmarks import evaluation
+from benchmarks import evaluation
 
 
 def arguments(*words):

@@ -5,7 +5,7 @@ import mmap
 import numpy as np
 import pytest
 
-from mammo_d2.benchmarks import lesion
+from benchmarks import lesion
 
 
 def test_figures_of_a_tiny_run(tmp_path, capsys):

@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
-from mammo_d2.benchmarks import regions
-from mammo_d2.engine.setup import load_config
+from benchmarks import regions
+from mammo_d2.config.loading import load_config
 from mammo_d2.framework import build_model
 from tests.conftest import ROOT
 
@@ -73,7 +73,7 @@ def test_padding_inside_is_that_of_the_original_network():
 
 
 def test_images_are_breasts(tmp_path):
-    from mammo_d2.data.reader import read_image
+    from mammo_d2.data.reading.reader import read_image
 
     record = regions.write_image(tmp_path, 3, CONFIG, TINY)
     pixels, meta = read_image(record["file_name"])

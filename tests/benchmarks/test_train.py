@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mammo_d2.benchmarks.train import Contender, _report
+from benchmarks.train import Contender, _report
 from mammo_d2.framework import ENGINE
 from tests.conftest import ROOT
 

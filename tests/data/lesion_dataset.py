@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mammo_d2.config import add_mammo_config
-from mammo_d2.data.catalog import register_datasets
-from mammo_d2.data.coco_builder import CocoBuilder
+from mammo_d2.config.keys import add_mammo_config
+from mammo_d2.data.format.catalog import register_datasets
+from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.framework import CfgNode, get_cfg
 
 HEIGHT, WIDTH = 96, 80

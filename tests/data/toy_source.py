@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mammo_d2.data.converters.base import Converter, SourceAnnotation, SourceImage, labels_from
+from mammo_d2.data.converters.converter import Converter, SourceAnnotation, SourceImage, labels_from
 from tests.data.breast_images import half_ellipse
 
 

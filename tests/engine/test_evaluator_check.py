@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from mammo_d2.data.catalog import register_datasets
+from mammo_d2.config.loading import load_config
+from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.engine.evaluator_check import check_evaluators
-from mammo_d2.engine.setup import load_config
-from mammo_d2.evaluation.evaluators import EVALUATOR_REGISTRY
+from mammo_d2.evaluation.evaluators.registered import EVALUATOR_REGISTRY
 from mammo_d2.framework import META_ARCH_REGISTRY, DatasetEvaluator, GeneralizedRCNN, build_model
 from tests.conftest import ROOT
 from tests.data.toy_dataset import write_dataset
-from tests.engine.lesion_job import run as run_lesion_job
-from tests.engine.lesion_job import write_job
+from tests.jobs.lesion.lesion_jobs import run as run_lesion_job
+from tests.jobs.lesion.lesion_jobs import write_job
 
 READ = {"instances", "image_scores", "saliency", "lesion_scores"}
 
@@ -77,7 +77,7 @@ def checked(tmp_path, cfg, *names):
     ("cfg", "names", "expected"),
     [
         (quickstart("top_likelihood"), ["coco", "image", "froc"], ["'image'", "gives boxes", "['coco', 'froc']"]),
-        (quickstart("top_likelihood"), ["lesion"], ["'lesion'", "scores of given lesions", "mammo_d2/config.py"]),
+        (quickstart("top_likelihood"), ["lesion"], ["'lesion'", "scores of given lesions", "mammo_d2/config/keys.py"]),
         (CLASSIFIER, ["image", "froc"], ["'froc'", "boxes", "DeepMIL"]),
         (
             BIRADS,

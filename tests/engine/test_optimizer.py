@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mammo_d2.config import add_mammo_config
+from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.engine.optimizer import build_optimizer, clip_gradients
 from mammo_d2.framework import get_cfg
 

@@ -4,7 +4,8 @@ import os
 import pytest
 import torch
 
-from mammo_d2.engine.setup import ConfigError, check_device, load_config, setup
+from mammo_d2.config.loading import ConfigError, load_config
+from mammo_d2.engine.setup import check_device, setup
 from mammo_d2.framework import DatasetCatalog, comm
 
 

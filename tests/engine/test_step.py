@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mammo_d2.config import add_mammo_config
+from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.engine.step import NonFiniteLossError, StepTrainer, amp_dtype
 from mammo_d2.framework import EventStorage, get_cfg
 

@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 
-from mammo_d2.data.catalog import register_datasets
-from mammo_d2.engine.setup import load_config
+from mammo_d2.config.loading import load_config
+from mammo_d2.data.format.catalog import register_datasets
+from mammo_d2.engine.run_folder import read_scalars
 from mammo_d2.engine.step import NonFiniteLossError
 from mammo_d2.engine.trainer import MammoTrainer
-from mammo_d2.export.run_files import read_scalars
 from mammo_d2.framework import SafeCheckpointer
 from tests.conftest import ROOT
 from tests.data.toy_dataset import write_dataset

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from mammo_d2.engine.main import main as train_main
 from mammo_d2.engine.trainer import MammoTrainer
+from mammo_d2.jobs.single_stage import main as train_main
 
 SETTINGS = {
     "MODEL.DEVICE": "cpu",

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mammo_d2.config import add_mammo_config
-from mammo_d2.evaluation.evaluators import build_evaluators
-from mammo_d2.evaluation.results_io import plain
+from mammo_d2.config.keys import add_mammo_config
+from mammo_d2.evaluation.evaluators.registered import build_evaluators
+from mammo_d2.evaluation.files.results import plain
 from mammo_d2.framework import Boxes, DatasetCatalog, Instances, MetadataCatalog, comm, get_cfg
 from tests.evaluation.scenes import random_detections, random_records
 

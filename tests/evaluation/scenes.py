@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mammo_d2.evaluation.tables import DetectionTable, EvaluationData, images_from_records, lesions_from_records
+from mammo_d2.evaluation.metrics.tables import DetectionTable, EvaluationData, images_from_records, lesions_from_records
 
 SIDE = 10.0
 

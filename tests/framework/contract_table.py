@@ -36,8 +36,9 @@ def origins(source: Path) -> dict[str, str]:
 def document() -> str:
     """The whole document."""
     theirs, ours = origins(FRAMEWORK / "_detectron2.py"), origins(FRAMEWORK / "embedded" / "__init__.py")
+    embedded = "mammo_d2.framework.embedded."
     rows = [
-        f"| `{name}` | {what} | {theirs[name].removeprefix('detectron2.')} | {ours[name].lstrip('.')} |"
+        f"| `{name}` | {what} | {theirs[name].removeprefix('detectron2.')} | {ours[name].removeprefix(embedded)} |"
         for name, what in CONTRACT.items()
     ]
     return HEAD + "\n".join(rows) + "\n"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mammo_d2.framework import ENGINE, DatasetEvaluator, build_detection_test_loader, comm, inference_on_dataset, launch
-from mammo_d2.framework.embedded.job_setup import create_ddp_model
+from mammo_d2.framework.embedded.engine.job_setup import create_ddp_model
 from tests.framework import job_cases
 
 

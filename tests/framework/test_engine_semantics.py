@@ -1,7 +1,7 @@
 """Places where detectron2's behaviour is subtle: those of the model half, with the number, on both engines.
 
 1 to 20, 28 and 30 of the project's list; the others are in test_engine_semantics_job.py. Point 20, the numerics of
-resizing, is that of its augmentations: the embedded engine has none (mammo_d2.data.augmentation resizes), so the
+resizing, is that of its augmentations: the embedded engine has none (data.loading.augmentation resizes), so the
 test there holds only what both engines must not do, resize or round an image they are given.
 """
 

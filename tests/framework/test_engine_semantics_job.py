@@ -1,7 +1,7 @@
 """Places where detectron2's behaviour is subtle: those of the job half, with the number, on both engines.
 
 21 to 27 and 29 of the project's list; the others belong to the model half. Point 22 (its image reader saturates 16-bit
-files at 255) does not apply to the embedded engine, which has no image reader: mammo_d2.data.reader reads every file.
+files at 255) does not apply to the embedded engine, which has no image reader: data.reading.reader reads every file.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def test_22_detectron2_saturates_16_bit_files(tmp_path: Path) -> None:
 
 
 def dataset_dicts(engine: ModuleType) -> Any:
-    module = "detectron2.data" if "_detectron2" in engine.__name__ else "mammo_d2.framework.embedded.loaders"
+    module = "detectron2.data" if "_detectron2" in engine.__name__ else "mammo_d2.framework.embedded.data.loaders"
     return importlib.import_module(module).get_detection_dataset_dicts
 
 

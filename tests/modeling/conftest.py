@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mammo_d2.config import add_mammo_config
+from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.framework import Boxes, Instances, build_model, get_cfg
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from mammo_d2.config import add_mammo_config
+from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.framework import CfgNode, build_model, get_cfg
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mammo_d2.config import add_mammo_config
+from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.framework import get_cfg
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from mammo_d2.benchmarks.gmic import full_model
-from mammo_d2.cli import EXIT_ERROR, EXIT_OK
-from mammo_d2.engine.setup import load_config
+from benchmarks.gmic import full_model
+from mammo_d2.cli.common import EXIT_ERROR, EXIT_OK
+from mammo_d2.config.loading import load_config
 from mammo_d2.framework import SafeCheckpointer, build_model
 from tests.conftest import ROOT
 from tests.modeling.gmic_models import gmic_cfg
@@ -56,7 +56,7 @@ def convert(run_tool_module, *arguments: str) -> int:
 def tool():
     import runpy
 
-    from mammo_d2.cli import run_tool
+    from mammo_d2.cli.common import run_tool
 
     run = runpy.run_path(str(ROOT / "tools" / "convert_weights.py"))["run"]
     return lambda arguments: run_tool(run, arguments)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mammo_d2.cli import run_tool
-from tests.export.test_predicted_files import PREPARED, SOURCE, write_predictions, write_truth
+from mammo_d2.cli.common import run_tool
+from tests.evaluation.files.test_predicted_files import PREPARED, SOURCE, write_predictions, write_truth
 
 
 def test_the_tool_evaluates_predictions(tmp_path, load_tool, capsys):

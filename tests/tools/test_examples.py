@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mammo_d2.engine.jobs import is_lesion_config
-from mammo_d2.engine.setup import load_config
+from mammo_d2.config.loading import load_config
+from mammo_d2.experiments.processes import is_lesion_config
 from tests.conftest import ROOT
 
 PLACES = [
     *ROOT.glob("tools/*.py"),
-    *ROOT.glob("mammo_d2/engine/*.py"),
-    *ROOT.glob("mammo_d2/evaluation/*command.py"),
+    *ROOT.glob("mammo_d2/cli/*.py"),
     *ROOT.glob("*.md"),
     *ROOT.glob("docs/*.md"),
     *ROOT.glob("datasets/*.md"),

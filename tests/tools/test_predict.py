@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from mammo_d2.cli import run_tool
-from tests.engine.tiny_model import CROP_FLIP_SCALE, LESION, brightest_cfg, write_mammogram
+from mammo_d2.cli.common import run_tool
+from tests.inference.tiny_model import CROP_FLIP_SCALE, LESION, brightest_cfg, write_mammogram
 
 
 @pytest.fixture

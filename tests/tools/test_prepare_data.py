@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mammo_d2.cli import run_tool
+from mammo_d2.cli.common import run_tool
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import write_dicom
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mammo_d2.cli import run_tool
-from tests.export.toy_run import make_dataset, make_run
+from mammo_d2.cli.common import run_tool
+from tests.report.toy_run import make_dataset, make_run
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.engine.toy_training import SETTINGS
 @pytest.fixture
 def train(tmp_path, load_tool, capsys):
     """``train("KEY", "VALUE", ...)`` runs the tool on ``tmp_path`` and returns its error message."""
-    from mammo_d2.cli import run_tool
+    from mammo_d2.cli.common import run_tool
 
     def run(*overrides):
         settings = {**SETTINGS, "DATASETS.ROOT": str(tmp_path), "OUTPUT_DIR": str(tmp_path / "out")}

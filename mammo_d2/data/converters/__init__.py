@@ -1,0 +1,1 @@
+"""Data sets as they come, to images and lesions in pixels of the source files."""

@@ -6,8 +6,8 @@ import os
 import re
 from typing import Any
 
-from mammo_d2.data.converters.base import Converter
-from mammo_d2.data.image_meta import ReadOptions
+from mammo_d2.data.converters.converter import Converter
+from mammo_d2.data.reading.image_meta import ReadOptions
 
 _GRADE = re.compile(r"^(?:BI-?RADS)?\s*([0-6])\s*([abc]?)$", re.IGNORECASE)
 

@@ -12,44 +12,47 @@ on one machine, initial weights under one seed included.
 
 from fvcore.common.registry import Registry
 
-from . import (
-    comm,
-    fpn,  # noqa: F401  # importing it registers the FPN backbones
-    hooks,
+from mammo_d2.framework.embedded.backbone import fpn  # noqa: F401  # importing it registers the FPN backbones
+from mammo_d2.framework.embedded.backbone.backbone import BACKBONE_REGISTRY, Backbone, build_backbone
+from mammo_d2.framework.embedded.backbone.layers import ShapeSpec, batched_nms
+from mammo_d2.framework.embedded.config import CfgNode, configurable, get_cfg
+from mammo_d2.framework.embedded.data.catalog import DatasetCatalog, MetadataCatalog
+from mammo_d2.framework.embedded.data.coco import load_coco_json, register_coco_instances
+from mammo_d2.framework.embedded.data.loaders import build_detection_test_loader, build_detection_train_loader
+from mammo_d2.framework.embedded.data.samplers import InferenceSampler, TrainingSampler
+from mammo_d2.framework.embedded.detector.proposals import PROPOSAL_GENERATOR_REGISTRY
+from mammo_d2.framework.embedded.detector.rcnn import (
+    META_ARCH_REGISTRY,
+    GeneralizedRCNN,
+    build_model,
+    detector_postprocess,
 )
-from .backbone import BACKBONE_REGISTRY, Backbone, build_backbone
-from .boxes import Boxes, BoxMode, pairwise_iou
-from .catalog import DatasetCatalog, MetadataCatalog
-from .checkpoint import DetectionCheckpointer, SafeCheckpointer
-from .coco import load_coco_json, register_coco_instances
-from .config import CfgNode, configurable, get_cfg
-from .default_trainer import DefaultTrainer
-from .events import EventStorage, get_event_storage
-from .inference import (
+from mammo_d2.framework.embedded.detector.roi_heads import ROI_HEADS_REGISTRY, Res5ROIHeads, StandardROIHeads
+from mammo_d2.framework.embedded.detector.rpn import RPN
+from mammo_d2.framework.embedded.engine import hooks
+from mammo_d2.framework.embedded.engine.checkpoint import DetectionCheckpointer, SafeCheckpointer
+from mammo_d2.framework.embedded.engine.default_trainer import DefaultTrainer
+from mammo_d2.framework.embedded.engine.inference import (
     DatasetEvaluator,
     DatasetEvaluators,
     inference_on_dataset,
     print_csv_format,
     verify_results,
 )
-from .job_setup import default_argument_parser, default_setup, default_writers
-from .launch import launch
-from .layers import ShapeSpec, batched_nms
-from .loaders import build_detection_test_loader, build_detection_train_loader
-from .log import seed_all_rng, setup_logger
-from .proposals import PROPOSAL_GENERATOR_REGISTRY
-from .rcnn import META_ARCH_REGISTRY, GeneralizedRCNN, build_model, detector_postprocess
-from .roi_heads import ROI_HEADS_REGISTRY, Res5ROIHeads, StandardROIHeads
-from .rpn import RPN
-from .samplers import InferenceSampler, TrainingSampler
-from .solver import (
+from mammo_d2.framework.embedded.engine.job_setup import default_argument_parser, default_setup, default_writers
+from mammo_d2.framework.embedded.engine.launch import launch
+from mammo_d2.framework.embedded.engine.solver import (
     build_lr_scheduler,
     get_default_optimizer_params,
     maybe_add_gradient_clipping,
 )
-from .structures import ImageList, Instances
-from .trainer import HookBase, SimpleTrainer, TrainerBase
-from .writers import EventWriter
+from mammo_d2.framework.embedded.engine.trainer import HookBase, SimpleTrainer, TrainerBase
+from mammo_d2.framework.embedded.structures.boxes import Boxes, BoxMode, pairwise_iou
+from mammo_d2.framework.embedded.structures.instances import ImageList, Instances
+from mammo_d2.framework.embedded.utils import comm
+from mammo_d2.framework.embedded.utils.events import EventStorage, get_event_storage
+from mammo_d2.framework.embedded.utils.log import seed_all_rng, setup_logger
+from mammo_d2.framework.embedded.utils.writers import EventWriter
 
 __all__ = [
     "BACKBONE_REGISTRY",

@@ -9,7 +9,7 @@ from typing import Any
 from fvcore.common.config import CfgNode as _FvcoreCfgNode
 from iopath.common.file_io import g_pathmgr
 
-from .defaults import DEFAULTS
+from mammo_d2.framework.embedded.defaults import DEFAULTS
 
 
 class CfgNode(_FvcoreCfgNode):

@@ -2,7 +2,7 @@
 
 The whole key set is here, also of parts the engine does not build (masks, keypoints, RetinaNet): a complete
 ``config.yaml`` that a detectron2 run wrote then loads unchanged. What the engine cannot build raises when it is built.
-Keys this package adds are in ``mammo_d2.config``.
+Keys this package adds are in ``mammo_d2.config.keys``.
 """
 
 _ANCHOR_GENERATOR = {

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torchvision.models import alexnet
 
 from mammo_d2.framework import BACKBONE_REGISTRY, Backbone, CfgNode, ShapeSpec
-from mammo_d2.modeling.receptive_field import MapShape, reach_of
+from mammo_d2.modeling.layers.receptive_field import MapShape, reach_of
 
 
 class AlexNet(Backbone):

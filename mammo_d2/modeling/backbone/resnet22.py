@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mammo_d2.framework import BACKBONE_REGISTRY, Backbone, CfgNode, ShapeSpec
-from mammo_d2.modeling.background import apply_shortened, equal_runs
-from mammo_d2.modeling.receptive_field import MapShape, Reach
+from mammo_d2.modeling.layers.receptive_field import MapShape, Reach
+from mammo_d2.modeling.layers.skip_background import apply_shortened, equal_runs
 
 #: Name of the one feature map.
 FEATURE = "res22"

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mammo_d2.framework import BACKBONE_REGISTRY, Backbone, CfgNode, ShapeSpec
-from mammo_d2.modeling.receptive_field import MapShape
+from mammo_d2.modeling.layers.receptive_field import MapShape
 
 #: Window of the original network in pixels, and the cells of its last convolution in it (along a side).
 WINDOW, WINDOW_CELLS = 224, 13

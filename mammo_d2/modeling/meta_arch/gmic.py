@@ -17,14 +17,8 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from mammo_d2.framework import META_ARCH_REGISTRY, Backbone, CfgNode, build_backbone, configurable
-from mammo_d2.modeling.attention import EqualAttention, GatedAttention
-from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
-from mammo_d2.modeling.losses import multi_label_bce, sparsity_loss
-from mammo_d2.modeling.meta_arch.gmic_weights import rename_released
-from mammo_d2.modeling.meta_arch.image_model import ImageModel, to_image_pixels
-from mammo_d2.modeling.pretrained import load_pretrained, read_pretrained
-from mammo_d2.modeling.receptive_field import PIXELS, cover_image, shown_parts
-from mammo_d2.modeling.saliency import (
+from mammo_d2.modeling.functional.losses import multi_label_bce, sparsity_loss
+from mammo_d2.modeling.functional.saliency import (
     SaliencyBoxRule,
     crop_patches,
     crop_positions,
@@ -34,6 +28,12 @@ from mammo_d2.modeling.saliency import (
     top_fraction_mean,
     window_cells,
 )
+from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
+from mammo_d2.modeling.layers.attention import EqualAttention, GatedAttention
+from mammo_d2.modeling.layers.receptive_field import PIXELS, cover_image, shown_parts
+from mammo_d2.modeling.meta_arch.gmic_weights import rename_released
+from mammo_d2.modeling.meta_arch.image_model import ImageModel, to_image_pixels
+from mammo_d2.modeling.pretrained import load_pretrained, read_pretrained
 
 FUSIONS = ("average", "concat")
 PATCH_CHANNELS = 512

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mammo_d2.framework import Boxes, CfgNode, ImageList, Instances
-from mammo_d2.modeling.saliency import SaliencyBoxRule, saliency_boxes
+from mammo_d2.modeling.functional.saliency import SaliencyBoxRule, saliency_boxes
 
 
 class NetworkTransform(Protocol):

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, configurable
-from mammo_d2.modeling.feature_cache import ModuleFingerprint, content_key
-from mammo_d2.modeling.lesion_maps import (
+from mammo_d2.modeling.backbone.patch_networks import PatchNetwork
+from mammo_d2.modeling.functional.lesion_maps import (
     PATCH_CLASSES,
     average_windows,
     class_weights,
@@ -31,7 +31,7 @@ from mammo_d2.modeling.lesion_maps import (
     malignancy_scores,
     weighted_cross_entropy,
 )
-from mammo_d2.modeling.patch_networks import PatchNetwork
+from mammo_d2.modeling.layers.feature_cache import ModuleFingerprint, content_key
 
 LOSS_AVERAGES = ("patches", "weights")
 

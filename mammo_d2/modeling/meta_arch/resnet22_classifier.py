@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mammo_d2.framework import META_ARCH_REGISTRY, Backbone, CfgNode, build_backbone, configurable
+from mammo_d2.modeling.functional.losses import multi_label_bce
+from mammo_d2.modeling.functional.saliency import map_size
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
-from mammo_d2.modeling.losses import multi_label_bce
+from mammo_d2.modeling.layers.receptive_field import cover_image, shown_parts
 from mammo_d2.modeling.meta_arch.image_model import ImageModel
-from mammo_d2.modeling.receptive_field import cover_image, shown_parts
-from mammo_d2.modeling.saliency import map_size
 
 TARGETS = ("labels", "birads")
 

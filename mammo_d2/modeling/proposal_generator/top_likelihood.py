@@ -11,7 +11,7 @@ from mammo_d2.framework import (
     configurable,
     get_event_storage,
 )
-from mammo_d2.modeling.losses import top_likelihood_loss
+from mammo_d2.modeling.functional.losses import top_likelihood_loss
 
 #: Anchor label of an image without annotations. The matcher's labels are 1 (object), 0 (background), -1 (ignored).
 UNANNOTATED = -2

@@ -23,8 +23,8 @@ from mammo_d2.framework import (
     batched_nms,
     configurable,
 )
-from mammo_d2.modeling import mil
-from mammo_d2.modeling.region_encoders import build_region_encoder
+from mammo_d2.modeling.functional import mil
+from mammo_d2.modeling.roi_heads.region_encoders import build_region_encoder
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from mammo_d2.framework import (
     configurable,
     get_event_storage,
 )
-from mammo_d2.modeling.losses import similarity_loss
+from mammo_d2.modeling.functional.losses import similarity_loss
 
 
 @dataclass(frozen=True)

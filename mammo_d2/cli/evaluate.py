@@ -1,0 +1,192 @@
+"""The body of tools/evaluate.py: arguments to a study, and the study to files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mammo_d2.cli.common import make_parser
+from mammo_d2.core.files import make_folder
+from mammo_d2.evaluation.files.coco_files import (
+    GroundTruth,
+    PredictedReader,
+    load_detections,
+    load_ground_truth,
+    load_image_scores,
+)
+from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
+from mammo_d2.evaluation.metrics.detection.matching import DISTANCE_KINDS, OVERLAP_KINDS
+from mammo_d2.evaluation.metrics.detection.presets import PRESETS, Preset, get_preset
+from mammo_d2.evaluation.metrics.scores.curves import NORMALIZATIONS
+from mammo_d2.evaluation.metrics.scores.score_statistic import ScoreRule
+from mammo_d2.evaluation.study.study import StudyOptions, System, run_study
+from mammo_d2.evaluation.study.study_outputs import console_text, write_study
+
+DESCRIPTION = """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed.
+
+Detections: COCO results, a JSON list of {image_id, category_id, bbox [x, y, width, height], score}.
+predictions.json of tools/predict.py, too, on the images of the ground truth or the files they were prepared from.
+Image scores: image_scores.json of a run, or CSV with a column image_id and one column per class; predictions.json, too.
+Of several systems each is compared with the first: difference, confidence interval, p value, forest plot.
+
+Examples (other.json and scores.csv are results of another program):
+    python tools/evaluate.py --ground-truth datasets/mine/annotations/test.json \\
+        output/mine/inference/mine_test/coco_instances_results.json --preset luna16 --classes malignant
+    python tools/evaluate.py --ground-truth datasets/mine/annotations/test.json \\
+        output/mine/inference/mine_test/coco_instances_results.json other.json --names mine other \\
+        --output output/compare
+    python tools/evaluate.py --ground-truth datasets/mine/annotations/test.json --image-scores scores.csv \\
+        --aggregate mean
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The tool's arguments."""
+    parser = make_parser(DESCRIPTION)
+    parser.add_argument("results", nargs="*", type=Path, help="COCO results or predictions.json, one per system")
+    parser.add_argument("--ground-truth", type=Path, required=True, help="COCO JSON of the images evaluated")
+    parser.add_argument(
+        "--image-scores",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="image scores, JSON or CSV, one per system (in the same order)",
+    )
+    parser.add_argument("--names", nargs="+", default=[], help="names of the systems; default: the files' names")
+    parser.add_argument("--output", type=Path, help="folder for JSON, CSV, LaTeX and PNG files; default: console only")
+    parser.add_argument("--classes", nargs="+", default=[], help="categories to evaluate; default: all")
+    parser.add_argument("--merge", default="", metavar="NAME", help="the one class that all of --classes become")
+    parser.add_argument("--ignore", nargs="+", default=[], help="categories whose findings may be hit freely")
+
+    rule = parser.add_argument_group("detection rule")
+    rule.add_argument("--preset", choices=list(PRESETS), default="default", help="a published rule; see --list-presets")
+    rule.add_argument("--list-presets", action=_ListPresets, help="print the rules with their sources and exit")
+    rule.add_argument("--hit", choices=OVERLAP_KINDS + DISTANCE_KINDS, help="when a box hits a lesion")
+    rule.add_argument("--threshold", type=float, help="overlap, pixels, millimetres or factor, by --hit")
+    rule.add_argument("--matching", choices=("any", "best", "greedy", "hungarian"))
+    rule.add_argument("--extra-hits", choices=("ignore", "fp"), help="more hits on a lesion already found")
+    rule.add_argument("--fp-images", choices=("known", "all", "negative", "positive"), help="images of the FP rate")
+    rule.add_argument("--recall-of", choices=("lesion", "image", "breast", "patient"))
+    rule.add_argument("--interpolation", choices=("step", "linear"))
+    rule.add_argument("--rates", type=float, nargs="+", help="false positives per image")
+
+    cases = parser.add_argument_group("patients, breasts and images")
+    cases.add_argument("--positive-classes", nargs="+", default=[], help="default: malignant, or all classes")
+    cases.add_argument("--aggregate", choices=("max", "mean"), default="max", help="image scores of a case")
+    cases.add_argument("--score-threshold", type=float, default=0.5, help="called positive above this score")
+    cases.add_argument("--at-threshold", action="store_true", help="called positive at the threshold too (>=)")
+    cases.add_argument("--pauc-normalization", choices=NORMALIZATIONS, default="jiang")
+
+    resampling = parser.add_argument_group("confidence intervals")
+    resampling.add_argument("--bootstrap", type=int, default=1000, help="replicates over patients; 0: none")
+    resampling.add_argument("--confidence", type=float, default=0.95)
+    resampling.add_argument("--seed", type=int, default=0)
+    resampling.add_argument("--unstratified", action="store_true", help="draw positives and negatives together")
+    resampling.add_argument("--one-threshold", action="store_true", help="AP at the first hit threshold only (sooner)")
+    return parser
+
+
+class _ListPresets(argparse.Action):
+    def __init__(self, option_strings, dest, **keys) -> None:
+        super().__init__(option_strings, dest, nargs=0, **keys)
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for preset in PRESETS.values():
+            print(f"{preset.name}\n    {preset.source}\n    {preset}\n")
+        parser.exit()
+
+
+def preset_of(args: argparse.Namespace) -> Preset:
+    """The preset with the options that were given replaced; its name then ends in "*"."""
+    preset = get_preset(args.preset)
+    hit = {"kind": args.hit, "threshold": args.threshold}
+    rule = {
+        "matching": args.matching,
+        "extra_hits": args.extra_hits,
+        "fp_images": args.fp_images,
+        "recall_unit": args.recall_of,
+        "interpolation": args.interpolation,
+        "rates": None if args.rates is None else tuple(args.rates),
+    }
+    hit = {name: value for name, value in hit.items() if value is not None}
+    rule = {name: value for name, value in rule.items() if value is not None}
+    if not hit and not rule:
+        return preset
+    if "rates" in rule:
+        rule["mean_rates"] = ()
+    changed = replace(preset.rule, hit=replace(preset.rule.hit, **hit), **rule)
+    if preset.ap_rule is not preset.rule:
+        return replace(preset, name=preset.name + "*", rule=changed)
+    thresholds = (changed.hit.threshold,) if hit else preset.thresholds
+    return replace(preset, name=preset.name + "*", rule=changed, ap_rule=changed, thresholds=thresholds)
+
+
+def load_systems(
+    args: argparse.Namespace, truth: GroundTruth, read_predicted: PredictedReader | None = None
+) -> list[System]:
+    """Read the result files, and say how many systems there are by the longer of the two lists of files.
+
+    For ``read_predicted`` see ``load_detections``.
+
+    Raises:
+        ValueError: no files, lists of different lengths, or names that do not fit them.
+    """
+    count = max(len(args.results), len(args.image_scores))
+    if not count:
+        raise ValueError("nothing to evaluate: name COCO results files, --image-scores, or both")
+    if args.results and args.image_scores and len(args.results) != len(args.image_scores):
+        raise ValueError(f"{len(args.results)} results files but {len(args.image_scores)} image score files")
+    files = args.results or args.image_scores
+    names = args.names or _names_of(files)
+    if len(names) != count or len(set(names)) != count:
+        raise ValueError(f"--names {' '.join(names)}: {count} different names are needed, one per system")
+    systems = []
+    for number, name in enumerate(names):
+        results, images = args.results[number : number + 1], args.image_scores[number : number + 1]
+        detections, notes = load_detections(results[0], truth, read_predicted) if results else (None, {})
+        scores = load_image_scores(images[0], truth, read_predicted) if images else None
+        systems.append(System(name, detections, scores, notes))
+    return systems
+
+
+def _names_of(files: Sequence[Path]) -> list[str]:
+    """File names, with as many parent folders as it takes to tell them apart."""
+    for depth in range(1, 1 + max(len(file.resolve().parts) for file in files)):
+        names = ["/".join(file.resolve().with_suffix("").parts[-depth:]) for file in files]
+        if len(set(names)) == len(files):
+            return names
+    return [f"{file.stem} ({number})" for number, file in enumerate(files, start=1)]
+
+
+def run(argv: list[str], read_predicted: PredictedReader | None = None) -> int:
+    """Run the tool; see ``--help``, and for ``read_predicted`` ``load_detections``."""
+    args = build_parser().parse_args(argv)
+    truth = load_ground_truth(args.ground_truth, args.classes, args.ignore, args.merge)
+    options = StudyOptions(
+        preset=preset_of(args),
+        scores=ScoreRule(args.score_threshold, not args.at_threshold, normalization=args.pauc_normalization),
+        positive_classes=tuple(args.positive_classes),
+        aggregation=args.aggregate,
+        plan=BootstrapPlan(args.bootstrap, args.seed, args.confidence, not args.unstratified),
+        all_thresholds=not args.one_threshold,
+    )
+    systems = load_systems(args, truth, read_predicted)
+    if args.output is not None:
+        make_folder(args.output, "--output")
+    with tqdm(total=args.bootstrap, desc="bootstrap", disable=not sys.stderr.isatty()) as bar:
+
+        def advance(done: int) -> None:
+            bar.update(done)
+
+        study = run_study(truth, systems, options, advance)
+    print(console_text(study))
+    if args.output is not None:
+        rule = options.preset.rule
+        paths = write_study(study, args.output, rule.rates, rule.recall_unit)
+        print("\nwritten: " + ", ".join(str(path) for path in paths))
+    return 0

@@ -1,0 +1,135 @@
+"""The arguments that the sub-commands of ``tools/prepare_data.py`` share, and the run that they end in."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from mammo_d2.data.converters.converter import Converter
+from mammo_d2.data.prepare.contact_sheet import write_contact_sheet
+from mammo_d2.data.prepare.dataset import PrepareOptions, PrepareResult, prepare
+from mammo_d2.data.prepare.image import ImageOptions
+from mammo_d2.data.reading.image_meta import ReadOptions
+
+CHECK_FILE = "check.png"
+
+
+def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of every command that prepares a data set."""
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the prepared data set; its name is the data set's"
+    )
+    image = parser.add_argument_group("images")
+    image.add_argument("--crop", action="store_true", help="cut out the breast")
+    image.add_argument("--margin", type=float, default=0.02, help="around the breast, as a part of its longer side")
+    image.add_argument(
+        "--mask-method", choices=("auto", "otsu", "triangle"), default="auto", help="how the breast is found"
+    )
+    image.add_argument(
+        "--flip-to", choices=("left", "right"), default="", help="mirror so that the chest wall is there"
+    )
+    image.add_argument("--max-side", type=int, default=0, help="reduce to this longer side in pixels (0: no)")
+    image.add_argument("--spacing", type=float, default=0.0, help="scale to this many mm per pixel (0: no)")
+    image.add_argument("--keep-files", action="store_true", help="link to the source files instead of writing PNGs")
+    image.add_argument("--png-level", type=int, default=1, help="compression of the PNGs, 0 (none) to 9")
+    split = parser.add_argument_group("splits (patient-wise, stratified by pathology)")
+    split.add_argument("--split", type=float, nargs=3, metavar=("TRAIN", "VAL", "TEST"), default=(0.7, 0.1, 0.2),
+                       help="parts of the patients, where the data set has no split of its own")  # fmt: skip
+    split.add_argument("--val-from-train", type=float, default=0.0,
+                       help="part of the data set's own training patients that become val")  # fmt: skip
+    split.add_argument("--split-seed", type=int, default=0, help="of the split")
+    run = parser.add_argument_group("run")
+    run.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    run.add_argument("--strict", action="store_true", help="stop at the first image that cannot be prepared")
+    run.add_argument("--force", action="store_true", help="prepare everything anew, reuse nothing")
+    run.add_argument("--dry-run", action="store_true", help="only look at the source, write nothing")
+    run.add_argument("--limit", type=int, default=0, help="take only the first images, for a try (0: all)")
+    run.add_argument("--check", type=int, default=16, metavar="N",
+                     help=f"draw N prepared images with their boxes into OUT/{CHECK_FILE} (0: no)")  # fmt: skip
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_source_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """The argument --source."""
+    parser.add_argument("--source", type=Path, required=True, help=what)
+
+
+def add_read_arguments(parser: argparse.ArgumentParser) -> None:
+    """How DICOM files become pixels."""
+    read = parser.add_argument_group("DICOM pixels")
+    read.add_argument("--voi", choices=("auto", "none", "window", "lut"), default="auto",
+                      help="VOI transformation; auto: the file's LUT, else its window, else none")  # fmt: skip
+    read.add_argument("--voi-by-vendor", nargs="*", default=[], metavar="VENDOR=VOI",
+                      help="other choices for manufacturers whose name contains VENDOR, e.g. fuji=none")  # fmt: skip
+    read.add_argument(
+        "--frame", type=int, default=None, help="frame of multi-frame files, from 0 (none: such files fail)"
+    )
+    read.add_argument("--for-processing", action="store_true", help="read FOR PROCESSING (raw) images too")
+
+
+def prepare_options(args: argparse.Namespace) -> PrepareOptions:
+    """The options that ``add_prepare_arguments`` describes."""
+    image = ImageOptions(
+        crop=args.crop,
+        margin=args.margin,
+        mask_method=args.mask_method,
+        flip_to=args.flip_to,
+        max_side=args.max_side,
+        spacing=args.spacing,
+        keep_files=args.keep_files,
+        png_level=args.png_level,
+    )
+    return PrepareOptions(
+        image=image,
+        fractions=tuple(zip(("train", "val", "test"), args.split, strict=True)),
+        val_from_train=args.val_from_train,
+        seed=args.split_seed,
+        workers=args.workers,
+        strict=args.strict,
+        force=args.force,
+        dry_run=args.dry_run,
+        limit=args.limit,
+        progress=not args.quiet,
+    )
+
+
+def read_options(args: argparse.Namespace) -> ReadOptions:
+    """The options that ``add_read_arguments`` describes."""
+    pairs = []
+    for text in args.voi_by_vendor:
+        vendor, _, voi = text.partition("=")
+        if not vendor or not voi:
+            raise ValueError(f"--voi-by-vendor {text!r} must be VENDOR=VOI, e.g. fuji=none")
+        pairs.append((vendor, voi))
+    return ReadOptions(args.voi, tuple(pairs), frame=args.frame, for_processing=args.for_processing)
+
+
+def run_prepare(converter: Converter, args: argparse.Namespace) -> int:
+    """Prepare, draw the contact sheet, print the summary; returns the exit code."""
+    options = prepare_options(args)
+    result = prepare(converter, args.out, options)
+    if args.check and not options.dry_run:
+        write_contact_sheet(result.files, args.out / "images", args.out / CHECK_FILE, args.check)
+    print(summary(result, options.dry_run))
+    return 0
+
+
+def summary(result: PrepareResult, dry_run: bool) -> str:
+    """What a run did, as text for the console."""
+    lines = [f"{result.out}: dry run, nothing written" if dry_run else f"{result.out}: prepared"]
+    for split, n in result.counts.items():
+        lines.append(
+            f"  {split:<6} {n['images']:>6} images  {n['patients']:>6} patients  {n['positive']:>6} with lesions  "
+            f"{n['annotations']:>6} lesions"
+        )
+    warnings = len(result.issues) - len(result.errors)
+    lines.append(
+        f"  {result.reused} reused, {len(result.errors)} left out with an error, {len(result.skipped)} skipped, "
+        f"{warnings} warnings" + ("" if dry_run else "; see errors.csv and manifest.json")
+    )
+    lines += [f"  error: {issue.problem}" for issue in result.errors[:5]]
+    # Warnings about no single file concern the data set.
+    about_all = [issue for issue in result.issues if issue.level == "warning" and not issue.file]
+    lines += [f"  warning: {issue.key}{': ' if issue.key else ''}{issue.problem}" for issue in about_all[:5]]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Where the breast is in an image: mask, pectoral muscle, windows."""

@@ -1,0 +1,202 @@
+"""What every data set converter hands over: images and lesions in pixels of the source files.
+
+A converter reads a data set's tables and says which files there are and what is known about them; everything that
+needs pixels (reading, cropping, scaling, writing, the splits) is done for all of them by ``mammo_d2.data.prepare``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
+from mammo_d2.data.reading.reader import read_image
+
+
+class ConverterError(ValueError):
+    """A source that does not look like the data set it should be; the message names file, row and remedy."""
+
+
+@dataclass(frozen=True)
+class SourceAnnotation:
+    """One lesion in pixels of the source file.
+
+    Attributes:
+        category: "benign" or "malignant".
+        bbox: x, y, width, height; None when ``complete`` finds it from a mask.
+        segmentation: polygons [[x1, y1, ...], ...] or run-length {"size", "counts"} (pycocotools), or None.
+        pathology: as the data set says it.
+        lesion_id: joins the same lesion over views.
+        extra: further keys of the annotation record.
+    """
+
+    category: str
+    bbox: tuple[float, float, float, float] | None
+    segmentation: Any = None
+    pathology: str | None = None
+    lesion_id: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image of a data set before it is read.
+
+    Attributes:
+        path: the source file.
+        key: unique name of the prepared image without suffix, with forward slashes, e.g. "mdb001".
+        source_name: how the record names the source file (no patient names; usually relative to the data set).
+        annotations: its lesions.
+        patient_id, exam_id, laterality, view, labels, birads, density, pixel_spacing, pixel_spacing_source,
+            breast_box: as in the COCO image record, geometry in source pixels; None where unknown (the file's own tags
+            then fill in laterality, view and spacing). ``labels`` None: the record has none, and an image without
+            lesion is a negative one; unknown ones are {"benign": None, "malignant": None}.
+        split: the data set's own split, or None.
+        points: further point lists in source pixels, by record key (e.g. "nipple": [x, y]).
+        boxes: further XYWH boxes in source pixels, by record key.
+        extra: further keys of the image record.
+        data: whatever ``Converter.complete`` needs (paths of masks); not written.
+    """
+
+    path: Path
+    key: str
+    source_name: str
+    annotations: tuple[SourceAnnotation, ...] = ()
+    patient_id: str | None = None
+    exam_id: str | None = None
+    laterality: str | None = None
+    view: str | None = None
+    labels: dict[str, int | None] | None = None
+    birads: int | str | None = None
+    density: str | int | None = None
+    pixel_spacing: tuple[float, float] | None = None
+    pixel_spacing_source: str | None = None
+    breast_box: tuple[float, float, float, float] | None = None
+    split: str | None = None
+    points: dict[str, Any] = field(default_factory=dict)
+    boxes: dict[str, list[list[float]]] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class Converter(ABC):
+    """Base of all converters; must be picklable, for the worker processes call ``read`` and ``complete``.
+
+    Args:
+        source: folder of the data set.
+        read_options: how DICOM files become pixels.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+
+    #: Short name, also the default name of the prepared data set.
+    name: str = ""
+
+    def __init__(self, source: str | os.PathLike[str], read_options: ReadOptions | None = None) -> None:
+        self.source = Path(source)
+        self.read_options = read_options or ReadOptions()
+        self.skipped: list[tuple[str, str]] = []
+        if not self.source.is_dir():
+            raise FileNotFoundError(f"{self.source}: no such folder; give the folder of the {self.name} data set")
+
+    @abstractmethod
+    def images(self) -> Iterable[SourceImage]:
+        """The data set's images in a fixed order.
+
+        Files or rows that are left out on purpose go to ``self.skipped`` as (what, why).
+        """
+
+    def read(self, image: SourceImage) -> tuple[np.ndarray, ImageMeta]:
+        """Pixels of one image, float32 (H, W), and its meta (called in a worker)."""
+        return read_image(image.path, self.read_options)
+
+    def complete(self, image: SourceImage, pixels: np.ndarray, meta: ImageMeta) -> SourceImage:
+        """Fill in what only the file knows (called in a worker): laterality, view and spacing from DICOM tags."""
+        known = image.pixel_spacing is not None
+        return replace(
+            image,
+            laterality=image.laterality or meta.laterality,
+            view=image.view or meta.view,
+            pixel_spacing=image.pixel_spacing if known else meta.pixel_spacing,
+            pixel_spacing_source=image.pixel_spacing_source if known else meta.pixel_spacing_source,
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """What the manifest records about this converter besides its name."""
+        return {"source": self.source.name}
+
+    def skip(self, what: str | os.PathLike[str], why: str) -> None:
+        """Note something that is left out."""
+        self.skipped.append((str(what), why))
+
+
+def read_table(
+    path: str | os.PathLike[str], columns: Sequence[str], delimiter: str = ",", encoding: str = "utf-8-sig"
+) -> list[dict[str, str]]:
+    """Read a CSV file with a header; names and values are stripped, line breaks within quotes are kept together.
+
+    Args:
+        path: the file.
+        columns: names that must be there.
+        delimiter: between fields.
+        encoding: of the file; a byte order mark is dropped.
+
+    Returns:
+        One dict per row, with the row's number under "#" (the header is row 1).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ConverterError: a missing column, or another encoding.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such table; it belongs to the data set, download it too")
+    try:
+        text = path.read_bytes().decode(encoding)
+    except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig")
+        raise ConverterError(f"{path}: not {name} text ({error.reason}); save it as {name}") from error
+    with io.StringIO(text, newline="") as stream:
+        reader = csv.reader(stream, delimiter=delimiter)
+        header = [name.strip() for name in next(reader, [])]
+        missing = [c for c in columns if c not in header]
+        if missing:
+            raise ConverterError(
+                f"{path}: column {missing[0]!r} is missing; found {', '.join(header) or 'nothing'}; is this the right "
+                "file, with the right delimiter?"
+            )
+        rows = []
+        for number, values in enumerate(reader, start=2):
+            if any(v.strip() for v in values):
+                padded = [v.strip() for v in values] + [""] * (len(header) - len(values))
+                rows.append({**dict(zip(header, padded, strict=False)), "#": str(number)})
+    return rows
+
+
+def labels_from(categories: Iterable[str], known: bool = True) -> dict[str, int | None]:
+    """Image labels from its lesions: 1 where there is one; without one 0, or None if ``known`` is False."""
+    present = set(categories)
+    return {name: 1 if name in present else (0 if known else None) for name in ("benign", "malignant")}
+
+
+def circle_box(x: float, y: float, radius: float) -> tuple[float, float, float, float]:
+    """XYWH box around a circle given by the centre's pixel indices.
+
+    The centre of pixel (x, y) lies at (x + 0.5, y + 0.5) in continuous coordinates.
+    """
+    return x + 0.5 - radius, y + 0.5 - radius, 2 * radius, 2 * radius
+
+
+def clip_xywh(box: Sequence[float], width: float, height: float) -> tuple[float, float, float, float]:
+    """The part of an XYWH box within an image; sides may come out zero or negative."""
+    x1, y1 = max(box[0], 0.0), max(box[1], 0.0)
+    return x1, y1, min(box[0] + box[2], width) - x1, min(box[1] + box[3], height) - y1

@@ -1,0 +1,139 @@
+"""Any folder of DICOM mammograms, with or without truth.
+
+Truth is a COCO file (``file_name`` relative to the folder) or a CSV table, both in pixels of the DICOM files. Without
+truth all labels are unknown. Only the tags named in ``ImageMeta`` go out, and identifiers only as keyed hashes unless
+they are asked for; private tags, names, dates and descriptions are never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mammo_d2.data.converters.converter import SourceImage
+from mammo_d2.data.converters.truth_files import FolderWithTruth
+from mammo_d2.data.reading.dicom.dicom_file import is_dicom, read_dicom_meta
+from mammo_d2.data.reading.image_meta import ImageMeta, ImageReadError, ReadOptions
+from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
+
+_SCREENING_EXCLUDES = ("magnification", "spot compression", "specimen")
+
+
+class DicomFolder(FolderWithTruth):
+    """Converter of a folder of DICOM files.
+
+    Args:
+        source: the folder, searched with all its sub-folders; other files are skipped.
+        truth: COCO JSON or CSV (see ``truth``) with labels and boxes, or None.
+        read_options: how files become pixels.
+        keep_ids: keep patient and exam identifiers and file names as they are, instead of hashing them.
+        id_salt: secret text in the hashes; give one where identifiers are guessable.
+        all_views: also take spot compression, magnification and specimen images.
+        name: of the data set.
+
+    Raises:
+        FileNotFoundError, ConverterError, SchemaError: a missing or wrong truth file.
+    """
+
+    name = "dicom"
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        truth: str | os.PathLike[str] | None = None,
+        read_options: ReadOptions | None = None,
+        *,
+        keep_ids: bool = False,
+        id_salt: str = "",
+        all_views: bool = False,
+        name: str = "dicom",
+    ) -> None:
+        super().__init__(source, truth, read_options, name)
+        self.keep_ids = keep_ids
+        self.id_salt = id_salt
+        self.all_views = all_views
+
+    def parameters(self) -> dict[str, Any]:
+        """See the base class; the salt itself is not recorded."""
+        return {
+            **super().parameters(),
+            "keep_ids": self.keep_ids,
+            "salted": bool(self.id_salt),
+            "all_views": self.all_views,
+        }
+
+    def images(self) -> Iterator[SourceImage]:
+        """See the base class; with truth, only the files that it lists.
+
+        Raises:
+            ConverterError: the truth lists a file that is not in the folder.
+        """
+        for path in sorted(p for p in self.source.rglob("*") if p.is_file()):
+            relative = path.relative_to(self.source).as_posix()
+            meta = self._meta(path, relative)
+            if meta is None:
+                continue
+            record = self.facts(relative, meta.sop_instance_uid)
+            if record is None:
+                continue
+            yield self._image(path, relative, meta, record)
+        self.truth.check_all_found(self.source, self.skipped)
+
+    def _meta(self, path: Path, relative: str) -> ImageMeta | None:
+        """The file's meta, or None (and a note) for what is no screening mammogram."""
+        try:
+            if not is_dicom(path) and path.suffix.lower() not in (".dcm", ".dicom"):
+                known = path.suffix.lower() in IMAGE_SUFFIXES
+                self.skip(relative, "not a DICOM file" + ("; prepare it with the command images" if known else ""))
+                return None
+            meta = read_dicom_meta(path)
+        except ImageReadError as error:
+            if path.suffix.lower() in (".dcm", ".dicom") and "without an image" not in str(error):
+                # Let the pipeline meet it again and put it into the error table.
+                return ImageMeta(str(path), "dicom", 1, 1, 16, 65535.0)
+            self.skip(relative, error.problem)
+            return None
+        excluded = [m for m in (*meta.view_modifiers, meta.view or "") if m.lower() in _SCREENING_EXCLUDES]
+        if excluded and not self.all_views:
+            self.skip(relative, f"{excluded[0]} image")
+            return None
+        return meta
+
+    def _image(self, path: Path, relative: str, meta: ImageMeta, record: Mapping[str, Any]) -> SourceImage:
+        patient = str(record.get("patient_id") or meta.patient_id or "") or None
+        exam = str(record.get("exam_id") or meta.exam_id or "") or None
+        stem = relative[: -len(path.suffix)] if path.suffix else relative
+        laterality, view = record.get("laterality") or meta.laterality, record.get("view") or meta.view
+        if self.keep_ids:
+            key, source_name = stem, relative
+        else:
+            # File names often hold names or identifiers.
+            patient = self._hashed(patient) if patient else None
+            exam = self._hashed(exam) if exam else None
+            parts = [patient or "unknown", laterality, view, self._hashed(relative)[:8]]
+            key = source_name = "_".join(part for part in parts if part)
+        return SourceImage(
+            path=path,
+            key=key,
+            source_name=source_name,
+            annotations=tuple(record.get("annotations", ())),
+            patient_id=patient,
+            exam_id=exam,
+            laterality=laterality,
+            view=view,
+            labels=record["labels"],
+            birads=record.get("birads"),
+            density=record.get("density"),
+            breast_box=record.get("breast_box"),
+            split=record.get("split"),
+            points=record.get("points", {}),
+            boxes=record.get("boxes", {}),
+            extra=record.get("extra", {}),
+        )
+
+    def _hashed(self, text: str) -> str:
+        return hmac.new(self.id_salt.encode(), text.encode(), hashlib.sha256).hexdigest()[:16]

@@ -1,0 +1,94 @@
+"""Any folder of PNG, TIFF, PGM or JPEG mammograms, with or without truth (a CSV table or a COCO file, see ``truth``).
+
+Such files know nothing but their pixels: patients, exams and the pixel spacing come from the truth, laterality and view
+from the truth or from the file's name ("0_L-CC.png"). Names and identifiers are kept as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mammo_d2.data.breast.breast_window import view_in_name
+from mammo_d2.data.converters.converter import SourceImage
+from mammo_d2.data.converters.truth_files import FolderWithTruth
+from mammo_d2.data.reading.image_meta import ImageMeta
+from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
+
+# Depths of detectors and exports: a 16-bit file whose pixels fit into one of these probably has no more.
+_DEPTHS = (10, 12, 14)
+SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".dcm", ".dicom"))
+
+
+class ImageFolder(FolderWithTruth):
+    """Converter of a folder of image files.
+
+    Args:
+        source: the folder, searched with all its sub-folders; other files are skipped.
+        truth: COCO JSON or CSV with labels and boxes, or None; with truth, only the files that it lists.
+        read_options: ``bits`` of 16-bit files that hold fewer.
+        name: of the data set.
+
+    Raises:
+        FileNotFoundError, ConverterError, SchemaError: a missing or wrong truth file.
+    """
+
+    name = "images"
+
+    def images(self) -> Iterator[SourceImage]:
+        """See the base class.
+
+        Raises:
+            ConverterError: the truth lists a file that is not in the folder.
+        """
+        for path in sorted(p for p in self.source.rglob("*") if p.is_file()):
+            relative = path.relative_to(self.source).as_posix()
+            if path.suffix.lower() not in SUFFIXES:
+                self.skip(relative, f"not one of {', '.join(SUFFIXES)}; DICOM files have a command of their own, dicom")
+                continue
+            record = self.facts(relative)
+            if record is None:
+                continue
+            annotations = tuple(record.get("annotations", ()))
+            laterality, view = view_in_name(path.name)
+            yield SourceImage(
+                path=path,
+                key=relative[: -len(path.suffix)],
+                source_name=relative,
+                annotations=annotations,
+                patient_id=_text(record.get("patient_id")),
+                exam_id=_text(record.get("exam_id")),
+                laterality=record.get("laterality") or laterality,
+                view=record.get("view") or view,
+                labels=record["labels"],
+                birads=record.get("birads"),
+                density=record.get("density"),
+                pixel_spacing=record.get("pixel_spacing"),
+                pixel_spacing_source=record.get("pixel_spacing_source"),
+                breast_box=record.get("breast_box"),
+                split=record.get("split"),
+                points=record.get("points", {}),
+                boxes=record.get("boxes", {}),
+                extra=record.get("extra", {}),
+            )
+        self.truth.check_all_found(self.source, self.skipped)
+
+    def read(self, image: SourceImage) -> tuple[np.ndarray, ImageMeta]:
+        """See the base class; warns of 16-bit files that seem to hold fewer bits."""
+        pixels, meta = super().read(image)
+        brightest = float(pixels.max())
+        bits = next((depth for depth in _DEPTHS if brightest < 2**depth), None)
+        if meta.bits_stored == 16 and bits:
+            warning = (
+                f"pixels up to {brightest:.0f} in a file of 16 bits: the image is dark; if its pixels have fewer bits, "
+                f"give their number (--bits {bits}?)"
+            )
+            meta = replace(meta, warnings=(*meta.warnings, warning))
+        return pixels, meta
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)

@@ -1,0 +1,99 @@
+"""CMMD: Chinese mammograms with biopsy results per breast, no boxes.
+
+Source: https://doi.org/10.7937/tcia.eqde-4b16, CC BY 4.0.
+
+Needs the DICOM files (any layout) and the clinical table ``CMMD_clinicaldata_revision`` with the columns ID1,
+LeftRight, abnormality, classification, subtype: as CSV, or as .xlsx if openpyxl is installed. Patient ID, laterality
+and view come from the DICOM tags.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage, read_table
+from mammo_d2.data.reading.dicom.dicom_file import read_dicom_meta
+from mammo_d2.data.reading.image_meta import ImageReadError, ReadOptions
+
+_COLUMNS = ("ID1", "LeftRight", "abnormality", "classification")
+_CLASSES = ("Benign", "Malignant")
+
+
+class Cmmd(Converter):
+    """Converter of CMMD.
+
+    Args:
+        source: folder with the DICOM files and, directly in it, the clinical table.
+        read_options: how DICOM files become pixels.
+    """
+
+    name = "cmmd"
+
+    def __init__(self, source: str | os.PathLike[str], read_options: ReadOptions | None = None) -> None:
+        super().__init__(source, read_options)
+
+    def images(self) -> Iterator[SourceImage]:
+        """See the base class; images of breasts without a row are skipped."""
+        table = self._table()
+        for path in sorted(self.source.rglob("*.dcm")):
+            relative = path.relative_to(self.source).as_posix()
+            try:
+                meta = read_dicom_meta(path)
+            except ImageReadError as error:
+                self.skip(relative, error.problem)
+                continue
+            row = table.get((meta.patient_id or "", meta.laterality or ""))
+            if row is None:
+                self.skip(relative, f"no row for patient {meta.patient_id}, side {meta.laterality}")
+                continue
+            malignant = row["classification"] == "Malignant"
+            yield SourceImage(
+                path=path,
+                key=f"{meta.patient_id}/{meta.laterality}_{meta.view}_{path.stem}",
+                source_name=relative,
+                patient_id=meta.patient_id,
+                exam_id=meta.patient_id,
+                laterality=meta.laterality,
+                view=meta.view,
+                # A breast with a cancer may have something benign too.
+                labels={"benign": None if malignant else 1, "malignant": int(malignant)},
+                extra={"abnormality": row["abnormality"], "subtype": row.get("subtype") or None},
+            )
+
+    def _table(self) -> dict[tuple[str, str], dict[str, str]]:
+        """(patient, side) -> row; malignant wins where a breast has several."""
+        path = self._table_file()
+        rows = read_table(path, _COLUMNS) if path.suffix.lower() == ".csv" else _read_xlsx(path)
+        table: dict[tuple[str, str], dict[str, str]] = {}
+        for row in rows:
+            if row["classification"] not in _CLASSES or row["LeftRight"] not in ("L", "R"):
+                raise ConverterError(
+                    f"{path}, row {row['#']}: classification {row['classification']!r} must be Benign or Malignant, "
+                    f"LeftRight {row['LeftRight']!r} L or R"
+                )
+            key = (row["ID1"], row["LeftRight"])
+            if key not in table or row["classification"] == "Malignant":
+                table[key] = row
+        return table
+
+    def _table_file(self) -> Path:
+        for path in sorted(self.source.iterdir()):
+            if path.suffix.lower() in (".csv", ".xlsx") and "clinical" in path.name.lower():
+                return path
+        raise FileNotFoundError(f"{self.source}: no CMMD_clinicaldata_revision.csv or .xlsx in it; download it too")
+
+
+def _read_xlsx(path: Path) -> list[dict[str, str]]:
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise ConverterError(f"{path}: reading it needs openpyxl (pip install openpyxl); or save it as CSV") from error
+    sheet: Any = openpyxl.load_workbook(path, read_only=True, data_only=True).active
+    header, *body = [[("" if v is None else str(v).strip()) for v in row] for row in sheet.iter_rows(values_only=True)]
+    missing = [c for c in _COLUMNS if c not in header]
+    if missing:
+        raise ConverterError(f"{path}: column {missing[0]!r} is missing; found {', '.join(header)}")
+    return [{**dict(zip(header, row, strict=True)), "#": str(n)} for n, row in enumerate(body, start=2) if any(row)]

@@ -1,0 +1,136 @@
+"""INbreast: 410 digital mammograms of 115 cases with exact contours, BI-RADS instead of pathology.
+
+Layout: ``AllDICOMs/<id>_<patient hash>_MG_<L|R>_<CC|ML>_ANON.dcm``, ``AllXML/<id>.xml``, ``INbreast.csv`` (separated by
+semicolons). Things to know about it:
+
+* Patient ID reads "removed"; the hash in the file name stands for the patient.
+* "ML" in the names means MLO; a few are FB.
+* The XML is an OsiriX property list; a contour may have one point or none.
+* There is no pathology: images of BI-RADS 4, 5, 6 count as malignant, 2 and 3 as benign, as in the literature.
+"""
+
+from __future__ import annotations
+
+import os
+import plistlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from xml.parsers.expat import ExpatError
+
+from mammo_d2.data.converters.birads import (
+    AssessedConverter,
+    birads_category,
+    birads_labels,
+    parse_birads,
+)
+from mammo_d2.data.converters.converter import ConverterError, SourceAnnotation, SourceImage, read_table
+
+_FILE = re.compile(r"^(\d+)_([0-9a-f]+)_MG_([LR])_(CC|ML|FB)_ANON\.dcm$", re.IGNORECASE)
+_POINT = re.compile(r"^\(\s*([-+0-9.eE]+)\s*,\s*([-+0-9.eE]+)\s*\)$")
+# Spellings that occur for one kind of finding, by the start of the name in lower case.
+_FINDINGS = {
+    "calcification": "calcification", "cluster": "cluster", "mass": "mass", "spiculated": "spiculated region",
+    "espiculated": "spiculated region", "asymmetry": "asymmetry", "assymetry": "asymmetry", "distortion": "distortion",
+}  # fmt: skip
+
+
+class Inbreast(AssessedConverter):
+    """Converter of INbreast.
+
+    Args:
+        source: folder with AllDICOMs, AllXML and INbreast.csv.
+        malignant_from: least BI-RADS that counts as malignant.
+        read_options: how DICOM files become pixels.
+
+    Raises:
+        ConverterError: a table or XML file that cannot be understood.
+    """
+
+    name = "inbreast"
+
+    def images(self) -> Iterator[SourceImage]:
+        """See the base class."""
+        table = {}
+        for row in read_table(self.source / "INbreast.csv", ["File Name", "ACR", "Bi-Rads"], delimiter=";"):
+            table[row["File Name"]] = row
+        for path in sorted((self.source / "AllDICOMs").glob("*.dcm")):
+            match = _FILE.match(path.name)
+            if match is None:
+                self.skip(path.name, "name is not <id>_<hash>_MG_<L|R>_<CC|ML>_ANON.dcm")
+            elif match[1] not in table:
+                self.skip(path.name, "not in INbreast.csv")
+            else:
+                image = self._image(path, match, table[match[1]])
+                if image is not None:
+                    yield image
+
+    def _image(self, path: Path, match: re.Match[str], row: dict[str, str]) -> SourceImage | None:
+        where = f"{self.source / 'INbreast.csv'}, row {row['#']}"
+        try:
+            grade = parse_birads(row["Bi-Rads"])
+        except ValueError as error:
+            raise ConverterError(f"{where}: Bi-Rads {error}") from error
+        if grade is None:
+            raise ConverterError(f"{where}: Bi-Rads is empty; every image has one")
+        labels = birads_labels(grade[0], self.malignant_from)
+        category = birads_category(grade[0], self.malignant_from)
+        annotations = []
+        for number, (finding, points) in enumerate(read_contours(self.source / "AllXML" / f"{match[1]}.xml"), start=1):
+            if len(points) < 3:
+                self.skip(f"{match[1]} finding {number}", f"{finding} of {len(points)} points has no area")
+                continue
+            xs, ys = [x for x, _ in points], [y for _, y in points]
+            # Contour points are pixel positions; half a pixel on each side makes them edges.
+            box = (min(xs), min(ys), max(xs) - min(xs) + 1, max(ys) - min(ys) + 1)
+            polygon = [round(v + 0.5, 2) for point in points for v in point]
+            annotations.append(
+                SourceAnnotation(category, box, [polygon], None, f"{match[1]}_{number}", {"finding": finding})
+            )
+        if labels["malignant"] and not annotations:
+            # A detector would take it for a negative image.
+            self.skip(path.name, f"BI-RADS {grade[1]} without a contour")
+            return None
+        view = {"ML": "MLO"}.get(match[4].upper(), match[4].upper())
+        density = row["ACR"].strip()
+        return SourceImage(
+            path=path,
+            key=match[1],
+            source_name=f"AllDICOMs/{path.name}",
+            annotations=tuple(annotations),
+            patient_id=match[2],
+            exam_id=match[2],
+            laterality=match[3].upper(),
+            view=view,
+            labels=labels,
+            birads=grade[1],
+            density=density or None,
+        )
+
+
+def read_contours(path: str | os.PathLike[str]) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Findings of an OsiriX XML file as (kind, [(x, y), ...] in pixels); none if there is no such file.
+
+    Raises:
+        ConverterError: the file is no property list, or a point cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return []
+    try:
+        content = plistlib.loads(path.read_bytes())
+        regions = content["Images"][0]["ROIs"]
+    except (plistlib.InvalidFileException, ExpatError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise ConverterError(f"{path}: not an OsiriX property list with Images and ROIs ({error})") from error
+    findings = []
+    for region in regions:
+        points = []
+        for text in region.get("Point_px", []):
+            match = _POINT.match(text)
+            if match is None:
+                raise ConverterError(f"{path}: point {text!r} of {region.get('Name')!r} must read (x, y)")
+            points.append((float(match[1]), float(match[2])))
+        name = str(region.get("Name", "")).strip().lower()
+        kind = next((kind for start, kind in _FINDINGS.items() if name.startswith(start)), "unnamed")
+        findings.append((kind, points))
+    return findings

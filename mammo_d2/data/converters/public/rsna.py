@@ -1,0 +1,71 @@
+"""RSNA Screening Mammography 2022: cancer labels per breast, no boxes.
+
+Layout: ``train.csv``, ``train_images/<patient_id>/<image_id>.dcm`` (many JPEG 2000). As there are no boxes this is for
+methods that learn from image labels; to a detector of malignant lesions alone it can add negative images.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage, read_table
+from mammo_d2.data.reading.image_meta import ReadOptions
+
+_COLUMNS = ("site_id", "patient_id", "image_id", "laterality", "view", "cancer", "biopsy", "implant")
+
+
+class Rsna(Converter):
+    """Converter of the RSNA 2022 training set.
+
+    Args:
+        source: folder with train.csv and train_images.
+        implants: also take breasts with an implant.
+        read_options: how DICOM files become pixels.
+    """
+
+    name = "rsna"
+
+    def __init__(
+        self, source: str | os.PathLike[str], implants: bool = False, read_options: ReadOptions | None = None
+    ) -> None:
+        super().__init__(source, read_options)
+        self.implants = implants
+
+    def parameters(self) -> dict[str, Any]:
+        """See the base class."""
+        return {**super().parameters(), "implants": self.implants}
+
+    def images(self) -> Iterator[SourceImage]:
+        """See the base class."""
+        path = self.source / "train.csv"
+        for row in read_table(path, _COLUMNS):
+            for column in ("cancer", "biopsy", "implant"):
+                if row[column] not in ("0", "1"):
+                    raise ConverterError(f"{path}, row {row['#']}: {column} {row[column]!r} must be 0 or 1")
+            relative = f"train_images/{row['patient_id']}/{row['image_id']}.dcm"
+            if row["implant"] == "1" and not self.implants:
+                self.skip(relative, "implant")
+                continue
+            cancer = int(row["cancer"])
+            # A biopsy without cancer found something benign; without biopsy nobody says.
+            benign = 1 if row["biopsy"] == "1" and not cancer else None
+            yield SourceImage(
+                path=self.source / relative,
+                key=f"{row['patient_id']}/{row['image_id']}",
+                source_name=relative,
+                patient_id=row["patient_id"],
+                exam_id=row["patient_id"],
+                laterality=row["laterality"] or None,
+                view=row["view"] or None,
+                labels={"benign": benign, "malignant": cancer},
+                birads=_number(row.get("BIRADS", "")),
+                density=row.get("density") or None,
+                extra={"site": row["site_id"], "difficult_negative": row.get("difficult_negative_case") == "True"},
+            )
+
+
+def _number(text: str) -> int | None:
+    """ "2.0" -> 2; the table's numbers come with a decimal point where some are missing."""
+    return int(float(text)) if text else None

@@ -1,0 +1,103 @@
+"""VinDr-Mammo: 5,000 four-view exams with BI-RADS and boxes (https://doi.org/10.13026/br2v-7517).
+
+Layout: ``images/<study_id>/<image_id>.dicom``, ``breast-level_annotations.csv``, ``finding_annotations.csv``. Things to
+know about it:
+
+* There is no patient id; an exam stands for its patient.
+* There is no pathology: findings and breasts of BI-RADS 4 and 5 count as malignant, below as benign.
+* Benign findings (BI-RADS 2) are not boxed: an image without box is not an image without lesion.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from mammo_d2.data.converters.birads import (
+    AssessedConverter,
+    birads_category,
+    birads_labels,
+    parse_birads,
+)
+from mammo_d2.data.converters.converter import ConverterError, SourceAnnotation, SourceImage, read_table
+
+_BREAST = ("study_id", "image_id", "laterality", "view_position", "breast_birads", "breast_density", "split")
+_FINDING = ("image_id", "finding_categories", "finding_birads", "xmin", "ymin", "xmax", "ymax")
+_SPLITS = {"training": "train", "test": "test"}
+
+
+class VindrMammo(AssessedConverter):
+    """Converter of VinDr-Mammo.
+
+    Args:
+        source: folder with ``images`` and the two tables.
+        malignant_from: least BI-RADS that counts as malignant.
+        read_options: how DICOM files become pixels.
+    """
+
+    name = "vindr_mammo"
+
+    def images(self) -> Iterator[SourceImage]:
+        """See the base class; the data set's own training and test sets are kept."""
+        findings = self._findings()
+        path = self.source / "breast-level_annotations.csv"
+        for row in read_table(path, _BREAST):
+            where = f"{path}, row {row['#']}"
+            if row["split"] not in _SPLITS:
+                raise ConverterError(f"{where}: split {row['split']!r} must be training or test")
+            grade = _grade(row["breast_birads"], where)
+            density = row["breast_density"].upper().removeprefix("DENSITY").strip()
+            relative = f"images/{row['study_id']}/{row['image_id']}.dicom"
+            yield SourceImage(
+                path=self.source / relative,
+                key=f"{row['study_id']}/{row['image_id']}",
+                source_name=relative,
+                annotations=tuple(findings.get(row["image_id"], ())),
+                patient_id=row["study_id"],
+                exam_id=row["study_id"],
+                laterality=row["laterality"] or None,
+                view=row["view_position"] or None,
+                labels=birads_labels(grade[0] if grade else None, self.malignant_from),
+                birads=grade[1] if grade else None,
+                density=density or None,
+                split=_SPLITS[row["split"]],
+            )
+
+    def _findings(self) -> dict[str, list[SourceAnnotation]]:
+        """Image id -> boxed findings."""
+        path = self.source / "finding_annotations.csv"
+        findings: dict[str, list[SourceAnnotation]] = {}
+        for row in read_table(path, _FINDING):
+            where = f"{path}, row {row['#']}"
+            corners = [row[c] for c in ("xmin", "ymin", "xmax", "ymax")]
+            if not any(corners):
+                continue
+            try:
+                x1, y1, x2, y2 = (float(v) for v in corners)
+                kinds = list(ast.literal_eval(row["finding_categories"]))
+            except (ValueError, SyntaxError, TypeError) as error:
+                raise ConverterError(
+                    f"{where}: box {corners} or categories {row['finding_categories']!r}: {error}"
+                ) from None
+            grade = _grade(row["finding_birads"], where)
+            if grade is None:
+                raise ConverterError(f"{where}: a boxed finding without finding_birads")
+            here = findings.setdefault(row["image_id"], [])
+            here.append(
+                SourceAnnotation(
+                    birads_category(grade[0], self.malignant_from),
+                    (x1, y1, x2 - x1, y2 - y1),
+                    None,
+                    None,
+                    f"{row['image_id']}_{len(here) + 1}",
+                    {"finding": kinds, "birads": grade[1]},
+                )
+            )
+        return findings
+
+
+def _grade(text: str, where: str) -> tuple[int, str] | None:
+    try:
+        return parse_birads(text)
+    except ValueError as error:
+        raise ConverterError(f"{where}: {error}") from error

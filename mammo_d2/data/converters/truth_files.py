@@ -1,0 +1,260 @@
+"""Truth that comes beside a folder of images: a CSV table or a COCO file, in pixels of the source files.
+
+A CSV table has the column ``file`` (path relative to the folder; of a DICOM file also its SOP Instance UID) and any of
+``COLUMNS``: one row per lesion, or one row without box and category for an image. Any other column is an error: a
+misspelt one would turn images with lesions into negative images without a word.
+
+A truth that has labels says of an image without them that they are unknown. One that has none at all (no label column,
+no ``labels`` in the COCO file) is a list of boxes: its images without a box are without a finding.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mammo_d2.data.converters.converter import Converter, ConverterError, SourceAnnotation, labels_from, read_table
+from mammo_d2.data.format.annotations import load_coco
+from mammo_d2.data.format.record_checks import LABELS, VIEWS
+from mammo_d2.data.prepare.splits import SPLITS
+from mammo_d2.data.reading.image_meta import ReadOptions
+
+BOX = ("x", "y", "width", "height")
+_ROW_FACTS = ("patient_id", "exam_id", "laterality", "view", "birads", "density", "split")
+COLUMNS = ("file", "category", *BOX, *LABELS, *_ROW_FACTS, "lesion_id")
+
+# Image keys of a COCO file that the pipeline makes itself or that hold geometry; everything else is passed on.
+_OWN_KEYS = ("id", "file_name", "height", "width", "source", "transform", "breast_box")
+_FACTS = ("patient_id", "exam_id", "laterality", "view", "labels", "birads", "density")
+_POINTS = ("nipple", "pectoral")
+_OWN_ANNOTATION_KEYS = (
+    "id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "pathology", "lesion_id",
+)  # fmt: skip
+_SIDES = {"l": "L", "left": "L", "r": "R", "right": "R"}
+
+
+class Truth:
+    """What a truth file says, by file name.
+
+    Args:
+        path: CSV or COCO JSON, or None: nothing is known about any file.
+
+    Raises:
+        FileNotFoundError, ConverterError, SchemaError: a missing or wrong truth file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self.path = Path(path) if path else None
+        self._records: dict[str, dict[str, Any]] = {}
+        self._used: set[str] = set()
+        if self.path is not None:
+            self._records = _read_csv(self.path) if self.path.suffix.lower() == ".csv" else _read_coco(self.path)
+
+    def find(self, *names: str | None) -> Mapping[str, Any] | None:
+        """Facts about the file that has one of these names; without truth none, None if the truth does not list it.
+
+        ``labels`` among them are None if the truth has no labels at all.
+        """
+        if self.path is None:
+            return {"labels": labels_from((), known=False)}
+        for name in names:
+            key = file_key(name or "")
+            if key in self._records:
+                self._used.add(key)
+                return self._records[key]
+        return None
+
+    def check_all_found(self, source: Path, skipped: Sequence[tuple[str, str]]) -> None:
+        """To be called when all files have been looked for.
+
+        Args:
+            source: the folder of images.
+            skipped: (file, why) that were left out.
+
+        Raises:
+            ConverterError: the truth lists files that are not in the folder, or that were skipped there.
+        """
+        unused = sorted(set(self._records) - self._used)
+        if not unused:
+            return
+        why = {file_key(what): reason for what, reason in skipped}
+        first = next((name for name in unused if name in why), None)
+        if first is not None:
+            raise ConverterError(f"{self.path}: {len(unused)} files cannot be used, e.g. {first!r}: {why[first]}")
+        raise ConverterError(
+            f"{self.path}: {len(unused)} files are not in {source}, e.g. {unused[0]!r}; file names are relative to "
+            "that folder"
+        )
+
+
+class FolderWithTruth(Converter):
+    """Base class of converters of a folder with a truth file beside it.
+
+    Args:
+        source: the folder.
+        truth: COCO JSON or CSV, or None.
+        read_options: how files become pixels.
+        name: of the data set; the class's by default.
+
+    Raises:
+        FileNotFoundError, ConverterError, SchemaError: a missing or wrong truth file.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        truth: str | os.PathLike[str] | None = None,
+        read_options: ReadOptions | None = None,
+        name: str = "",
+    ) -> None:
+        super().__init__(source, read_options)
+        self.name = name or self.name
+        self.truth = Truth(truth)
+
+    def parameters(self) -> dict[str, Any]:
+        """See the base class."""
+        return {**super().parameters(), "truth": self.truth.path.name if self.truth.path else None}
+
+    def facts(self, relative: str, *others: str | None) -> Mapping[str, Any] | None:
+        """What the truth says of a file, by its path or another name; None, and a note, if it does not list it."""
+        found = self.truth.find(relative, *others)
+        if found is None:
+            assert self.truth.path is not None  # without truth every file is known
+            self.skip(relative, f"not in {self.truth.path.name}")
+        return found
+
+
+def file_key(name: str) -> str:
+    """A relative path in one spelling: slashes, composed accents (some file systems decompose them)."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
+
+
+def _read_coco(path: Path) -> dict[str, dict[str, Any]]:
+    """File name -> facts from a COCO file in source pixels."""
+    data = load_coco(path, clip_boxes=False)
+    names = {c["id"]: c["name"].lower() for c in data["categories"]}
+    wrong = sorted(set(names.values()) - set(LABELS))
+    if wrong:
+        raise ConverterError(f"{path}: category {wrong[0]!r}; the categories must be among {', '.join(LABELS)}")
+    records: dict[str, dict[str, Any]] = {}
+    by_id: dict[int, dict[str, Any]] = {}
+    for image in data["images"]:
+        _check_split(image.get("split"), f"{path}: image {image['id']}")
+        handled = (*_OWN_KEYS, *_FACTS, *_POINTS, "split", "pixel_spacing", "pixel_spacing_source")
+        record = {key: image.get(key) for key in (*_FACTS, "breast_box", "split")}
+        spacing = image.get("pixel_spacing")
+        record["pixel_spacing"] = tuple(spacing) if spacing else None
+        record["pixel_spacing_source"] = image.get("pixel_spacing_source")
+        record["annotations"] = []
+        record["points"] = {key: image[key] for key in _POINTS if key in image}
+        record["boxes"] = {}
+        record["extra"] = {key: value for key, value in image.items() if key not in handled}
+        records[file_key(image["file_name"])] = by_id[image["id"]] = record
+    for annotation in data["annotations"]:
+        extra = {key: value for key, value in annotation.items() if key not in _OWN_ANNOTATION_KEYS}
+        by_id[annotation["image_id"]]["annotations"].append(
+            SourceAnnotation(
+                names[annotation["category_id"]],
+                tuple(annotation["bbox"]),
+                annotation.get("segmentation"),
+                annotation.get("pathology"),
+                annotation.get("lesion_id"),
+                extra,
+            )
+        )
+    for distractor in data.get("distractors", ()):
+        by_id[distractor["image_id"]]["boxes"].setdefault("distractors", []).append(distractor["bbox"])
+    _fill_labels(records, any(record["labels"] for record in records.values()))
+    return records
+
+
+def _read_csv(path: Path) -> dict[str, dict[str, Any]]:
+    """File name -> facts from a CSV table."""
+    records: dict[str, dict[str, Any]] = {}
+    labelled = False
+    for row in read_table(path, ["file"]):
+        where = f"{path}, row {row['#']}"
+        unknown = sorted(set(row) - {*COLUMNS, "#"})
+        if unknown:
+            raise ConverterError(
+                f"{path}: unknown column {', '.join(map(repr, unknown))}; the columns are {', '.join(COLUMNS)}: rename "
+                "or remove it"
+            )
+        record = records.setdefault(file_key(row["file"]), {"annotations": [], "labels": None})
+        for key in _ROW_FACTS:
+            if row.get(key):
+                value = _fact(key, row[key], where)
+                if record.setdefault(key, value) != value:
+                    raise ConverterError(f"{where}: {key} {value!r}, but {record[key]!r} in another row of the file")
+        labelled = any(name in row for name in LABELS)
+        given = {name: row.get(name, "") for name in LABELS}
+        if any(given.values()):
+            record["labels"] = {n: _label(v, where, n) for n, v in given.items()}
+        lesion = _lesion(row, where)
+        if lesion is not None:
+            record["annotations"].append(lesion)
+    _fill_labels(records, labelled)
+    return records
+
+
+def _fill_labels(records: Mapping[str, dict[str, Any]], labelled: bool) -> None:
+    """Labels of images that the truth gives none of: from their boxes, which alone say what is there, not what is not.
+
+    Images without boxes get none if nothing in the truth is ``labelled``.
+    """
+    for record in records.values():
+        if not record["labels"] and (labelled or record["annotations"]):
+            record["labels"] = labels_from((a.category for a in record["annotations"]), known=False)
+
+
+def _lesion(row: Mapping[str, str], where: str) -> SourceAnnotation | None:
+    """The lesion of a row, None for a row about an image."""
+    category = row.get("category", "").lower()
+    corners = [row.get(name, "") for name in BOX]
+    if not any(corners):
+        if category:
+            raise ConverterError(
+                f"{where}: category {row['category']!r} without {', '.join(BOX)}, so that its image would pass for one "
+                "without lesion; give the box, or leave the category empty and label the image (columns "
+                f"{', '.join(LABELS)}: 0, 1 or empty)"
+            )
+        return None
+    if category not in LABELS:
+        raise ConverterError(f"{where}: category {row.get('category')!r} must be one of {', '.join(LABELS)}")
+    try:
+        x, y, w, h = (float(v) for v in corners)
+    except ValueError:
+        x = math.nan
+    if not math.isfinite(x) or not all(math.isfinite(v) for v in (y, w, h)):
+        raise ConverterError(f"{where}: x, y, width, height = {corners} must be four numbers")
+    return SourceAnnotation(category, (x, y, w, h), None, category, row.get("lesion_id") or None)
+
+
+def _fact(key: str, value: str, where: str) -> str:
+    """One fact about an image, in the spelling of the format."""
+    if key == "laterality":
+        if value.lower() not in _SIDES:
+            raise ConverterError(f"{where}: laterality {value!r} must be L or R, or empty where it is unknown")
+        return _SIDES[value.lower()]
+    if key == "view":
+        if value.upper() not in VIEWS:
+            raise ConverterError(f"{where}: view {value!r} must be one of {', '.join(VIEWS)}, or empty")
+        return value.upper()
+    if key == "split":
+        _check_split(value, where)
+    return value
+
+
+def _check_split(value: Any, where: str) -> None:
+    if value is not None and value not in SPLITS:
+        raise ConverterError(f"{where}: split {value!r} must be one of {', '.join(SPLITS)}, or empty")
+
+
+def _label(value: str, where: str, name: str) -> int | None:
+    if value not in ("", "0", "1"):
+        raise ConverterError(f"{where}: {name} {value!r} must be 0, 1 or empty (unknown)")
+    return int(value) if value else None

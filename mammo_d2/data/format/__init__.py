@@ -1,0 +1,1 @@
+"""The COCO-based data format: reading, checking, writing, registering."""

@@ -1,0 +1,1 @@
+"""Windows on and beside lesions for the lesion classifier."""

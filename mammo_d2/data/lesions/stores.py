@@ -1,0 +1,169 @@
+"""What the aggregation network is trained on, kept on disk: saliency of images, embeddings of patches.
+
+Both are found by the content of what they were made from: the image file, and the weights of the network.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from mammo_d2.core.atomic import atomic_write
+from mammo_d2.data.breast.breast_window import view_in_name
+from mammo_d2.data.lesions.patch_store import PatchStore
+from mammo_d2.data.loading.samplers import StreamSampler
+
+# Patches of one file of embeddings: what an interruption may cost.
+PART = 500
+
+# Tells the order of stored patches apart from the other streams of the seed.
+_ORDER_STREAM = 2002
+
+
+@contextmanager
+def _own_write(path: Path, *, durable: bool = True) -> Iterator[IO]:
+    """As ``atomic_write``, for a file that other processes may be writing: each writes its own and moves it there."""
+    own = path.with_suffix(f".{os.getpid()}")
+    with atomic_write(own, durable=durable) as file:
+        yield file
+    os.replace(own, path)
+
+
+class SaliencyStore:
+    """Saliency maps (C, h, w) of images, one small file each."""
+
+    def __init__(self, folder: str | os.PathLike[str], network: str, images: PatchStore):
+        """
+        Args:
+            folder: made when it is needed.
+            network: fingerprint of the context network and of how it is used.
+            images: knows the images' content.
+        """
+        self.folder, self.images = Path(folder) / network, images
+
+    def path(self, record: Mapping[str, Any]) -> Path:
+        """File of a record's image, and of the laterality and view that the context network is told with it."""
+        named = view_in_name(str(record["file_name"]))
+        facts = [str(record.get(key) or other or "") for key, other in zip(("laterality", "view"), named, strict=True)]
+        parts = [self.images.path(record).stem, *(re.sub(r"\W", "", fact) for fact in facts)]
+        return self.folder / f"{'_'.join(parts).rstrip('_')}.npy"
+
+    def put(self, record: Mapping[str, Any], saliency: np.ndarray) -> None:
+        """Keep (C, h, w) float32 of a record's image."""
+        # Two ranks may hold the same image under two names.
+        with _own_write(self.path(record), durable=False) as file:
+            np.save(file, saliency.astype(np.float32))
+
+    def get(self, record: Mapping[str, Any]) -> torch.Tensor:
+        """(C, h, w) float32 of a record's image.
+
+        Raises:
+            FileNotFoundError: it has not been made.
+        """
+        path = self.path(record)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"image {record.get('image_id')!r}, {record['file_name']}: its saliency ({path}) is missing; run "
+                "tools/train_lesion.py, which makes it first"
+            )
+        return torch.from_numpy(np.load(path))
+
+
+class EmbeddingStore:
+    """Embeddings of the first N positions of a patch stream, in parts of ``PART``, each file whole or absent."""
+
+    def __init__(self, folder: str | os.PathLike[str], length: int):
+        """
+        Args:
+            folder: of one stream and one patch network.
+            length: N.
+        """
+        self.folder, self.length = Path(folder), length
+
+    def missing(self) -> list[range]:
+        """Positions of the parts that are not there yet."""
+        return [part for part in self._parts() if not self._path(part).is_file()]
+
+    def put(self, part: range, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep a part: ``embedding`` (n, D), ``window`` (n, 4), ``patch_class`` (n,), ``source`` (n,)."""
+        # Two jobs that share a folder and a patch network may make the same part at the same time.
+        with _own_write(self._path(part)) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes them for allow_pickle
+
+    def load(self) -> dict[str, np.ndarray]:
+        """All parts joined.
+
+        Raises:
+            FileNotFoundError: a part has not been made.
+        """
+        parts = []
+        for part in self._parts():
+            with np.load(self._path(part)) as file:
+                parts.append({key: file[key] for key in file.files})
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+    def _parts(self) -> list[range]:
+        return [range(begin, min(begin + PART, self.length)) for begin in range(0, self.length, PART)]
+
+    def _path(self, part: range) -> Path:
+        return self.folder / f"{part.start:07d}_{part.stop:07d}.npz"
+
+
+class StoredPatchSampler(StreamSampler):
+    """Epoch after epoch of the stored ones, each in a new order; after the last comes the first."""
+
+    def __init__(self, epoch: int, epochs: int, *, seed: int, **share: int):
+        """
+        Args:
+            epoch: patches of one.
+            epochs: number of stored ones.
+            seed: of the order, ≥ 0.
+            share: ``start``, ``rank``, ``world_size`` of ``StreamSampler``.
+        """
+        super().__init__(**share)
+        self._length, self._epochs, self._seed = epoch, epochs, seed
+        self._number, self._order = -1, np.zeros(0, np.int64)
+
+    def index_at(self, position: int) -> int:
+        number, place = divmod(position, self._length)
+        if number != self._number:
+            rng = np.random.default_rng([self._seed, _ORDER_STREAM, number])
+            self._number, self._order = number, rng.permutation(self._length)
+        return int(self._order[place]) + (number % self._epochs) * self._length
+
+
+class StoredPatchMapper:
+    """Row of an ``EmbeddingStore`` -> training input of the aggregation network.
+
+    The result has ``embedding`` (D,), ``window`` (4,), ``image_size`` (2,), ``patch_class``, ``image_id``,
+    ``file_name`` and, if asked for, ``saliency`` (C, h, w).
+    """
+
+    def __init__(
+        self, images: Sequence[Mapping[str, Any]], saliency: Callable[[Mapping[str, Any]], torch.Tensor] | None
+    ):
+        """
+        Args:
+            images: records, by the rows' ``image``.
+            saliency: of a record; None: not asked for.
+        """
+        self.images, self.saliency = list(images), saliency
+
+    def __call__(self, row: dict, rng: np.random.Generator | None = None) -> dict[str, Any]:
+        record = self.images[row["image"]]
+        sample = {
+            "image_id": record["image_id"],
+            "file_name": record["file_name"],
+            "image_size": torch.tensor([record["height"], record["width"]]),
+            "embedding": torch.from_numpy(row["embedding"]),
+            "window": torch.from_numpy(row["window"]),
+            "patch_class": int(row["patch_class"]),
+        }
+        if self.saliency is not None:
+            sample["saliency"] = self.saliency(record)
+        return sample

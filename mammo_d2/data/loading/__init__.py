@@ -1,0 +1,1 @@
+"""Prepared records to model inputs: mapping, augmentation, sampling, loaders."""

@@ -1,0 +1,321 @@
+"""Data loaders: records, a sampler and the mapper put together.
+
+The data of a training run are a function of the seed alone: which image comes at which position (``samplers.py``), and
+its augmentation, whose generator is made from (seed, position). They do not depend on the number of worker processes,
+on the number of ranks (the joined batch of a step is the same), or on whether the run was interrupted.
+"""
+
+import logging
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mammo_d2.data.format.catalog import load_records
+from mammo_d2.data.loading.exam_sampler import ExamSampler, share_breast_labels  # noqa: F401  importing registers the sampler
+from mammo_d2.data.loading.mapper import MammoMapper
+from mammo_d2.data.loading.proposals import with_proposals
+from mammo_d2.data.loading.samplers import SAMPLER_REGISTRY, ImagePools, StreamSampler, split_pools
+from mammo_d2.framework import CfgNode, InferenceSampler, MetadataCatalog, comm
+
+# Tells the generators of the augmentation apart from those of the samplers' pools (0, 1, ...).
+AUGMENTATION_STREAM = 1000
+
+logger = logging.getLogger(__name__)
+
+
+class SampleLoader(DataLoader):
+    """DataLoader whose batches are lists of model inputs, made by ``MappedImages``.
+
+    An image that cannot be used raises here what it would raise without worker processes: torch's own way puts the
+    worker's traceback in place of the message.
+    """
+
+    def __iter__(self) -> Iterator[list[dict]]:  # type: ignore[override]
+        for batch in super().__iter__():
+            for sample in batch:
+                if isinstance(sample, UnusableImage):
+                    raise sample.error
+            yield batch
+
+
+class TrainLoader(SampleLoader):
+    """Endless loader of one rank's training batches: lists of model inputs.
+
+    Attributes:
+        seed: seed of order and augmentation; a run with SEED -1 must save it to be resumed.
+    """
+
+    seed: int
+
+
+def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | None = None) -> TrainLoader:
+    """Loader of ``DATASETS.TRAIN`` with the sampler ``DATALOADER.SAMPLER_TRAIN``.
+
+    Args:
+        cfg: the config. ``SOLVER.IMS_PER_BATCH`` is the number of images of a batch over all ranks. A negative
+            ``SEED`` is replaced by a random one, the same on all ranks.
+        start_iter: number of batches that an interrupted run has used; the loader begins with the next one.
+        mapper: called as mapper(record, rng); by default ``MammoMapper``.
+
+    Raises:
+        ValueError: unknown or empty data, a pool that the sampler needs is empty, a batch size that does not divide.
+    """
+    names = list(cfg.DATASETS.TRAIN)
+    records = load_records(cfg, names)
+    classes = _check_classes(cfg, names)
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        records = [record for record in records if record["annotations"]]
+        if not records:
+            raise ValueError(
+                f"{', '.join(names)}: no image has a box of {', '.join(classes)}, and images without one are left out; "
+                "check DATASETS.CATEGORIES, or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False"
+            )
+    if cfg.DATASETS.LABEL_LEVEL == "breast":
+        records = share_breast_labels(records)
+    elif cfg.DATASETS.LABEL_LEVEL != "image":
+        raise ValueError(f"DATASETS.LABEL_LEVEL is {cfg.DATASETS.LABEL_LEVEL!r}; use image or breast")
+    records = with_proposals(cfg, records, cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN)
+    seed = resolve_seed(cfg.SEED)
+    rank, world_size = comm.get_rank(), comm.get_world_size()
+
+    sampler_class = _sampler_class(cfg.DATALOADER.SAMPLER_TRAIN)
+    batch_size = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, world_size, sampler_class.UNIT)
+    pools = split_pools(records, classes, source=", ".join(names))
+    sampler = sampler_class.from_pools(
+        pools, seed=seed, start=start_iter * batch_size, rank=rank, world_size=world_size
+    )
+    _log_training_set(records, pools, classes, seed)
+    if pools.unknown and not sampler_class.DRAWS_UNKNOWN:
+        logger.warning(
+            "%s: %d images are left out as unknown: they have no box, and nobody says that they show no %s (first: "
+            "%s); where they are known to show none, write 0 in their labels",
+            pools.source, len(pools.unknown), " or ".join(classes), records[pools.unknown[0]]["file_name"],
+        )  # fmt: skip
+
+    loader = TrainLoader(
+        TrainingImages(records, mapper or MammoMapper(cfg, is_train=True), seed),
+        batch_size=batch_size,
+        sampler=_Keys(sampler),
+        **worker_options(cfg.DATALOADER.NUM_WORKERS),
+    )
+    loader.seed = seed
+    return loader
+
+
+def build_test_loader(
+    cfg: CfgNode, dataset_name: str, *, mapper: Callable | None = None, with_instances: bool = False
+) -> SampleLoader:
+    """Loader that gives every image of a data set once, one per batch, without augmentation.
+
+    With several ranks each gets a contiguous part; the parts differ by one image if the count does not divide.
+
+    Args:
+        cfg: the config.
+        dataset_name: a registered name.
+        mapper: called as mapper(record); by default ``MammoMapper``.
+        with_instances: add the ground truth, for a validation loss.
+
+    Raises:
+        ValueError: unknown or empty data.
+    """
+    records = load_records(cfg, dataset_name)
+    records = with_proposals(cfg, records, cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST)
+    mapper = mapper or MammoMapper(cfg, is_train=False, with_instances=with_instances)
+    return SampleLoader(
+        TestImages(records, mapper),
+        batch_size=1,
+        sampler=InferenceSampler(len(records)),
+        # A loader that is kept for the next evaluation keeps its workers, and with them their image caches.
+        persistent_workers=cfg.DATALOADER.NUM_WORKERS > 0,
+        **worker_options(cfg.DATALOADER.NUM_WORKERS),
+    )
+
+
+def resolve_seed(seed: int) -> int:
+    """``seed`` itself, or a random one shared by all ranks if it is negative (every rank must call this)."""
+    return seed if seed >= 0 else int(comm.shared_random_seed())
+
+
+def images_per_rank(images_per_batch: int, world_size: int, unit: int = 1) -> int:
+    """Share of a batch that one rank gets; ValueError if it does not divide.
+
+    Args:
+        images_per_batch: SOLVER.IMS_PER_BATCH, over all ranks.
+        world_size: number of ranks.
+        unit: number of images that stay together (2 for pairs).
+    """
+    step = unit * world_size
+    if images_per_batch <= 0 or images_per_batch % step:
+        what = "pairs of a positive and a negative image" if unit == 2 else "images"
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {images_per_batch}; it must be a multiple of {step} to share whole {what} among "
+            f"{world_size} process{'es' if world_size > 1 else ''}, "
+            f"for example {max(1, round(images_per_batch / step)) * step}"
+        )
+    return images_per_batch // world_size
+
+
+class PackedRecords(Sequence):
+    """A read-only list of records in one array of bytes.
+
+    Worker processes forked from this one share it: a list of dicts would be copied page by page as the reference
+    counts change. Each access makes a new record, so that none can be modified.
+    """
+
+    def __init__(self, records: Sequence[dict]):
+        packed = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in records]
+        self._ends = np.cumsum([len(item) for item in packed], dtype=np.int64)
+        self._bytes = np.frombuffer(b"".join(packed), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index):
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        begin = self._ends[index - 1] if index else 0
+        return pickle.loads(self._bytes[begin : self._ends[index]])
+
+
+@dataclass(frozen=True)
+class UnusableImage:
+    """What a worker sends in place of a sample when the image is at fault."""
+
+    error: Exception
+
+
+class MappedImages(Dataset):
+    """Map-style data set of mapped records; subclasses say what a key is."""
+
+    def __init__(self, records: Sequence[dict], mapper: Callable):
+        self._records, self._mapper = PackedRecords(records), mapper
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def map_record(self, index: int, *arguments) -> dict | UnusableImage:
+        """The sample, or the error that names the image; a mistake of the program is raised at once."""
+        try:
+            return self._mapper(self._records[index], *arguments)
+        except (OSError, ValueError) as error:
+            return UnusableImage(error)
+
+
+class TrainingImages(MappedImages):
+    """Keys are (position in the global stream, record index)."""
+
+    def __init__(self, records: Sequence[dict], mapper: Callable, seed: int):
+        super().__init__(records, mapper)
+        self._seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> dict | UnusableImage:
+        position, index = key
+        return self.map_record(index, np.random.default_rng([self._seed, AUGMENTATION_STREAM, position]))
+
+
+class TestImages(MappedImages):
+    """Keys are record indices."""
+
+    __test__ = False  # not a pytest class
+
+    def __getitem__(self, index: int) -> dict | UnusableImage:
+        return self.map_record(index)
+
+
+class _Keys(Sampler):
+    """The keys of ``TrainingImages`` for a sampler."""
+
+    def __init__(self, sampler: StreamSampler):
+        self._sampler = sampler
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((position, self._sampler.index_at(position)) for position in self._sampler.positions())
+
+
+def worker_options(num_workers: int) -> dict:
+    """DataLoader arguments common to training, testing and prediction: batches are lists, workers use one thread."""
+    return {
+        "num_workers": num_workers,
+        "worker_init_fn": _use_one_thread,
+        "collate_fn": _as_list,
+        # Its own generator: making an iterator must not advance the global one, which a resumed run has restored.
+        "generator": torch.Generator(),
+    }
+
+
+def _use_one_thread(worker_id: int) -> None:
+    """Worker processes are the parallelism; threads inside them would only compete."""
+    # 0, not 1: OpenCV would wait for the threads of its pool, which a forked process has not inherited, forever.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _as_list(samples: list[dict]) -> list[dict]:
+    """A batch is the list of its samples."""
+    return samples
+
+
+def _sampler_class(name: str) -> type[StreamSampler]:
+    if name not in SAMPLER_REGISTRY:
+        known = ", ".join(sorted(key for key, _ in SAMPLER_REGISTRY))
+        raise ValueError(f"DATALOADER.SAMPLER_TRAIN {name!r} is unknown; choose one of {known}")
+    return SAMPLER_REGISTRY.get(name)
+
+
+def _check_classes(cfg: CfgNode, names: list[str]) -> list[str]:
+    """The classes of the data sets; ValueError if they are not named, differ or are more than the model has."""
+    by_name = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
+    for name, classes in by_name.items():
+        if not classes:
+            raise ValueError(
+                f"the data set {name} does not name its classes; say MetadataCatalog.get({name!r}).thing_classes = "
+                "[...] where it is registered"
+            )
+    classes = by_name[names[0]]
+    for name, others in by_name.items():
+        if others != classes:
+            raise ValueError(f"the data sets {names[0]} and {name} have different classes: {classes} and {others}")
+    if len(classes) > cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        raise ValueError(
+            f"the data have {len(classes)} classes ({', '.join(classes)}), but MODEL.ROI_HEADS.NUM_CLASSES is "
+            f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}; boxes of the others would be trained as background"
+        )
+    if len(classes) < cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        logger.warning(
+            "MODEL.ROI_HEADS.NUM_CLASSES is %d, but the data have %d classes (%s); mammo_d2.engine.load_config sets it",
+            cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            len(classes),
+            ", ".join(classes),
+        )
+    return classes
+
+
+def _log_training_set(records: list[dict], pools: ImagePools, classes: list[str], seed: int) -> None:
+    boxes = Counter(classes[entry["category_id"]] for record in records for entry in record["annotations"])
+    labels = {name: Counter((record.get("labels") or {}).get(name) for record in records) for name in classes}
+    logger.info(
+        "training on %s: %d images, %d positive, %d negative, %d with a finding but no box, %d unknown; boxes: %s; "
+        "labels: %s; seed %d",
+        pools.source,
+        len(records),
+        len(pools.positives),
+        len(pools.negatives),
+        len(pools.unlocalized),
+        len(pools.unknown),
+        ", ".join(f"{boxes[name]} {name}" for name in classes),
+        ", ".join(f"{name} {n[1]} yes, {n[0]} no, {n[None]} unknown" for name, n in labels.items()),
+        seed,
+    )
+    for name, n in labels.items():
+        if n[1] and not n[0]:
+            logger.warning(
+                "%s: no image is labelled as free of %s (labels.%s = 0); what learns from image labels learns that "
+                "everything is %s",
+                pools.source, name, name, name,
+            )  # fmt: skip

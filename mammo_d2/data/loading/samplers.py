@@ -1,0 +1,297 @@
+"""Training samplers: which image comes at which position of the endless training stream.
+
+Every sampler is a pure function ``index_at(position)`` of its seed: no state is carried from one sample to the next.
+Everything else follows from that:
+
+* resuming is starting at a later position;
+* the ranks of a distributed run take disjoint shares of one global stream (unit ``u`` of the stream belongs to rank
+  ``u % world_size``), so that the batches of one step, joined over the ranks, are the batch of a one-process run;
+* the position also seeds a sample's augmentation (see ``loader.py``), which makes the data independent of workers.
+
+Position: index into the global stream, from 0. Pass: one shuffled run through a pool of images.
+"""
+
+import logging
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from mammo_d2.core.image_truth import image_truth, joined_truth
+from mammo_d2.framework import Registry
+
+SAMPLER_REGISTRY = Registry("SAMPLER")
+SAMPLER_REGISTRY.__doc__ = """
+Training samplers by the name used in cfg.DATALOADER.SAMPLER_TRAIN: subclasses of ``StreamSampler``, made by
+``from_pools(pools, seed=, start=, rank=, world_size=)``.
+"""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImagePools:
+    """What the training images offer to a sampler, as indices into the list of records.
+
+    Attributes:
+        positives: images with at least one usable (non-crowd) box.
+        negatives: images known to show none of the detection classes (see ``image_truth.py``).
+        unlocalized: images that show a finding but have no usable box (an image-level label, or a crowd box only).
+            They are neither: their lesion would be trained as background.
+        unknown: images without a box of which nobody knows whether they show some class. They are neither, too.
+        unlabelled: those of ``unknown`` of which nothing is known about any class.
+        source: where the images come from, for error messages.
+        exams: per image the number of its exam, from 0.
+    """
+
+    positives: Sequence[int]
+    negatives: Sequence[int]
+    unlocalized: Sequence[int] = field(default=())
+    unknown: Sequence[int] = field(default=())
+    unlabelled: Sequence[int] = field(default=())
+    source: str = "the training set"
+    exams: Sequence[int] = field(default=())
+
+    @property
+    def all(self) -> range:
+        """Every image, in the order of the records."""
+        return range(len(self.positives) + len(self.negatives) + len(self.unlocalized) + len(self.unknown))
+
+    @property
+    def located(self) -> list[int]:
+        """The images whose boxes are all there is to find, in the order of the records: positives and negatives."""
+        return sorted([*self.positives, *self.negatives])
+
+
+def split_pools(
+    records: Sequence[dict], categories: Sequence[str] = (), source: str = "the training set"
+) -> ImagePools:
+    """Sort the images of a data set into the pools that samplers draw from.
+
+    Args:
+        records: dataset records (see ``catalog.py``); ``annotations`` hold detection classes only.
+        categories: names of the detection classes, by number. Without any, labels are not looked at.
+        source: names of the data sets, for messages.
+
+    Returns:
+        The pools; together they hold every record exactly once.
+    """
+    positives, negatives, unlocalized, unknown, unlabelled = [], [], [], [], []
+    numbers: dict[Hashable, int] = {}
+    exams = [numbers.setdefault(exam_key(record), len(numbers)) for record in records]
+    for index, record in enumerate(records):
+        annotations = record["annotations"]
+        by_class = image_truth(record, categories)
+        truth = joined_truth(by_class)
+        if any(not annotation.get("iscrowd", 0) for annotation in annotations):
+            positives.append(index)
+        elif annotations or truth == 1:
+            unlocalized.append(index)
+        elif truth is None:
+            unknown.append(index)
+            if not any(value is not None for value in by_class):
+                unlabelled.append(index)
+        else:
+            negatives.append(index)
+    if unlocalized:
+        logger.warning(
+            "%s: %d images are labelled with a finding but have no box for it; they are in neither the positive nor "
+            "the negative pool (first: %s)",
+            source,
+            len(unlocalized),
+            records[unlocalized[0]].get("file_name"),
+        )
+    return ImagePools(positives, negatives, unlocalized, unknown, unlabelled, source, exams)
+
+
+def exam_key(record: dict) -> Hashable:
+    """What the images of one exam have in common: exam (of a patient), else patient, else nothing but themselves."""
+    if record.get("exam_id") is not None:
+        return "exam", record.get("patient_id"), record["exam_id"]
+    if record.get("patient_id") is not None:
+        return "patient", record["patient_id"]
+    return "image", record.get("image_id"), record.get("file_name")
+
+
+class ShuffledPool:
+    """An endless stream over a pool of image indices: a new permutation each pass, a function of (seed, pass)."""
+
+    def __init__(self, indices: Sequence[int], seed: int, stream: int):
+        """
+        Args:
+            indices: the pool, not empty.
+            seed: seed of the run, ≥ 0.
+            stream: number that tells apart the pools of one sampler, so that they are shuffled independently.
+        """
+        self._indices = np.asarray(indices, dtype=np.int64)
+        self._key = (seed, stream)
+        self._pass = -1
+        self._order = self._indices
+
+    def __getitem__(self, step: int) -> int:
+        """Image index at ``step`` ≥ 0 of this pool's stream."""
+        number, offset = divmod(step, len(self._indices))
+        if number != self._pass:
+            rng = np.random.default_rng([*self._key, number])
+            self._order, self._pass = rng.permutation(self._indices), number
+        return int(self._order[offset])
+
+
+class StreamSampler(Sampler[int]):
+    """Endless sampler over one rank's share of a global stream of image indices.
+
+    Subclasses set ``UNIT`` and ``DRAWS_UNKNOWN`` and implement ``from_pools`` and ``index_at``.
+    """
+
+    # Consecutive positions that always go to the same rank.
+    UNIT = 1
+    # Whether images of unknown truth are among what it draws.
+    DRAWS_UNKNOWN = False
+
+    def __init__(self, *, start: int = 0, rank: int = 0, world_size: int = 1):
+        """
+        Args:
+            start: number of samples of this rank to skip: those that an interrupted run has used.
+            rank, world_size: this process and the number of processes.
+        """
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is outside 0..{world_size - 1} (world size {world_size})")
+        if start < 0 or start % self.UNIT:
+            raise ValueError(f"{type(self).__name__}: start {start} must be a multiple of {self.UNIT}, not negative")
+        self._start, self._rank, self._world_size = start, rank, world_size
+
+    @classmethod
+    def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "StreamSampler":
+        """Make it for a training set.
+
+        Args:
+            pools: the images it may draw from.
+            seed: seed of the shuffles, ≥ 0.
+            share: ``start``, ``rank``, ``world_size``.
+
+        Raises:
+            ValueError: a pool that it needs is empty; the message names the data sets and the remedy.
+        """
+        raise NotImplementedError
+
+    def index_at(self, position: int) -> int:
+        """Image index at a global position."""
+        raise NotImplementedError
+
+    def positions(self) -> Iterator[int]:
+        """Global positions of this rank's samples from ``start`` on, without end."""
+        unit = self._start // self.UNIT
+        while True:
+            first = (unit * self._world_size + self._rank) * self.UNIT
+            yield from range(first, first + self.UNIT)
+            unit += 1
+
+    def __iter__(self) -> Iterator[int]:
+        return (self.index_at(position) for position in self.positions())
+
+
+@SAMPLER_REGISTRY.register()
+class PairSampler(StreamSampler):
+    """Positive, negative, positive, negative, ...: each pair stays together on one rank.
+
+    Both pools are shuffled independently of each other; the smaller one is repeated with a new order each time.
+    """
+
+    UNIT = 2
+
+    def __init__(self, positives: Sequence[int], negatives: Sequence[int], *, seed: int, **share: int):
+        """
+        Args:
+            positives, negatives: image indices, neither empty.
+            seed: seed of the shuffles, ≥ 0.
+            share: ``start``, ``rank``, ``world_size`` of ``StreamSampler``.
+        """
+        super().__init__(**share)
+        if not len(positives) or not len(negatives):
+            raise ValueError(
+                f"PairSampler needs both pools: {len(positives)} positive, {len(negatives)} negative images"
+            )
+        self._pools = (ShuffledPool(positives, seed, 0), ShuffledPool(negatives, seed, 1))
+
+    @classmethod
+    def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "PairSampler":
+        _require(pools.positives, "PairSampler", "positive", pools)
+        _require(pools.negatives, "PairSampler", "negative", pools)
+        return cls(pools.positives, pools.negatives, seed=seed, **share)
+
+    def index_at(self, position: int) -> int:
+        pair, side = divmod(position, 2)
+        return self._pools[side][pair]
+
+
+class ShuffleSampler(StreamSampler):
+    """One pool of images, in a new order each pass."""
+
+    def __init__(self, indices: Sequence[int], *, seed: int, **share: int):
+        """
+        Args:
+            indices: image indices, not empty.
+            seed: seed of the shuffles, ≥ 0.
+            share: ``start``, ``rank``, ``world_size`` of ``StreamSampler``.
+        """
+        super().__init__(**share)
+        if not len(indices):
+            raise ValueError(f"{type(self).__name__} needs at least one image")
+        self._pool = ShuffledPool(indices, seed, 0)
+
+    @classmethod
+    def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "ShuffleSampler":
+        return cls(pools.all, seed=seed, **share)
+
+    def index_at(self, position: int) -> int:
+        return self._pool[position]
+
+
+@SAMPLER_REGISTRY.register()
+class TrainingSampler(ShuffleSampler):
+    """All images, under the name that detectron2's configs use: for methods that learn from image labels.
+
+    A detector would learn unknown findings, and those of unknown place, as background: see ``LocatedSampler``.
+    """
+
+    DRAWS_UNKNOWN = True
+
+
+@SAMPLER_REGISTRY.register()
+class LocatedSampler(ShuffleSampler):
+    """Images with boxes and images known to be without a finding, in a new order each pass: for detectors."""
+
+    @classmethod
+    def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "LocatedSampler":
+        _require(pools.positives, "LocatedSampler", "positive", pools)
+        return cls(pools.located, seed=seed, **share)
+
+
+@SAMPLER_REGISTRY.register()
+class PositiveSampler(ShuffleSampler):
+    """Images with boxes only, in a new order each pass: plain Faster R-CNN without healthy breasts."""
+
+    @classmethod
+    def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "PositiveSampler":
+        _require(pools.positives, "PositiveSampler", "positive", pools)
+        return cls(pools.positives, seed=seed, **share)
+
+
+def _require(pool: Sequence[int], sampler: str, kind: str, pools: ImagePools) -> None:
+    if len(pool):
+        return
+    meaning, remedy = {
+        "positive": (
+            "an image with a box of a category in DATASETS.CATEGORIES",
+            "check DATASETS.CATEGORIES against the annotations, or add annotated images to DATASETS.TRAIN",
+        ),
+        "negative": (
+            "an image known to be without a finding",
+            "add healthy images to DATASETS.TRAIN (labels of all DATASETS.CATEGORIES 0, or no labels at all), or set "
+            "DATALOADER.SAMPLER_TRAIN to PositiveSampler",
+        ),
+    }[kind]
+    unknown = f", {len(pools.unknown)} of them unknown" if kind == "negative" and len(pools.unknown) else ""
+    among = f"{len(pools.all)} images{unknown}"
+    raise ValueError(f"{sampler}: {pools.source} has no {kind} image ({meaning}) among its {among}; {remedy}")

@@ -1,0 +1,1 @@
+"""Preparing a data set: images, splits, manifest."""

@@ -1,0 +1,1 @@
+"""DICOM files: decoding, grey scale, tags."""

@@ -1,0 +1,1 @@
+"""Evaluators that a trainer runs, chosen by TEST.EVALUATORS."""

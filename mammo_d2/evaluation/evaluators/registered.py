@@ -1,0 +1,156 @@
+"""The framework's face of the metrics: the evaluators that a trainer runs, chosen by TEST.EVALUATORS.
+
+Each evaluator keeps small numpy arrays per image, gathers them over the ranks, counts every image once, and returns
+``{task: {key: number}}`` with keys that are always present (NaN where undefined; the reason is logged and written to
+the task's JSON file). All numbers are fractions, not percent. This module knows the config; the evaluators do not.
+"""
+
+from __future__ import annotations
+
+import os
+
+from mammo_d2.evaluation.evaluators.box_evaluators import (
+    ClassifiedFrocEvaluator,
+    CocoEvaluator,
+    FrocEvaluator,
+    PatientEvaluator,
+    VocEvaluator,
+)
+from mammo_d2.evaluation.evaluators.lesion_evaluator import LesionEvaluator
+from mammo_d2.evaluation.evaluators.region_evaluator import RegionEvaluator
+from mammo_d2.evaluation.evaluators.score_evaluators import ImageScoreEvaluator, SaliencyEvaluator
+from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
+from mammo_d2.evaluation.metrics.detection.froc import FrocRule
+from mammo_d2.evaluation.metrics.detection.matching import HitRule
+from mammo_d2.evaluation.metrics.detection.presets import get_preset
+from mammo_d2.evaluation.metrics.scores.score_statistic import ScoreRule
+from mammo_d2.framework import CfgNode, DatasetEvaluator, DatasetEvaluators, Registry
+
+OutputDir = str | os.PathLike | None
+
+EVALUATOR_REGISTRY = Registry("EVALUATOR")
+EVALUATOR_REGISTRY.__doc__ = """Builders by the name used in TEST.EVALUATORS.
+
+An entry is called as ``builder(cfg, dataset_name, output_dir)`` and returns a DatasetEvaluator.
+"""
+
+
+def build_evaluators(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluators:
+    """The evaluators named in TEST.EVALUATORS for one data set; see ``named_evaluators``."""
+    return DatasetEvaluators([evaluator for _, evaluator in named_evaluators(cfg, dataset_name, output_dir)])
+
+
+def named_evaluators(
+    cfg: CfgNode, dataset_name: str, output_dir: OutputDir = None
+) -> list[tuple[str, DatasetEvaluator]]:
+    """The evaluators named in TEST.EVALUATORS for one data set, each with its name.
+
+    Args:
+        cfg: the config.
+        dataset_name: a registered data set with ``thing_classes`` in its metadata.
+        output_dir: folder for JSON files and curves; None writes nothing.
+
+    Raises:
+        ValueError: an unknown name, or an option that the evaluator does not take.
+    """
+    known = {name for name, _ in EVALUATOR_REGISTRY}
+    unknown = [name for name in cfg.TEST.EVALUATORS if name not in known]
+    if unknown:
+        raise ValueError(f"TEST.EVALUATORS names {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    return [(name, EVALUATOR_REGISTRY.get(name)(cfg, dataset_name, output_dir)) for name in cfg.TEST.EVALUATORS]
+
+
+def froc_rule_from_config(cfg: CfgNode) -> FrocRule:
+    """The FROC options of TEST.FROC: a preset by name, or the keys."""
+    keys = cfg.TEST.FROC
+    if keys.PRESET:
+        return get_preset(keys.PRESET).rule
+    return FrocRule(
+        hit=HitRule(keys.HIT, keys.THRESHOLD, keys.STRICT),
+        matching=keys.MATCHING,
+        extra_hits=keys.EXTRA_HITS,
+        fp_images=keys.FP_IMAGES,
+        recall_unit=keys.RECALL_OF,
+        interpolation=keys.INTERPOLATION,
+        rates=tuple(keys.RATES),
+    )
+
+
+def bootstrap_plan_from_config(cfg: CfgNode) -> BootstrapPlan:
+    """The bootstrap of TEST.BOOTSTRAP."""
+    keys = cfg.TEST.BOOTSTRAP
+    return BootstrapPlan(keys.REPLICATES, keys.SEED, keys.CONFIDENCE)
+
+
+def score_rule_from_config(keys: CfgNode) -> ScoreRule:
+    """Classification options of TEST.PATIENT or TEST.IMAGE."""
+    return ScoreRule(keys.THRESHOLD, keys.STRICT)
+
+
+@EVALUATOR_REGISTRY.register()
+def coco(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """Average precision, and the COCO results file."""
+    return CocoEvaluator(dataset_name, output_dir, cfg.TEST.COCO.BACKEND)
+
+
+@EVALUATOR_REGISTRY.register()
+def voc(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """PASCAL VOC average precision at IoU > 0.5."""
+    return VocEvaluator(dataset_name, output_dir)
+
+
+@EVALUATOR_REGISTRY.register()
+def froc(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """Sensitivity at false positives per image."""
+    return FrocEvaluator(dataset_name, output_dir, froc_rule_from_config(cfg), bootstrap_plan_from_config(cfg))
+
+
+@EVALUATOR_REGISTRY.register()
+def froc_classified(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """Sensitivity at false positives per image, in the images that the image scores call positive."""
+    rule, plan = froc_rule_from_config(cfg), bootstrap_plan_from_config(cfg)
+    return ClassifiedFrocEvaluator(dataset_name, output_dir, rule, plan, cfg.TEST.FROC.CLASSIFICATION_SENSITIVITY)
+
+
+@EVALUATOR_REGISTRY.register()
+def patient(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """Decisions about patients, breasts and images from box scores."""
+    keys = cfg.TEST.PATIENT
+    return PatientEvaluator(
+        dataset_name,
+        output_dir,
+        keys.POSITIVE_CLASSES,
+        score_rule_from_config(keys),
+        bootstrap_plan_from_config(cfg),
+    )
+
+
+@EVALUATOR_REGISTRY.register()
+def image(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """Decisions about images, breasts and patients from the model's image scores."""
+    keys = cfg.TEST.IMAGE
+    return ImageScoreEvaluator(
+        dataset_name, output_dir, keys.AGGREGATE, score_rule_from_config(keys), bootstrap_plan_from_config(cfg)
+    )
+
+
+@EVALUATOR_REGISTRY.register()
+def saliency(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """Agreement of saliency maps with the findings."""
+    keys = cfg.TEST.SALIENCY
+    plan = bootstrap_plan_from_config(cfg)
+    return SaliencyEvaluator(dataset_name, output_dir, keys.AVERAGE, keys.POINTING_TOLERANCE, plan)
+
+
+@EVALUATOR_REGISTRY.register()
+def regions(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """How often the best regions of a class hit its lesion; kept for the report's pictures."""
+    rule, plan = froc_rule_from_config(cfg).hit, bootstrap_plan_from_config(cfg)
+    return RegionEvaluator(dataset_name, output_dir, rule, cfg.TEST.REGIONS.TOP, plan)
+
+
+@EVALUATOR_REGISTRY.register()
+def lesion(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+    """Benign or malignant, lesion by lesion."""
+    keys = cfg.TEST.LESION
+    return LesionEvaluator(dataset_name, output_dir, keys.AVERAGE, keys.CROPS, bootstrap_plan_from_config(cfg))

@@ -1,0 +1,1 @@
+"""Result files: COCO results, image scores, predictions."""

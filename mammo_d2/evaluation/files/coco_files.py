@@ -1,0 +1,387 @@
+"""COCO ground truth, COCO results and CSV image scores into tables; a bad entry raises a named error.
+
+What is dropped and counted is what the COCO tools leave out as well (detections of categories that are not evaluated).
+Everything else that they would accept in silence is an error: NaN or infinite numbers, negative box sizes, unknown
+images, image ids of another type than the ground truth's.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mammo_d2.evaluation.files.image_scores import read_image_scores
+from mammo_d2.evaluation.files.results import ResultsError, read_json
+from mammo_d2.evaluation.metrics.scores.levels import combine_truth
+from mammo_d2.evaluation.metrics.tables import (
+    XYWH_ABS,
+    DetectionTable,
+    EvaluationData,
+    ImageTable,
+    LesionTable,
+    empty_detections,
+    images_from_records,
+    lesions_from_records,
+)
+
+_PIECE = 1 << 24  # characters of a results file parsed at a time
+# How the table of image scores of tools/predict.py begins.
+_FILE_COLUMNS = ["image_id", "file", "patient_id", "laterality", "view"]
+_BORDER = re.compile(r"\}\s*,(?=\s*\{)")
+
+
+# --- ground truth -----------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class GroundTruth:
+    """A COCO ground-truth file as tables.
+
+    Attributes:
+        path: the file.
+        images, lesions: its tables, boxes XYXY.
+        class_of: class of each category id of the file that is evaluated, by class.
+        other_ids: category ids that are not evaluated.
+        class_of_name: class of each category's name, and of that of merged ones; -1 of those that are not evaluated.
+        notes: what was left out, with its count.
+    """
+
+    path: str
+    images: ImageTable
+    lesions: LesionTable
+    class_of: Mapping[int, int]
+    other_ids: tuple[int, ...]
+    class_of_name: Mapping[str, int]
+    notes: Mapping[str, int]
+
+    def data(self, detections: DetectionTable | None = None) -> EvaluationData:
+        return EvaluationData(self.images, self.lesions, detections or empty_detections(), self.notes)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions on files, found among the images of a ground truth.
+
+    Attributes:
+        entries: as COCO results, with a name in ``category_id``.
+        image_scores: {class: score} by image id.
+        notes: what was left out, with its count.
+    """
+
+    entries: list[dict[str, Any]]
+    image_scores: Mapping[Hashable, Mapping[str, float]]
+    notes: Mapping[str, int]
+
+
+#: Reads a file of predictions on files, called with it and the ground truth's file.
+PredictedReader = Callable[[Path, str], Predicted]
+
+
+def _require(entry: Any, keys: Sequence[str], where: str) -> None:
+    if not isinstance(entry, Mapping):
+        raise ResultsError(f"{where}: {entry!r} is not an object with {', '.join(keys)}")
+    for key in keys:
+        if key not in entry:
+            raise ResultsError(f"{where}: field {key!r} is missing; it needs {', '.join(keys)}")
+
+
+def _check_truth_box(box: Any, where: str) -> None:
+    numbers = isinstance(box, Sequence) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
+    if not numbers or not all(math.isfinite(v) for v in box) or box[2] <= 0 or box[3] <= 0:
+        raise ResultsError(f"{where}: bbox {box!r} must be [x, y, width, height] with positive sizes")
+
+
+def load_ground_truth(
+    path: str | os.PathLike, classes: Sequence[str] = (), ignore: Sequence[str] = (), merge: str = ""
+) -> GroundTruth:
+    """Read a COCO ground-truth file.
+
+    Args:
+        path: COCO JSON; this package's image keys (patient_id, laterality, labels, …) are used where present.
+        classes: category names to evaluate, in class order; empty means all, by category id.
+        ignore: category names whose findings may be hit without counting either way.
+        merge: if not empty, the one class that all ``classes`` become.
+
+    Raises:
+        ResultsError: no COCO file, duplicate ids, an annotation of an unknown image or category, a bad box, or a class
+            that the file does not have.
+    """
+    path = Path(path)
+    content = read_json(path)
+    if not isinstance(content, Mapping) or not isinstance(content.get("images"), list):
+        raise ResultsError(f"{path}: not a COCO ground-truth file (an object with images, annotations, categories)")
+    _require(content, ("images", "annotations", "categories"), str(path))
+    names: dict[int, str] = {}
+    for number, category in enumerate(content["categories"]):
+        _require(category, ("id", "name"), f"{path}: categories[{number}]")
+        names[category["id"]] = category["name"]
+    by_name = {name: number for number, name in sorted(names.items(), reverse=True)}
+    unknown = [name for name in (*classes, *ignore) if name not in by_name]
+    if unknown:
+        raise ResultsError(
+            f"{path}: no category named {unknown[0]!r}; it has {', '.join(sorted(by_name))}. A class made of several "
+            f"(DATASETS.MERGE_CATEGORIES) is named with --merge {unknown[0]}, and what it is made of with --classes"
+        )
+    chosen = list(classes) or [names[number] for number in sorted(names) if names[number] not in ignore]
+    contiguous = {by_name[name]: label for label, name in enumerate(chosen)}
+    ignored = {by_name[name] for name in ignore}
+
+    records: dict[Hashable, dict] = {}
+    for number, image in enumerate(content["images"]):
+        _require(image, ("id",), f"{path}: images[{number}]")
+        if image["id"] in records:
+            raise ResultsError(f"{path}: images[{number}]: id {image['id']!r} is there twice; image ids must be unique")
+        records[image["id"]] = {**image, "image_id": image["id"], "annotations": []}
+    swallowing: list[tuple[Hashable, dict]] = []
+    left_out = 0
+    for number, annotation in enumerate(content["annotations"]):
+        where = f"{path}: annotations[{number}]"
+        _require(annotation, ("image_id", "category_id", "bbox"), where)
+        if annotation["image_id"] not in records:
+            raise ResultsError(f"{where}: image_id {annotation['image_id']!r} is not among the images")
+        if annotation["category_id"] not in names:
+            raise ResultsError(f"{where}: category_id {annotation['category_id']!r} is not among the categories")
+        _check_truth_box(annotation["bbox"], where)
+        if annotation["category_id"] in contiguous:
+            label = contiguous[annotation["category_id"]]
+            records[annotation["image_id"]]["annotations"].append(
+                {**annotation, "category_id": label, "bbox_mode": XYWH_ABS}
+            )
+        elif annotation["category_id"] in ignored:
+            swallowing.append((annotation["image_id"], annotation))
+        else:
+            left_out += 1
+    images = images_from_records(list(records.values()), chosen)
+    # Only now: a finding to be ignored must not make its image positive.
+    for image_id, annotation in swallowing:
+        records[image_id]["annotations"] += [
+            {**annotation, "category_id": label, "bbox_mode": XYWH_ABS, "ignore": 1}
+            for label in range(1 if merge else len(chosen))
+        ]
+    lesions = lesions_from_records(list(records.values()))
+    if merge:
+        images = replace(images, classes=(merge,), truth=combine_truth(images.truth)[:, np.newaxis])
+        lesions = replace(lesions, label=np.zeros_like(lesions.label))
+        contiguous = dict.fromkeys(contiguous, 0)
+    notes = {"annotations of other categories": left_out} if left_out else {}
+    if without := int((~images.patient_known).sum()):
+        notes["images without patient_id (each its own patient)"] = without
+    others = tuple(number for number in names if number not in contiguous)
+    class_of_name = {name: contiguous.get(number, -1) for number, name in names.items()} | ({merge: 0} if merge else {})
+    return GroundTruth(str(path), images, lesions, contiguous, others, class_of_name, notes)
+
+
+# --- detections -------------------------------------------------------------------------------------------------
+def _last_border(text: str) -> int:
+    """Where the last object begins that follows another one (just behind the comma), 0 if there is none."""
+    for tail in (1 << 13, len(text)):
+        first = max(len(text) - tail, 0)
+        if ends := [match.end() for match in _BORDER.finditer(text, first)]:
+            return ends[-1]
+    return 0
+
+
+def iterate_results(path: str | os.PathLike) -> Iterator[list[Any]]:
+    """Yield the entries of a COCO results file in lists, without ever holding the whole file as Python objects.
+
+    Raises:
+        ResultsError: the file is not a JSON list.
+    """
+    path = Path(path)
+    with open(path, encoding="utf-8") as stream:
+        try:
+            text = stream.read(_PIECE).lstrip()
+            if not text.startswith("["):
+                raise ResultsError(
+                    f"{path}: a COCO results file is a list of {{image_id, category_id, bbox, score}}, "
+                    f"not something that starts with {text[:20]!r}"
+                )
+            text, more = text[1:], True
+            while more:
+                piece = stream.read(_PIECE)
+                more = bool(piece)
+                # Cut after the last object that is followed by another one; an object may hold objects itself, then
+                # the part does not parse and waits for more text.
+                cut = _last_border(text) if more else 0
+                if cut:
+                    try:
+                        entries = json.loads(f"[{text[: cut - 1]}]")
+                    except json.JSONDecodeError:
+                        entries = None
+                    if entries is not None:
+                        yield entries
+                        text = text[cut:]
+                text += piece
+            yield json.loads(f"[{text}")
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ResultsError(f"{path}: not a JSON file ({error})") from error
+
+
+def load_detections(
+    path: str | os.PathLike, truth: GroundTruth, read_predicted: PredictedReader | None = None
+) -> tuple[DetectionTable, dict[str, int]]:
+    """Read a COCO results file against its ground truth.
+
+    Args:
+        path: the file.
+        truth: the ground truth.
+        read_predicted: reads predictions on files, which are a JSON object; None: they are an error.
+
+    Returns:
+        the detections of the evaluated classes, and counts of what was left out.
+
+    Raises:
+        ResultsError: not a list, a missing field, an unknown image or category, an image id of another type, a NaN or
+            infinite score or coordinate, a negative width or height. The message names the entry.
+    """
+    path = Path(path)
+    rows = {image_id: row for row, image_id in enumerate(truth.images.ids)}
+    labels: Mapping[Any, int] = {**truth.class_of, **dict.fromkeys(truth.other_ids, -1)}
+    lists, notes = iterate_results(path), {}
+    if read_predicted is not None and _is_object(path):
+        predicted = read_predicted(path, truth.path)
+        lists, labels, notes = iter([predicted.entries]), truth.class_of_name, dict(predicted.notes)
+    parts: list[DetectionTable] = []
+    start = left_out = 0
+    for entries in lists:
+        part, others = _table_of(entries, rows, labels, path, start)
+        parts.append(part)
+        left_out += others
+        start += len(entries)
+    table = DetectionTable(
+        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("boxes", "scores", "image", "label"))
+    )
+    return table, ({**notes, "detections of other categories": left_out} if left_out else notes)
+
+
+def _is_object(path: Path) -> bool:
+    """Whether a JSON file holds an object, not a list."""
+    with open(path, encoding="utf-8") as stream:
+        return stream.read(100).lstrip().startswith("{")
+
+
+def _table_of(
+    entries: list[Any], rows: Mapping[Hashable, int], labels: Mapping[Any, int], path: Path, start: int
+) -> tuple[DetectionTable, int]:
+    """One list of entries as a table, and how many detections were of categories not evaluated."""
+    if not entries:
+        return empty_detections(), 0
+    try:
+        image = np.array([rows[entry["image_id"]] for entry in entries], np.int64)
+        label = np.array([labels[entry["category_id"]] for entry in entries], np.int64)
+        boxes = np.array([entry["bbox"] for entry in entries])
+        scores = np.array([entry["score"] for entry in entries])
+        plain = boxes.shape == (len(entries), 4) and scores.shape == (len(entries),)
+        # Numbers written as text would turn into numbers here; they are an error like any other wrong type.
+        plain = plain and boxes.dtype.kind in "iuf" and scores.dtype.kind in "iuf"
+    except (KeyError, TypeError, ValueError):
+        plain = False
+    if not plain:
+        for number, entry in enumerate(entries):
+            _check_entry(entry, rows, labels, f"{path}: entry {start + number}")
+        raise ResultsError(f"{path}: entries {start} to {start + len(entries) - 1} are not COCO results")
+    boxes, scores = boxes.astype(float), scores.astype(float)
+    bad = ~np.isfinite(scores) | ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
+    if bad.any():
+        number = int(np.argmax(bad))
+        _check_entry(entries[number], rows, labels, f"{path}: entry {start + number}")
+    boxes[:, 2:] += boxes[:, :2]
+    mine = label >= 0
+    table = DetectionTable(boxes, scores, image, label)
+    return (table if mine.all() else table.take(mine)), int((~mine).sum())
+
+
+def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[Any, int], where: str) -> None:
+    """Raise the named error of one results entry, if it has one."""
+    _require(entry, ("image_id", "category_id", "bbox", "score"), where)
+    image_id, category, box, score = (entry[key] for key in ("image_id", "category_id", "bbox", "score"))
+    if not isinstance(image_id, Hashable) or image_id not in rows:
+        known = next(iter(rows), None)
+        if known is not None and type(known) is not type(image_id) and any(str(i) == str(image_id) for i in rows):
+            raise ResultsError(
+                f"{where}: image_id {image_id!r} is a {type(image_id).__name__}, the ground truth's ids are "
+                f"{type(known).__name__}; write the ids as the ground truth has them"
+            )
+        raise ResultsError(f"{where}: image_id {image_id!r} is not in the ground truth; is it of another data set?")
+    if not isinstance(category, Hashable) or category not in labels:
+        raise ResultsError(
+            f"{where}: category_id {category!r} is not in the ground truth, which has {sorted(labels, key=str)}; a "
+            "class made of several is named with --merge"
+        )
+    numbers = isinstance(box, Sequence) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
+    if not numbers or not all(math.isfinite(v) for v in box):
+        raise ResultsError(f"{where}: bbox {box!r} must be four finite numbers [x, y, width, height]")
+    if box[2] < 0 or box[3] < 0:
+        raise ResultsError(f"{where}: bbox {box!r} has a negative size; COCO boxes are [x, y, width, height]")
+    if not isinstance(score, (int, float)) or not math.isfinite(score):
+        raise ResultsError(f"{where}: score {score!r} must be a finite number")
+
+
+# --- image scores -----------------------------------------------------------------------------------------------
+def load_image_scores(
+    path: str | os.PathLike, truth: GroundTruth, read_predicted: PredictedReader | None = None
+) -> np.ndarray:
+    """Read image scores: ``image_scores.json`` of a run, or a CSV with ``image_id`` and one column per class.
+
+    Of predictions on files those of their images, for which ``read_predicted`` is as for ``load_detections``.
+
+    With a single class the column may also be named ``score``. Other columns are not read. A JSON file must score
+    every image of the ground truth.
+
+    Returns:
+        (N, C) float64, NaN for images or classes that the file does not score.
+
+    Raises:
+        ResultsError: a missing column, an unknown or repeated image, a score that is no finite number (named by line).
+    """
+    path = Path(path)
+    classes = truth.images.classes
+    if path.suffix.lower() == ".json":
+        if read_predicted is not None and _is_object(path):
+            scored = read_predicted(path, truth.path).image_scores
+            return np.array([[scored.get(i, {}).get(c, np.nan) for c in classes] for i in truth.images.ids], float)
+        return read_image_scores(path).arranged(truth.images.ids, classes, truth.path)
+    rows = {str(image_id): row for row, image_id in enumerate(truth.images.ids)}
+    scores = np.full((len(rows), len(classes)), np.nan)
+    seen: set[int] = set()
+    with open(path, newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        header = reader.fieldnames or []
+        if header[: len(_FILE_COLUMNS)] == _FILE_COLUMNS:
+            raise ResultsError(
+                f"{path}: its image_id are numbers of files that tools/predict.py gave, not ids of the ground truth; "
+                "name predictions.json beside it, whose files are looked for in the ground truth"
+            )
+        columns = {name: label for label, name in enumerate(classes) if name in header}
+        if not columns and len(classes) == 1 and "score" in header:
+            columns = {"score": 0}
+        if "image_id" not in header or not columns:
+            raise ResultsError(
+                f"{path}: the first line must name image_id and at least one of {', '.join(classes)}; "
+                f"it names {', '.join(header) or 'nothing'}"
+            )
+        for entry in reader:
+            where = f"{path}: line {reader.line_num}"
+            row = rows.get(entry["image_id"])
+            if row is None:
+                raise ResultsError(f"{where}: image_id {entry['image_id']!r} is not in the ground truth")
+            if row in seen:
+                raise ResultsError(f"{where}: image_id {entry['image_id']!r} is there twice")
+            seen.add(row)
+            for name, label in columns.items():
+                text = entry[name]
+                try:
+                    value = float(text) if text not in ("", None) else np.nan
+                except ValueError:
+                    value = np.inf
+                if math.isinf(value) or (math.isnan(value) and text not in ("", None)):
+                    raise ResultsError(f"{where}: {name} {text!r} is no finite number; leave it empty if unknown")
+                scores[row, label] = value
+    return scores

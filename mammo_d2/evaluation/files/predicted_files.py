@@ -1,0 +1,140 @@
+"""predictions.json of tools/predict.py as results on a ground truth: files are found among its images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mammo_d2.core.files import sha256_file
+from mammo_d2.core.image_transform import ImageTransform, xywh_to_xyxy, xyxy_to_xywh
+from mammo_d2.evaluation.files.coco_files import Predicted
+from mammo_d2.evaluation.files.results import ResultsError, read_json
+
+# What a file may be to an image of a ground truth, with the image's name of it.
+_PREPARED, _SOURCE = "prepared", "source"
+
+
+def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> Predicted:
+    """Read predictions on files as predictions on the images of a ground truth.
+
+    A file is an image's if the path of one ends with the other, for the prepared image (``file_name``) or for what it
+    was prepared from (``source``), or if its content is that of the latter. Boxes come in pixels of the image.
+
+    Args:
+        path: ``predictions.json``.
+        ground_truth: COCO JSON; its images' ``source`` and ``transform`` are used where they are.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ResultsError: not such a file; no image of the ground truth among those predicted; a file that may be several
+            images, that is not the size of its image, or two files of one image.
+    """
+    path = Path(path)
+    content, images = read_json(path), read_json(ground_truth)["images"]
+    if not isinstance(content, Mapping) or not all(
+        isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
+    ):
+        raise ResultsError(f"{path}: neither COCO results (a list) nor predictions.json of tools/predict.py")
+    finder = _Finder(images, str(path), str(ground_truth))
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    found: dict[Any, tuple[Hashable, ImageTransform | None]] = {}
+    scores: dict[Hashable, dict[str, float]] = {}
+    for predicted in content["images"]:
+        place = finder.find(predicted)
+        if place is None:
+            continue
+        found[predicted["id"]] = place
+        if place[0] in scores:
+            raise ResultsError(
+                f"{path}: {predicted['file_name']} is image {place[0]!r} of {ground_truth}, and so is a file before; "
+                "predict every image once"
+            )
+        scores[place[0]] = predicted.get("image_scores", {})
+    if not found:
+        raise ResultsError(
+            f"{path}: none of its {len(content['images'])} files"
+            f"{_example(content['images'])} is an image of {ground_truth}{_example(images)}; predict the images that "
+            "the ground truth names, or the files that they were prepared from"
+        )
+    entries = []
+    for annotation in content["annotations"]:
+        if "score" not in annotation:
+            raise ResultsError(f"{path}: annotation {annotation.get('id')!r} has no score; is it a ground truth?")
+        if annotation["image_id"] in found:
+            image_id, transform = found[annotation["image_id"]]
+            box = annotation["bbox"]
+            if transform is not None:
+                box = xyxy_to_xywh(transform.boxes_to_prepared(xywh_to_xyxy(box))).tolist()
+            name = names[annotation["category_id"]]
+            entries.append({"image_id": image_id, "category_id": name, "bbox": box, "score": annotation["score"]})
+    counts = {
+        "predicted files that are not in the ground truth (left out)": len(content["images"]) - len(found),
+        "images without prediction (counted as without boxes)": len(images) - len(found),
+    }
+    return Predicted(entries, scores, {note: count for note, count in counts.items() if count})
+
+
+class _Finder:
+    """Finds the image of a ground truth that a file is."""
+
+    def __init__(self, images: Sequence[Mapping[str, Any]], path: str, ground_truth: str):
+        self._path, self._ground_truth = path, ground_truth
+        self._by_name: dict[str, list[tuple[str, tuple[str, ...], Mapping[str, Any]]]] = {}
+        self._by_content: dict[str, Mapping[str, Any]] = {}
+        for image in images:
+            source = image.get("source") or {}
+            for kind, name in ((_PREPARED, image.get("file_name")), (_SOURCE, source.get("file"))):
+                if name:
+                    parts = PurePosixPath(str(name)).parts
+                    self._by_name.setdefault(parts[-1], []).append((kind, parts, image))
+            if source.get("sha256"):
+                self._by_content[source["sha256"]] = image
+
+    def find(self, predicted: Mapping[str, Any]) -> tuple[Hashable, ImageTransform | None] | None:
+        """Id of an image, and the transform to its pixels where the file is what it was prepared from; None: none."""
+        parts = Path(str(predicted["file_name"])).parts
+        near = [(kind, image) for kind, named, image in self._by_name.get(parts[-1], []) if _same_end(parts, named)]
+        if not near:
+            same = self._by_content.get(self._content(predicted))
+            near = [] if same is None else [(_SOURCE, same)]
+        if not near:
+            return None
+        if len({image["id"] for _, image in near}) > 1:
+            ids = ", ".join(repr(image["id"]) for _, image in near[:3])
+            raise ResultsError(
+                f"{self._path}: {predicted['file_name']} may be images {ids} of {self._ground_truth}; predict files "
+                "with more of their path (from another folder)"
+            )
+        image = near[0][1]
+        transform = ImageTransform.from_dict(image.get("transform"), (image["height"], image["width"]))
+        sizes = {_PREPARED: (image["height"], image["width"]), _SOURCE: transform.source_size}
+        size = (predicted["height"], predicted["width"])
+        kinds = {kind for kind, _ in near if sizes[kind] == size}
+        if not kinds:
+            raise ResultsError(
+                f"{self._path}: {predicted['file_name']} has (rows, columns) {size}, image {image['id']!r} of "
+                f"{self._ground_truth} has {sizes[_PREPARED]}, prepared from {sizes[_SOURCE]}; predict again the files "
+                "that the data set has now"
+            )
+        if transform.is_identity:
+            return image["id"], None
+        if len(kinds) > 1:
+            kinds = {_SOURCE if self._by_content.get(self._content(predicted)) is image else _PREPARED}
+        return image["id"], transform if kinds == {_SOURCE} else None
+
+    def _content(self, predicted: Mapping[str, Any]) -> str:
+        """Digest of the file; empty if it is gone or the ground truth has none to compare."""
+        file = Path(str(predicted["file_name"]))
+        return sha256_file(file) if self._by_content and file.is_file() else ""
+
+
+def _same_end(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether the shorter of two paths is the end of the other."""
+    length = min(len(one), len(other))
+    return tuple(one[-length:]) == tuple(other[-length:])
+
+
+def _example(images: Sequence[Mapping[str, Any]]) -> str:
+    return f" ({images[0].get('file_name')}, ...)" if images else ""

@@ -1,0 +1,116 @@
+"""COCO results entries, and JSON files of metrics and scores."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mammo_d2.core.atomic import atomic_write
+from mammo_d2.evaluation.metrics.tables import XYXY_ABS, DetectionTable, ImageTable
+
+RESULTS_FILE = "coco_instances_results.json"
+IMAGE_SCORES_FILE = "image_scores.json"
+LESION_SCORES_FILE = "lesion_scores.json"
+
+
+class ResultsError(ValueError):
+    """A results or ground-truth file that cannot be evaluated; the message names file, entry, field and remedy."""
+
+
+def detections_to_coco(
+    detections: DetectionTable, images: ImageTable, category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """COCO results entries (image_id, category_id, bbox XYWH, score), sorted by image row and falling score."""
+    order = np.lexsort((-detections.scores, detections.image))
+    boxes = detections.boxes[order]
+    boxes[:, 2:] -= boxes[:, :2]
+    columns = zip(
+        detections.image[order].tolist(),
+        detections.label[order].tolist(),
+        boxes.tolist(),
+        detections.scores[order].tolist(),
+        strict=True,
+    )
+    return [
+        {"image_id": images.ids[image], "category_id": category_ids[label], "bbox": box, "score": score}
+        for image, label, box, score in columns
+    ]
+
+
+def lesion_entry(
+    image_id: Hashable, annotation: Mapping[str, Any], malignancy: float, windows: np.ndarray, scores: np.ndarray
+) -> dict[str, Any]:
+    """Malignancy of a lesion and where it comes from.
+
+    Args:
+        image_id: of its image.
+        annotation: of a record, with ``bbox`` and perhaps ``id``.
+        malignancy: in [0, 1].
+        windows: (n, 4) XYXY in pixels of the image.
+        scores: (n,) malignancy of the windows.
+
+    Returns:
+        ``image_id``; ``annotation_id`` where the annotation has one; ``bbox`` XYWH; ``malignancy``; ``windows``, a list
+        of {"bbox" XYWH, "malignancy"}.
+    """
+    x, y, width, height = (float(value) for value in annotation["bbox"])
+    if annotation.get("bbox_mode") == XYXY_ABS:
+        width, height = width - x, height - y
+    parts = [
+        {"bbox": [x0, y0, x1 - x0, y1 - y0], "malignancy": score}
+        for (x0, y0, x1, y1), score in zip(windows.tolist(), scores.tolist(), strict=True)
+    ]
+    number = {} if annotation.get("id") is None else {"annotation_id": annotation["id"]}
+    return {
+        "image_id": image_id,
+        **number,
+        "bbox": [x, y, width, height],
+        "malignancy": float(malignancy),
+        "windows": parts,
+    }
+
+
+def write_json(path: str | os.PathLike, content: Any) -> Path:
+    """Write JSON in one step (a reader never sees half a file); NaN and inf become null."""
+    path = Path(path)
+    with atomic_write(path, "w") as stream:
+        json.dump(plain(content), stream, indent=None if isinstance(content, list) else 2, ensure_ascii=False)
+        stream.write("\n")
+    return path
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ResultsError: it is not JSON.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{os.fspath(path)}: not a JSON file ({error})") from error
+
+
+def plain(value: Any) -> Any:
+    """JSON-ready copy of nested dicts, lists, tuples and numpy values."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,87 @@
+"""COCO results in the pixels of the original files, through each image's recorded transform."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mammo_d2.core.image_transform import ImageTransform
+from mammo_d2.evaluation.files.results import RESULTS_FILE, ResultsError, write_json
+from mammo_d2.framework import DatasetCatalog
+
+SOURCE_RESULTS_FILE = "coco_instances_results_source.json"
+
+
+def results_to_source(entries: Sequence[Mapping[str, Any]], images: Iterable[Mapping[str, Any]]) -> list[dict]:
+    """Move COCO results from prepared-image pixels to source-file pixels.
+
+    Args:
+        entries: COCO results; ``bbox`` is XYWH in prepared pixels.
+        images: dataset records (``image_id``) or COCO images (``id``) with ``height``, ``width`` and, where the image
+            was cropped, flipped or scaled, ``transform``.
+
+    Returns:
+        The same entries in the same order with ``bbox`` in source pixels; other keys are kept.
+
+    Raises:
+        ResultsError: an entry names an image that is not among ``images``.
+    """
+    transforms = {}
+    for image in images:
+        size = (image["height"], image["width"])
+        transforms[image["image_id"] if "image_id" in image else image["id"]] = (image.get("transform"), size)
+    by_image: dict[Any, list[int]] = {}
+    for number, entry in enumerate(entries):
+        if entry["image_id"] not in transforms:
+            raise ResultsError(
+                f"results entry {number}: image_id {entry['image_id']!r} is not in the data set; "
+                "export results with the data set they were made for"
+            )
+        by_image.setdefault(entry["image_id"], []).append(number)
+    moved = [dict(entry) for entry in entries]
+    for image_id, numbers in by_image.items():
+        boxes = np.array([entries[number]["bbox"] for number in numbers], float)
+        boxes[:, 2:] += boxes[:, :2]
+        value, size = transforms[image_id]
+        source = np.asarray(ImageTransform.from_dict(value, size).boxes_to_source(boxes), float)
+        source[:, 2:] -= source[:, :2]
+        for number, box in zip(numbers, source.tolist(), strict=True):
+            moved[number]["bbox"] = box
+    return moved
+
+
+def write_source_results(
+    results_path: str | os.PathLike, images: Iterable[Mapping[str, Any]], output_path: str | os.PathLike | None = None
+) -> Path:
+    """Write a results file's twin in source pixels, by default ``coco_instances_results_source.json`` beside it.
+
+    Args:
+        results_path: COCO results in prepared pixels, as the "coco" evaluator writes them.
+        images: see :func:`results_to_source`.
+        output_path: where to write.
+
+    Returns:
+        The path written.
+    """
+    results_path = Path(results_path)
+    with open(results_path, encoding="utf-8") as stream:
+        entries = json.load(stream)
+    output_path = results_path.with_name(SOURCE_RESULTS_FILE) if output_path is None else output_path
+    return write_json(output_path, results_to_source(entries, images))
+
+
+def export_source_predictions(dataset_name: str, folder: str | os.PathLike) -> Path | None:
+    """Write the source-pixel twin of the results file that the "coco" evaluator left in ``folder``.
+
+    Returns:
+        The path written, None if there is no results file (the evaluator was not run).
+    """
+    results = Path(folder) / RESULTS_FILE
+    if not results.is_file():
+        return None
+    return write_source_results(results, DatasetCatalog.get(dataset_name))

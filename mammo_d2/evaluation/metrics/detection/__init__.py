@@ -1,0 +1,1 @@
+"""Metrics of boxes: matching, FROC, average precision, presets."""

@@ -1,0 +1,132 @@
+"""COCO's precision and recall arrays for all images at once: the numbers of pycocotools, without its loops.
+
+Naming: ``D`` detections and ``G`` lesions of one class, ``T`` IoU thresholds, ``R`` recalls, ``K`` classes, ``A`` area
+ranges. A step that costs one operation per detection runs once per class and area range; a threshold only looks at the
+pairs that overlap. Ties are broken as pycocotools does (image, then file order), so that the numbers are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mammo_d2.evaluation.metrics.detection.matching import HitPairs, HitRule, assign_greedy, box_areas, find_hits
+from mammo_d2.evaluation.metrics.tables import EvaluationData
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+AREAS = {"": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
+
+
+@dataclass(frozen=True)
+class CocoArrays:
+    """``precision`` (T, R, K, A) and ``recall`` (T, K, A), -1 where the class has no lesion in the area range."""
+
+    precision: np.ndarray
+    recall: np.ndarray
+
+
+@dataclass(frozen=True)
+class _ClassData:
+    """One class: pairs with IoU >= 0.5 (crowd: part of the detection's area), ``place`` (D,) of each detection in the
+    order of falling score, areas, images, and which lesions are crowd regions (never used up)."""
+
+    pairs: HitPairs
+    place: np.ndarray
+    det_image: np.ndarray
+    det_area: np.ndarray
+    gt_area: np.ndarray
+    crowd: np.ndarray
+
+
+def _class_data(data: EvaluationData, label: int) -> _ClassData:
+    found, lesions = data.detections, data.lesions.take(data.lesions.label == label)
+    if not (mine := found.label == label).all():
+        found = found.take(mine)
+    crowd = lesions.crowd | lesions.ignore
+    parts = []
+    for kind, rows in (("iou", np.flatnonzero(~crowd)), ("iobb", np.flatnonzero(crowd))):
+        rule = HitRule(kind, float(THRESHOLDS[0]))
+        part = find_hits(rule, found.boxes, found.image, lesions.boxes[rows], lesions.image[rows])
+        parts.append((part.detection, rows[part.lesion], part.quality))
+    place = np.empty(len(found), np.int64)
+    place[np.lexsort((found.image, -found.scores))] = np.arange(len(found))
+    return _ClassData(
+        HitPairs(*(np.concatenate(column) for column in zip(*parts, strict=True))),
+        place,
+        found.image,
+        box_areas(found.boxes),
+        lesions.area,
+        crowd,
+    )
+
+
+def _choose(pairs: HitPairs, keep: np.ndarray) -> HitPairs:
+    return HitPairs(pairs.detection[keep], pairs.lesion[keep], pairs.quality[keep])
+
+
+def _counts_at(places: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """How many of ``members`` (sorted places) lie at or before each place."""
+    return np.searchsorted(members, places, side="right")
+
+
+def _one_curve(
+    one: _ClassData, threshold: float, out_of_range: np.ndarray, ignored: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Sampled precision (R,) and largest recall at one threshold and area range.
+
+    Args:
+        one: the class.
+        threshold: IoU threshold.
+        out_of_range: (D,) bool, detections whose own area is out of the range.
+        ignored: (G,) bool, crowd regions and lesions out of the range.
+        kept: (D,) number of detections within the range among the first 1, 2, … by score.
+    """
+    # pycocotools lets the later of two equally overlapping lesions win.
+    lesion_order = -np.arange(len(ignored))
+    pairs = _choose(one.pairs, one.pairs.quality >= min(threshold, 1 - 1e-10))
+    real = ~ignored[pairs.lesion]
+    got = assign_greedy(_choose(pairs, real), one.place, one.det_image, lesion_order)
+    right = got >= 0
+    excused = np.zeros(len(right), bool)
+    if not real.all():
+        rest = _choose(pairs, ~real & ~right[pairs.detection])
+        excused = assign_greedy(rest, one.place, one.det_image, lesion_order, shared=one.crowd) >= 0
+    places = np.sort(one.place[right])
+    added = np.sort(one.place[right & out_of_range])
+    removed = np.sort(one.place[excused & ~out_of_range])
+    tp = np.arange(1, len(places) + 1)
+    total = kept[places] + _counts_at(places, added) - _counts_at(places, removed)
+    precision = np.maximum.accumulate((tp / total)[::-1])[::-1]
+    recall = tp / int((~ignored).sum())
+    return np.append(precision, 0.0)[np.searchsorted(recall, RECALLS, side="left")], float(recall[-1]) if len(
+        tp
+    ) else 0.0
+
+
+def coco_arrays(data: EvaluationData) -> CocoArrays:
+    """Precision and recall of every threshold, class and area range, all detections of an image included.
+
+    Formula and source: see :func:`.coco_map.coco_average_precision`. A lesion outside the area
+    range may be hit (once; a crowd region any number of times) without the hit counting; a detection outside it that
+    hits nothing is left out.
+    """
+    classes = len(data.images.classes)
+    precision = np.full((len(THRESHOLDS), len(RECALLS), classes, len(AREAS)), -1.0)
+    recall = np.full((len(THRESHOLDS), classes, len(AREAS)), -1.0)
+    for label in range(classes):
+        one = _class_data(data, label)
+        for a, (low, high) in enumerate(AREAS.values()):
+            ignored = one.crowd | (one.gt_area < low) | (one.gt_area > high)
+            if ignored.all():
+                continue
+            out_of_range = (one.det_area < low) | (one.det_area > high)
+            kept = np.zeros(len(out_of_range), np.int64)
+            kept[one.place] = ~out_of_range
+            kept = np.cumsum(kept)
+            for t, threshold in enumerate(THRESHOLDS):
+                precision[t, :, label, a], recall[t, label, a] = _one_curve(
+                    one, float(threshold), out_of_range, ignored, kept
+                )
+    return CocoArrays(precision, recall)

@@ -1,0 +1,270 @@
+"""FROC rules, and the matching that turns a data set into the events that a FROC curve or a detection AP counts.
+
+Naming: ``F`` false positives, ``U`` recall units (lesions, or images, breasts or patients with at least one lesion),
+``N`` images, ``R`` false-positive rates asked for. A detection is accepted at threshold ``t`` if its score is >= t, so
+detections of equal score come in together and no threshold separates them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mammo_d2.evaluation.metrics.detection.hungarian import assign_hungarian
+from mammo_d2.evaluation.metrics.detection.matching import (
+    OVERLAP_KINDS,
+    HitPairs,
+    HitRule,
+    assign_greedy,
+    best_lesion,
+    box_areas,
+    find_hits,
+    holders,
+    order_of_boxes,
+    order_of_detections,
+    rank_within,
+)
+from mammo_d2.evaluation.metrics.scores.levels import combine_truth
+from mammo_d2.evaluation.metrics.tables import DetectionTable, EvaluationData, LesionTable
+
+_CHOICES = {
+    "matching": ("any", "best", "greedy", "hungarian"),
+    "extra_hits": ("ignore", "fp"),
+    "fp_images": ("known", "all", "negative", "positive"),
+    "recall_unit": ("lesion", "image", "breast", "patient"),
+    "interpolation": ("step", "linear"),
+    "beyond": ("hold", "nan"),
+    "other_classes": ("fp", "ignore"),
+    "pooling": ("any_class", "same_class"),
+}
+
+
+@dataclass(frozen=True)
+class FrocRule:
+    """Every switch of a FROC curve. Published rules are in :mod:`mammo_d2.evaluation.metrics.detection.presets`.
+
+    Attributes:
+        hit: when a detection hits a lesion.
+        matching: "any": every detection that hits, hits; one detection may find two lesions (LUNA16, CAMELYON).
+            "best": a detection finds only the lesion it hits best; lesions may be shared (DBTex; with extra hits as
+            false positives this is PASCAL VOC's rule).
+            "greedy": each detection gets at most one lesion and each lesion one detection, best score first (COCO).
+            "hungarian": one to one with the largest total quality, whatever the scores (picai_eval).
+        extra_hits: a hit on a lesion that a better detection already has: "ignore" (neither right nor wrong) or "fp".
+        fp_images: images whose false positives count and over which they are averaged: "known" (those of
+            which it is known whether they show the class; in another a detection may be right), "all", "negative"
+            (known to be without the class) or "positive" (with at least one lesion of the class; DBTex).
+        recall_unit: what the sensitivity counts: "lesion", or "image", "breast" or "patient" with at least one hit.
+        interpolation: sensitivity at a rate between two operating points: "step" is the best point at or below the
+            rate (achievable), "linear" the straight line between the neighbours (LUNA16).
+        beyond: sensitivity at rates that the detector never reaches: "hold" its last one, or "nan".
+        other_classes: a detection that misses every lesion of its class but hits one of another: "fp" or "ignore".
+        pooling: when all classes are taken together, a detection may hit lesions of "any_class" or of the "same_class"
+            (nnDetection).
+        rates: false positives per image at which the sensitivity is reported.
+        mean_rates: the rates averaged to one number; empty means all of ``rates``.
+        max_detections: keep only that many best detections per image and class; None (the default) keeps all.
+    """
+
+    hit: HitRule = field(default_factory=HitRule)
+    matching: str = "any"
+    extra_hits: str = "ignore"
+    fp_images: str = "known"
+    recall_unit: str = "lesion"
+    interpolation: str = "step"
+    beyond: str = "hold"
+    other_classes: str = "fp"
+    pooling: str = "any_class"
+    rates: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+    mean_rates: tuple[float, ...] = ()
+    max_detections: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"FROC option {name}={getattr(self, name)!r} is none of {', '.join(choices)}")
+        if not self.rates or min(*self.rates, *self.mean_rates, 0.0) < 0:
+            raise ValueError(f"FROC rates {self.rates}: at least one is needed, and none may be negative")
+
+    def __str__(self) -> str:
+        options = {
+            "hit": self.hit,
+            "matching": self.matching,
+            "extra hits": self.extra_hits,
+            "false positives per image over": f"{self.fp_images} images",
+            "recall of": f"{self.recall_unit}s",
+            "interpolation": self.interpolation,
+            "beyond the last point": self.beyond,
+            "hits on other classes": self.other_classes,
+            "classes pooled": self.pooling,
+            "mean over": ", ".join(f"{rate:g}" for rate in self.mean_rates or self.rates),
+            "detections per image": self.max_detections or "all",
+        }
+        return "; ".join(f"{name}: {value}" for name, value in options.items())
+
+
+@dataclass(frozen=True)
+class FrocEvents:
+    """What is left of a data set once detections and lesions are matched: enough for any threshold or resampling.
+
+    Attributes:
+        fp_scores: (F,) scores of the false positives, falling.
+        fp_image: (F,) image row of each.
+        unit_scores: (U,) score at which each unit is found, falling; -inf for a unit that never is.
+        unit_image: (U,) an image row of each unit.
+        counted: (N,) bool, the images over which false positives are averaged.
+        area_ratios: (found lesions,) area of the detection that holds a lesion over the lesion's area.
+    """
+
+    fp_scores: np.ndarray
+    fp_image: np.ndarray
+    unit_scores: np.ndarray
+    unit_image: np.ndarray
+    counted: np.ndarray
+    area_ratios: np.ndarray
+
+
+def count_above(falling: np.ndarray, scores: np.ndarray, inclusive: bool = False) -> np.ndarray:
+    """How many entries of a falling list lie above each score (at or above it if ``inclusive``)."""
+    return len(falling) - np.searchsorted(falling[::-1], scores, side="left" if inclusive else "right")
+
+
+def _best_rows(scores: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
+    """Rows of the ``limit`` highest scores of each group, ascending."""
+    order = np.lexsort((-scores, group))
+    return np.sort(order[rank_within(group[order]) < limit])
+
+
+@dataclass(frozen=True)
+class _Match:
+    """Per lesion the detection that holds it (-1: none); per detection whether it is right (holds a lesion, or hits an
+    excused one), and whether it touches a lesion (which another detection may hold)."""
+
+    holder: np.ndarray
+    right: np.ndarray
+    touches: np.ndarray
+
+
+def _match(
+    rule: FrocRule,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    group: np.ndarray,
+    lesions: LesionTable,
+    gt_group: np.ndarray,
+    spacing: np.ndarray,
+) -> _Match:
+    """Match detections with lesions of the same group (image, or image and class); ``lesions.ignore`` ones only catch
+    detections, and only under matching "best", where a detection stays with the lesion it hits best."""
+    targets = slice(None) if rule.matching == "best" else ~lesions.ignore
+    rows = np.arange(len(lesions))[targets]
+    gt_boxes = lesions.boxes[rows]
+    pairs = find_hits(rule.hit, boxes, group, gt_boxes, gt_group[rows], spacing[rows])
+    holder = np.full(len(lesions), -1, np.int64)
+    right, touches = np.zeros(len(scores), bool), np.zeros(len(scores), bool)
+    touches[pairs.detection] = True
+    if rule.matching in ("any", "best"):
+        if rule.matching == "best":
+            chosen = best_lesion(pairs, len(scores), gt_boxes)[pairs.detection] == pairs.lesion
+            pairs = HitPairs(pairs.detection[chosen], pairs.lesion[chosen], pairs.quality[chosen])
+        holder[rows] = holders(pairs, scores, boxes, len(rows))
+        right[holder[holder >= 0]] = True
+        # Hits of an ignored lesion are never false positives, whether first or not.
+        right[pairs.detection[lesions.ignore[rows[pairs.lesion]]]] = True
+    else:
+        if rule.matching == "greedy":
+            turns = order_of_detections(pairs, scores, boxes)
+            got = assign_greedy(pairs, turns, group, order_of_boxes(gt_boxes))
+        else:
+            got = assign_hungarian(pairs, len(scores), group)
+        right = got >= 0
+        holder[rows[got[right]]] = np.flatnonzero(right)
+    return _Match(holder, right, touches)
+
+
+def _counted_images(data: EvaluationData, rule: FrocRule, label: int | None, has_lesion: np.ndarray) -> np.ndarray:
+    """(N,) bool, the images over which false positives are counted and averaged."""
+    if rule.fp_images == "all":
+        return np.ones(len(data.images), bool)
+    if rule.fp_images == "positive":
+        return has_lesion
+    truth = combine_truth(data.images.truth if label is None else data.images.truth[:, [label]])
+    if rule.fp_images == "negative":
+        return (truth == 0) & ~has_lesion
+    return ~np.isnan(truth) | has_lesion
+
+
+def froc_events(data: EvaluationData, rule: FrocRule, label: int | None = None) -> FrocEvents:
+    """Match the detections with the lesions of one class, or of all classes together.
+
+    Args:
+        data: images, lesions and detections.
+        rule: the FROC options.
+        label: class number; None pools all classes, see ``rule.pooling``.
+
+    Returns:
+        The events, for :func:`mammo_d2.evaluation.metrics.detection.froc_curve.froc_curve` and the bootstrap.
+    """
+    found, lesions = data.detections, data.lesions
+    of_class = np.ones(len(lesions), bool) if label is None else lesions.label == label
+    excused = (lesions.crowd | lesions.ignore) & of_class
+    if rule.other_classes == "ignore":
+        excused |= ~of_class
+    if label is not None and not (mine := found.label == label).all():
+        found = found.take(mine)
+    by_class = label is None and rule.pooling == "same_class"
+    classes = len(data.images.classes)
+    group = found.image * classes + found.label if by_class else found.image
+    if rule.max_detections is not None:
+        rows = _best_rows(found.scores, group, rule.max_detections)
+        found, group = found.take(rows), group[rows]
+
+    targets = lesions.take(of_class & ~lesions.crowd)
+    gt_group = targets.image * classes + targets.label if by_class else targets.image
+    spacing = data.images.spacing
+    match = _match(rule, found.boxes, found.scores, group, targets, gt_group, spacing[targets.image])
+    real = ~targets.ignore
+    has_lesion = np.bincount(targets.image[real], minlength=len(data.images)) > 0
+    counted = _counted_images(data, rule, label, has_lesion)
+    wrong = ~match.right if rule.extra_hits == "fp" else ~(match.right | match.touches)
+    wrong &= counted[found.image]
+    if excused.any():
+        wrong &= ~_swallowed(found, wrong, lesions.take(excused), rule.hit, spacing)
+    false = np.flatnonzero(wrong)
+    false = false[np.argsort(-found.scores[false])]
+
+    holder, unit_image = match.holder[real], targets.image[real]
+    unit_scores = np.append(found.scores, -np.inf)[holder]
+    held = holder >= 0
+    with np.errstate(divide="ignore"):
+        area_ratios = box_areas(found.boxes[holder[held]]) / box_areas(targets.boxes[real][held])
+    if rule.recall_unit != "lesion":
+        owner = data.images.groups(rule.recall_unit)[unit_image]
+        units, first, member = np.unique(owner, return_index=True, return_inverse=True)
+        best = np.full(len(units), -np.inf)
+        np.maximum.at(best, member, unit_scores)
+        unit_scores, unit_image = best, unit_image[first]
+    by_score = np.argsort(-unit_scores)
+    return FrocEvents(
+        fp_scores=found.scores[false],
+        fp_image=found.image[false],
+        unit_scores=unit_scores[by_score],
+        unit_image=unit_image[by_score],
+        counted=counted,
+        area_ratios=area_ratios,
+    )
+
+
+def _swallowed(
+    found: DetectionTable, wrong: np.ndarray, regions: LesionTable, rule: HitRule, spacing: np.ndarray
+) -> np.ndarray:
+    """(D,) bool: wrong detections that hit an ignored finding (by the hit rule) or lie in a crowd region (by the part
+    of their own area inside it, as COCO does, because no box has a large IoU with a large region)."""
+    rows = np.flatnonzero(wrong & np.isin(found.image, regions.image))
+    crowd_rule = HitRule("iobb", rule.threshold if rule.kind in OVERLAP_KINDS else 0.5, rule.strict)
+    inside = np.zeros(len(found), bool)
+    for part, how in ((regions.take(~regions.crowd), rule), (regions.take(regions.crowd), crowd_rule)):
+        pairs = find_hits(how, found.boxes[rows], found.image[rows], part.boxes, part.image, spacing[part.image])
+        inside[rows[pairs.detection]] = True
+    return inside

@@ -1,0 +1,1 @@
+"""Metrics of weak localisation: saliency maps, best regions."""

@@ -1,0 +1,1 @@
+"""Metrics of scores: ROC and precision-recall curves, DeLong, levels of aggregation."""

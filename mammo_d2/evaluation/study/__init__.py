@@ -1,0 +1,1 @@
+"""Evaluating result files against one ground truth, with tables and plots."""

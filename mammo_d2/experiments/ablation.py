@@ -1,0 +1,184 @@
+"""Ablations: the same config trained in several variants and seeds, side by side in one table.
+
+Variants of the lesion classifier share its patch network, one for each seed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from mammo_d2.config.loading import load_config
+from mammo_d2.engine.run_record import claim_folders
+from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE
+from mammo_d2.experiments.auc_intervals import Cases, mean_auc_interval, read_image_cases, read_lesion_cases
+from mammo_d2.experiments.processes import (
+    LOG_FILE,
+    is_lesion_config,
+    metrics_file,
+    read_metrics,
+    run_all,
+    run_job,
+    summary_table,
+    write_tables,
+)
+from mammo_d2.jobs.lesion.shared_stages import prepare_shared
+
+#: Columns of the table, as far as the evaluators of TEST.EVALUATORS fill them: heading → task and key in metrics.json.
+METRICS = {
+    "AP50": ("coco", "AP50"),
+    "sens@0.25": ("froc", "{first}/sens@0.25"),
+    "sens@1": ("froc", "{first}/sens@1"),
+    "AUC": ("patient", "auc"),
+    "accuracy": ("patient", "accuracy"),
+    "sensitivity": ("patient", "sensitivity"),
+    "specificity": ("patient", "specificity"),
+    "image AUC": ("image", "{first}/auc"),
+    "breast AUC": ("image", "{first}/breast_auc"),
+    "saliency F1": ("saliency", "{first}/f1"),
+    "pointing": ("saliency", "{first}/pointing"),
+    "lesion AUC": ("lesion", "auc"),
+    "TNR@FNR0": ("lesion", "tnr@fnr0"),
+    "TNR@FNR2%": ("lesion", "tnr@fnr0.02"),
+    "TNR@FNR5%": ("lesion", "tnr@fnr0.05"),
+}
+# Of the mean over the seeds, see ``mean_auc_interval``: heading by the file that the cases are in.
+INTERVALS = {"lesion.json": "lesion AUC, 95 % CI", IMAGE_SCORES_FILE: "breast AUC, 95 % CI"}
+
+
+@dataclass
+class Variant:
+    """One row: its name and the overrides that make it."""
+
+    name: str
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> str:
+        return "".join(c if c.isalnum() else "_" for c in self.name.lower()).strip("_")
+
+
+def load_variants(path: str) -> list[Variant]:
+    """Read variants from YAML: a mapping of row name → list of KEY, VALUE overrides (may be empty).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not such a mapping, or two names give the same folder.
+    """
+    content = yaml.safe_load(Path(path).read_text())
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path}: expected a mapping of variant name to a list of overrides, got {content!r}")
+    variants = []
+    for name, overrides in content.items():
+        if not isinstance(overrides, list) or len(overrides) % 2:
+            raise ValueError(f"{path}: variant {name!r} needs a list of KEY, VALUE pairs, got {overrides!r}")
+        variants.append(Variant(str(name), [str(item) for item in overrides]))
+    names: dict[str, str] = {}
+    for variant in variants:
+        other = names.setdefault(variant.folder, variant.name)
+        if other != variant.name:
+            raise ValueError(
+                f"{path}: variants {other!r} and {variant.name!r} would share the folder {variant.folder!r}, and so "
+                "their results; let their names differ in letters or digits"
+            )
+    return variants
+
+
+def run_ablation(
+    config_file: str,
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    output: Path,
+    overrides: Sequence[str] = (),
+    jobs: int = 1,
+) -> list[dict]:
+    """Train and evaluate every variant with every seed, each in a process of its own.
+
+    Finished runs are kept and interrupted ones go on, as long as config and data are what they were begun with.
+
+    Args:
+        config_file: the config that all variants start from.
+        seeds: values of SEED.
+        output: folder; one sub-folder a run, and ``ablation.md``, ``ablation.csv``, ``ablation.json``.
+        overrides: KEY VALUE overrides for all runs; "{seed}" in a value, here or in a variant's, is the run's seed.
+        jobs: runs at the same time; they share the processor cores, unless OMP_NUM_THREADS gives each a number.
+
+    Returns:
+        One dict a run: variant, seed and every metric (NaN where undefined).
+
+    Raises:
+        RunConflictError: a folder holds a run of another config or other data; nothing has been started then.
+        ChildProcessError: a run failed; its log is named.
+    """
+    runs = [(variant, seed) for variant in variants for seed in seeds]
+
+    def folder(variant: Variant, seed: int) -> Path:
+        return output / f"{variant.folder}_seed{seed}"
+
+    cfg = load_config(config_file, list(overrides))  # a wrong key is an error before hours of training
+    claim_folders({folder(*run): load_config(config_file, _settings(overrides, *run)) for run in runs})
+    missing = [run for run in runs if metrics_file(folder(*run)) is None]
+    settings = [_settings(overrides, *run) for run in missing]
+    if missing and is_lesion_config(cfg):
+        settings = prepare_shared(config_file, settings, output, jobs)
+
+    def train(job: tuple[tuple[Variant, int], list[str]]) -> None:
+        (variant, seed), own = job
+        name = f"the run {variant.name!r} with seed {seed}"
+        run_job(folder(variant, seed), name, config_file, own, jobs, "--resume")
+
+    run_all(train, list(zip(missing, settings, strict=True)), jobs)
+    rows = [_read_run(variant.name, seed, folder(variant, seed)) for variant, seed in runs]
+    intervals: dict[str, dict[str, str]] = {}
+    for variant in variants:
+        folders = [folder(variant, seed) for seed in seeds]
+        for file, heading in INTERVALS.items():
+            if paths := [path for run in folders if (path := _beside_metrics(run, file)).is_file()]:
+                found = mean_auc_interval([_cases(path, config_file, overrides, variant) for path in paths])
+                intervals.setdefault(heading, {})[variant.name] = f"{found.low:.3f} to {found.high:.3f}"
+    write_tables(rows, variants_table(rows, [variant.name for variant in variants], intervals), output, "ablation")
+    return rows
+
+
+def _settings(overrides: Sequence[str], variant: Variant, seed: int) -> list[str]:
+    return [item.replace("{seed}", str(seed)) for item in (*overrides, *variant.overrides, "SEED", str(seed))]
+
+
+def _beside_metrics(folder: Path, name: str) -> Path:
+    """A file beside the metrics of a run; it may not exist."""
+    return (metrics_file(folder) or folder / "none").with_name(name)
+
+
+def _cases(path: Path, config_file: str, overrides: Sequence[str], variant: Variant) -> Cases:
+    if path.name == IMAGE_SCORES_FILE:
+        return read_image_cases(path, load_config(config_file, [*overrides, *variant.overrides]), "breast")
+    return read_lesion_cases(path)
+
+
+def _read_run(name: str, seed: int, folder: Path) -> dict:
+    path = metrics_file(folder)
+    if path is None:
+        raise ChildProcessError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
+    metrics = read_metrics(path)
+    keys = [key for task in ("froc", "image", "saliency") for key in metrics.get(task, ())]
+    first = keys[0].split("/")[0] if keys else ""
+    row: dict = {"variant": name, "seed": seed}
+    for heading, (task, key) in METRICS.items():
+        if task in metrics:
+            row[heading] = metrics[task][key.format(first=first)]
+    return row
+
+
+def variants_table(
+    rows: Sequence[dict], names: Sequence[str], intervals: Mapping[str, Mapping[str, str]] | None = None
+) -> str:
+    """Mean ± standard deviation over the seeds, one row a variant.
+
+    Args:
+        rows: of ``run_ablation``.
+        names: of the variants, in order.
+        intervals: last columns, by heading and variant.
+    """
+    columns = [heading for heading in METRICS if all(heading in row for row in rows)]
+    return summary_table(rows, names, columns, by="variant", count="seeds", last=intervals)

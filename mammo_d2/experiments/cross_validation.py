@@ -1,0 +1,323 @@
+"""Patient-wise cross-validation: one config trained and tested on every fold, as one table and one pooled ROC curve.
+
+Fold i of K: part i is the test set, part i + 1 the validation set (whose metric chooses ``model_best.pth``, with
+TEST.BEST_METRIC), the others are for training. Every image is tested exactly once.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mammo_d2.config.loading import load_config
+from mammo_d2.core.files import sha256_bytes, write_json
+from mammo_d2.data.format.annotations import load_coco
+from mammo_d2.data.format.catalog import category_names, load_mammo_coco
+from mammo_d2.data.prepare.splits import group_images, make_folds, stratum_of
+from mammo_d2.engine.run_record import claim_folders
+from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE
+from mammo_d2.evaluation.metrics.scores.curves import roc_curve, score_table
+from mammo_d2.evaluation.metrics.scores.delong import delong_interval
+from mammo_d2.evaluation.metrics.scores.levels import LevelCases, combine_truth, level_cases
+from mammo_d2.evaluation.metrics.tables import ImageTable, images_from_records
+from mammo_d2.evaluation.study.plots import PlotCurve, plot_roc
+from mammo_d2.experiments.processes import (
+    LOG_FILE,
+    check_method,
+    metrics_file,
+    read_metrics,
+    run_all,
+    run_job,
+    summary_table,
+    write_tables,
+)
+from mammo_d2.framework import CfgNode
+
+FOLDS_FILE = "folds.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is cross-validated.
+
+    Attributes:
+        dataset: folder of a prepared data set; all its splits are joined and dealt out anew.
+        folds: K.
+        seed: of the folds.
+        validation: keep a part for validation; otherwise K - 1 parts are for training.
+    """
+
+    dataset: Path
+    folds: int = 5
+    seed: int = 0
+    validation: bool = True
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 + self.validation:
+            raise ValueError(
+                f"{self.folds} folds leave nothing to train on: training{', validation' * self.validation} and test "
+                f"need at least {2 + self.validation}"
+            )
+
+    def parts(self, fold: int) -> dict[str, list[int]]:
+        """Part numbers of each split of one fold."""
+        held_out = {"test": [fold]}
+        if self.validation:
+            held_out["val"] = [(fold + 1) % self.folds]
+        used = [part for parts in held_out.values() for part in parts]
+        return {"train": [part for part in range(self.folds) if part not in used], **held_out}
+
+
+def join_splits(dataset: Path) -> dict[str, Any]:
+    """All splits of a prepared data set as one COCO dict, images and annotations numbered anew.
+
+    Raises:
+        FileNotFoundError: no annotation file.
+        ValueError: files with different categories.
+    """
+    files = sorted((dataset / "annotations").glob("*.json"))
+    if not files:
+        raise FileNotFoundError(f"{dataset / 'annotations'} has no JSON file; prepare the data set first")
+    joined: dict[str, Any] = {"images": [], "annotations": []}
+    for path in files:
+        coco = load_coco(path)
+        if joined.setdefault("categories", coco["categories"]) != coco["categories"]:
+            raise ValueError(f"{path} has other categories than {files[0]}; prepare the splits together")
+        number = {}
+        for image in coco["images"]:
+            number[image["id"]] = len(joined["images"]) + 1
+            joined["images"].append({**image, "id": number[image["id"]]})
+        for annotation in coco["annotations"]:
+            new = {"id": len(joined["annotations"]) + 1, "image_id": number[annotation["image_id"]]}
+            joined["annotations"].append({**annotation, **new})
+    return joined
+
+
+def deal_out(coco: dict[str, Any], folds: int, seed: int) -> list[int]:
+    """Part of each image: whole patients (and patients that share an image) at a time, pathology balanced."""
+    images = coco["images"]
+    patients = [image.get("patient_id") or ("image", image["id"]) for image in images]
+    hashes = [(image.get("source") or {}).get("sha256") for image in images]
+    return make_folds(group_images(patients, hashes), [stratum_of(i.get("labels")) for i in images], folds, seed)
+
+
+def write_folds(plan: Plan, output: Path) -> list[dict[str, Path]]:
+    """Write the annotation files of every fold: per fold {split: JSON file}.
+
+    Folds that are there already are used again if they were made by the same plan from the same data.
+
+    Raises:
+        ValueError: the output folder belongs to another plan or other data.
+    """
+    coco = join_splits(plan.dataset)
+    part = deal_out(coco, plan.folds, plan.seed)
+    content = {
+        "dataset": plan.dataset.name,
+        "folds": plan.folds,
+        "seed": plan.seed,
+        "validation": plan.validation,
+        "part": {image["file_name"]: number for image, number in zip(coco["images"], part, strict=True)},
+        "sha256": sha256_bytes(json.dumps(coco, sort_keys=True).encode()),
+    }
+    record = output / FOLDS_FILE
+    if record.is_file():
+        if json.loads(record.read_text()) != content:
+            raise ValueError(
+                f"{record} was made with other folds, seed, images or annotations; finish it with those, or name "
+                "another --output"
+            )
+    else:
+        write_json(record, content)
+    files = []
+    for fold in range(plan.folds):
+        named = {}
+        for split, parts in plan.parts(fold).items():
+            images = [image for image, number in zip(coco["images"], part, strict=True) if number in parts]
+            ids = {image["id"] for image in images}
+            annotations = [a for a in coco["annotations"] if a["image_id"] in ids]
+            named[split] = output / f"fold{fold}" / f"{split}.json"
+            write_json(named[split], {**coco, "images": images, "annotations": annotations})
+        files.append(named)
+    return files
+
+
+def prepare_folds(
+    config_file: str, plan: Plan, output: Path, overrides: Sequence[str] = ()
+) -> list[dict[str, list[str]]]:
+    """Write the folds, and make their folders those of the config; done before any training.
+
+    Args:
+        config_file, plan, output, overrides: see ``cross_validate``.
+
+    Returns:
+        Per fold the overrides of its "training" and its "test", the latter without the weights.
+
+    Raises:
+        RunConflictError: a fold was begun with another config; nothing has been started then.
+        ValueError: the lesion classifier, or see ``write_folds``.
+    """
+    # Its context network, and so its stores, would have to be another one in each fold.
+    check_method(
+        load_config(config_file, list(overrides)),
+        lesion=False,
+        instead="tools/train_lesion.py for each fold, after a context network trained without its test patients,",
+    )
+    images = str(plan.dataset.resolve() / "images")
+    # Without validation nothing may be chosen on the test set.
+    choice = [] if plan.validation else ["TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0"]
+    watched = "val" if plan.validation else "test"
+    settings = []
+    for fold, files in enumerate(write_folds(plan, output)):
+        registered = [[f"cv{fold}_{split}", str(path), images] for split, path in files.items()]
+        common = [*overrides, "DATASETS.REGISTER", str(registered), "DATASETS.TRAIN", f"('cv{fold}_train',)"]
+        training = [*common, *choice, "DATASETS.TEST", f"('cv{fold}_{watched}',)"]
+        settings.append({"training": training, "test": [*common, "DATASETS.TEST", f"('cv{fold}_test',)"]})
+    claim_folders(
+        {output / f"fold{fold}": load_config(config_file, own["training"]) for fold, own in enumerate(settings)}
+    )
+    return settings
+
+
+def cross_validate(
+    config_file: str, plan: Plan, output: Path, overrides: Sequence[str] = (), jobs: int = 1
+) -> list[dict[str, Any]]:
+    """Train and test every fold, each in a process of its own.
+
+    What is finished is kept and what was interrupted goes on, as long as config and data are what it was begun with.
+
+    Args:
+        config_file: the config; its data sets are replaced by the folds.
+        plan: data and folds.
+        output: folder; one sub-folder a fold, and ``cross_validation.md`` (mean ± standard deviation), ``.csv``,
+            ``.json`` and ``roc.png``.
+        overrides: KEY VALUE overrides for all folds.
+        jobs: folds at the same time.
+
+    Returns:
+        One dict a fold: ``fold`` and every metric of the test set as ``task/key``.
+
+    Raises:
+        RunConflictError, ValueError: the folder holds folds of another config, plan or data; see ``prepare_folds``.
+        ChildProcessError: a fold failed; its log is named.
+    """
+    cfg = load_config(config_file, list(overrides))  # a wrong key is an error before hours of training
+    settings = prepare_folds(config_file, plan, output, overrides)
+
+    def train_and_test(fold: int) -> None:
+        folder = output / f"fold{fold}"
+        if metrics_file(folder / "test", trained=False) is not None:
+            return
+        if not (folder / "train" / "model_final.pth").is_file():
+            run_job(folder / "train", f"fold {fold}", config_file, settings[fold]["training"], jobs, "--resume")
+        best = folder / "train" / "model_best.pth"
+        weights = best if plan.validation and best.is_file() else folder / "train" / "model_final.pth"
+        test = [*settings[fold]["test"], "MODEL.WEIGHTS", str(weights)]
+        run_job(folder / "test", f"the test of fold {fold}", config_file, test, jobs, "--eval-only")
+
+    run_all(train_and_test, range(plan.folds), jobs)
+    rows = [_read_fold(fold, output / f"fold{fold}" / "test") for fold in range(plan.folds)]
+    write_tables(rows, folds_table(rows), output, "cross_validation")
+    if pooled := pooled_scores(plan, output, cfg):
+        pooled_roc(plan, output, pooled)
+    return rows
+
+
+def _read_fold(fold: int, folder: Path) -> dict[str, Any]:
+    path = metrics_file(folder, trained=False)
+    if path is None:
+        raise ChildProcessError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
+    row: dict[str, Any] = {"fold": fold}
+    for task, numbers in read_metrics(path).items():
+        row.update({f"{task}/{key}": value for key, value in numbers.items()})
+    return row
+
+
+def folds_table(rows: Sequence[dict[str, Any]]) -> str:
+    """One line per metric: mean ± standard deviation over the folds in which it is defined, and their number."""
+    lines = []
+    for key in rows[0]:
+        if key != "fold":
+            lines += [{"metric": key, "value": row[key]} for row in rows if not np.isnan(row.get(key, np.nan))]
+    names = list(dict.fromkeys(line["metric"] for line in lines))
+    return summary_table(lines, names, ["value"], by="metric", count="folds")
+
+
+@dataclass(frozen=True)
+class PooledScores:
+    """Scores of the test images of all folds, each from the model that has not seen the image.
+
+    Attributes:
+        images: all images.
+        columns: per class truth and score of the images, (n,) each; "any" where there are several classes.
+        how: "mean" or "max" over the images of a breast.
+    """
+
+    images: ImageTable
+    columns: dict[str, tuple[np.ndarray, np.ndarray]]
+    how: str
+
+    def cases(self, name: str, level: str) -> LevelCases:
+        """Truth and score of one class, a key of ``columns``, at a level: "image", "breast", "exam" or "patient"."""
+        return level_cases(self.images, *self.columns[name], level, self.how)
+
+
+def pooled_scores(plan: Plan, output: Path, cfg: CfgNode) -> PooledScores | None:
+    """Collect the image scores of a finished cross-validation; None without the evaluator "image".
+
+    Args:
+        plan: what was cross-validated.
+        output: folder of the cross-validation.
+        cfg: the config that was.
+    """
+    classes, merge = category_names(cfg), cfg.DATASETS.MERGE_CATEGORIES
+    records: list[dict] = []
+    scores: dict[Any, dict[str, float]] = {}
+    for fold in range(plan.folds):
+        folder = output / f"fold{fold}"
+        for path in folder.glob(f"test/inference/*/{IMAGE_SCORES_FILE}"):
+            scores.update({entry["image_id"]: entry["scores"] for entry in json.loads(path.read_text())})
+        records += load_mammo_coco(folder / "test.json", plan.dataset / "images", None, cfg.DATASETS.CATEGORIES, merge)
+    if not scores:
+        return None
+    images = images_from_records(records, classes)
+    table = np.array([[scores[image_id][name] for name in classes] for image_id in images.ids])
+    columns = {name: (images.truth[:, k], table[:, k]) for k, name in enumerate(classes)}
+    if len(classes) > 1:
+        columns["any"] = (combine_truth(images.truth), table.max(axis=1))
+    return PooledScores(images, columns, cfg.TEST.IMAGE.AGGREGATE)
+
+
+def pooled_roc(plan: Plan, output: Path, pooled: PooledScores) -> dict[str, dict[str, Any]]:
+    """One ROC curve over the test images of all folds: ``roc.png`` and ``pooled.json``.
+
+    Scores of different models share one axis here, so that the pooled area may be below the mean of the folds'.
+
+    Args:
+        plan: what was cross-validated.
+        output: folder of the cross-validation.
+        pooled: scores of all its test images.
+
+    Returns:
+        By class and level ("malignant, image") the area, its 95 % interval by DeLong and the number of cases.
+    """
+    curves, found = [], {}
+    for name in pooled.columns:
+        for level in ("image", "breast"):
+            cases = pooled.cases(name, level)
+            if len(set(cases.truth.tolist())) < 2:
+                continue
+            curve = roc_curve(score_table(cases.truth, cases.scores))
+            interval = delong_interval(cases.truth, cases.scores, cases.patient, 0.95)
+            area = float(np.trapezoid(curve.tpr, curve.fpr))
+            found[f"{name}, {level}"] = {
+                "auc": area,
+                "interval": [interval.low, interval.high],
+                "cases": len(cases.truth),
+            }
+            curves.append(PlotCurve(f"{name}, {level}s (AUC {area:.3f})", curve.fpr, curve.tpr))
+    write_json(output / "pooled.json", found)
+    plot_roc(curves, output / "roc.png", f"Pooled over {plan.folds} folds, {plan.dataset.name}")
+    return found

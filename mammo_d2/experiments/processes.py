@@ -1,0 +1,173 @@
+"""Trainings in processes of their own: started once, found again when finished, put side by side in a table."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from mammo_d2.config.loading import load_config
+from mammo_d2.engine.run_folder import BEST_FOLDER, CONTEXT_PREFIX
+from mammo_d2.framework import CfgNode
+
+LOG_FILE = "stdout.txt"
+
+Job = TypeVar("Job")
+
+# GPU and process of the runs that were started at the same time as others.
+_running: list[tuple[str, subprocess.Popen]] = []
+_lock = threading.Lock()
+
+
+def run_job(folder: Path, name: str, config_file: str, overrides: Sequence[str], jobs: int, *flags: str) -> None:
+    """Run the config's training command with OUTPUT_DIR ``folder``; its output goes to ``stdout.txt`` there.
+
+    Args:
+        folder: made if it is not there.
+        name: of the run, for the error message.
+        config_file: the config.
+        overrides: KEY VALUE pairs.
+        jobs: number of runs at the same time; the cores are shared, unless OMP_NUM_THREADS gives each a number, and
+            each gets one GPU, of several that with the fewest of these runs.
+        flags: of the training command, e.g. ``--resume``.
+
+    Raises:
+        ChildProcessError: the run failed; the message says why, as far as its log does, and names it.
+    """
+    if start_job(folder, config_file, overrides, jobs, *flags).wait() != 0:
+        log = folder / LOG_FILE
+        said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+        raise ChildProcessError(f"{name} failed{f' ({said[-1]})' if said else ''}; see {log}")
+
+
+def start_job(
+    folder: Path, config_file: str, overrides: Sequence[str], jobs: int, *flags: str, **options: Any
+) -> subprocess.Popen:
+    """As ``run_job``, without waiting for the end; ``options`` are those of ``subprocess.Popen``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    module = "train_lesion" if is_lesion_config(load_config(config_file, list(overrides))) else "train"
+    command = [sys.executable, "-m", f"mammo_d2.cli.{module}", "--config-file", config_file, *flags]
+    command += [*overrides, "OUTPUT_DIR", str(folder)]
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
+    gpus = _visible_gpus() if jobs > 1 else []
+    with _lock, open(folder / LOG_FILE, "a") as log:
+        if gpus:
+            _running[:] = [(gpu, process) for gpu, process in _running if process.poll() is None]
+            busy = Counter(gpu for gpu, _ in _running)
+            environment["CUDA_VISIBLE_DEVICES"] = min(gpus, key=lambda gpu: busy[gpu])
+        started = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, **options)
+        if gpus:
+            _running.append((environment["CUDA_VISIBLE_DEVICES"], started))
+    return started
+
+
+def _visible_gpus() -> list[str]:
+    """As CUDA_VISIBLE_DEVICES names them; empty without any."""
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    count = torch.cuda.device_count()
+    return (named or [str(number) for number in range(count)])[:count]
+
+
+def is_lesion_config(cfg: CfgNode) -> bool:
+    """Whether a config is of the lesion classifier's job, which has a training command of its own."""
+    return cfg.MODEL.META_ARCHITECTURE in ("LesionPatchClassifier", "LesionContextClassifier")
+
+
+def check_method(cfg: CfgNode, lesion: bool, instead: str) -> None:
+    """Look whether a tool is for the config's method.
+
+    Args:
+        cfg: the config.
+        lesion: the tool is for the lesion classifier; otherwise for every other method.
+        instead: the tool for the others.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if is_lesion_config(cfg) != lesion:
+        methods = "the lesion classifier only" if lesion else "every method but the lesion classifier"
+        raise ValueError(
+            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, and this tool is for {methods}; use {instead} "
+            "with this config"
+        )
+
+
+def run_all(run: Callable[[Job], None], items: Sequence[Job], jobs: int) -> None:
+    """Call ``run`` for every item, ``jobs`` at the same time, and count them on the terminal."""
+    with ThreadPoolExecutor(jobs) as pool:
+        for number, _ in enumerate(pool.map(run, items), 1):
+            print(f"{number}/{len(items)} runs done", flush=True)
+
+
+def metrics_file(folder: Path, trained: bool = True) -> Path | None:
+    """metrics.json of a finished run, None of another; ``trained`` False: of an evaluation alone."""
+    found = sorted(folder.glob("inference/*/metrics.json"))
+    if found and (not trained or (folder / "model_final.pth").is_file()):
+        return found[0]
+    # Of the lesion classifier's job it is the last file.
+    best = sorted(folder.glob(f"{CONTEXT_PREFIX}*/{BEST_FOLDER}/inference/*/metrics.json"))
+    return best[0] if best else None
+
+
+def read_metrics(path: Path) -> dict[str, dict[str, float]]:
+    """{task: {key: number}} with NaN where a metric is undefined."""
+    content = json.loads(path.read_text())
+    return {
+        task: {key: float("nan") if value is None else float(value) for key, value in numbers.items()}
+        for task, numbers in content.items()
+    }
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation; the mean alone of one value."""
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+def summary_table(
+    rows: Sequence[dict],
+    names: Sequence[str],
+    metrics: Sequence[str],
+    by: str,
+    count: str,
+    style: str = "github",
+    last: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+    """One line per name with mean ± standard deviation over its rows.
+
+    Args:
+        rows: one dict a run.
+        names: values of the column ``by``, in order.
+        metrics: the columns.
+        by: column that names a line.
+        count: heading of the number of rows.
+        style: of tabulate.
+        last: more columns: heading → text by name.
+    """
+    more = last or {}
+    lines = []
+    for name in names:
+        mine = [row for row in rows if row[by] == name]
+        numbers = [mean_and_spread([row[key] for row in mine]) for key in metrics]
+        lines.append([name, len(mine), *numbers, *(texts.get(name, "") for texts in more.values())])
+    return tabulate(lines, [by, count, *metrics, *more], tablefmt=style)
+
+
+def write_tables(rows: Sequence[dict], table: str, output: Path, stem: str) -> None:
+    """Write ``<stem>.md`` (the table), ``.json`` and ``.csv`` (one row a run, empty where it lacks a column)."""
+    (output / f"{stem}.md").write_text(table + "\n")
+    (output / f"{stem}.json").write_text(json.dumps(list(rows), indent=1))
+    with open(output / f"{stem}.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)

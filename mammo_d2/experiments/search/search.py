@@ -1,0 +1,249 @@
+"""Hyper-parameter search: trials of a config with values drawn by Optuna, each a training of its own.
+
+A trial's value is the best evaluation of its training on a validation set, and its weights are those of that
+evaluation. Everything that is drawn follows from the seed, the trial's number and the values of the trials before, so
+that a search that was interrupted and run again gives the same trials as one that was not (with one job at a time;
+random search with any number of jobs).
+"""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+
+from mammo_d2.config.loading import load_config
+from mammo_d2.engine.run_record import claim_folders
+from mammo_d2.experiments.search.search_outcome import write_report
+from mammo_d2.experiments.search.search_plan import Plan
+from mammo_d2.experiments.search.trial import (
+    Evaluation,
+    SearchError,
+    Stage,
+    TrialJob,
+    alone_in,
+    read_evaluations,
+    remove_checkpoints,
+    stages_of,
+    trial_folder,
+)
+
+# Exit codes of a training that says nothing about its parameters: bad input, interrupted, ended from outside.
+_NOT_A_RESULT = (2, 130, -signal.SIGINT, -signal.SIGTERM)
+
+
+class Job(Protocol):
+    """A running training."""
+
+    def poll(self) -> int | None: ...
+
+    def stop(self) -> None: ...
+
+
+StartJob = Callable[[Path, str, Sequence[str], int], Job]
+
+
+def search(
+    plan: Plan,
+    trials: int,
+    jobs: int = 1,
+    top: int = 5,
+    keep_checkpoints: bool = False,
+    start: StartJob = TrialJob,
+    interval: float = 2.0,
+) -> list[dict[str, Any]]:
+    """Run trials until there are ``trials`` of them.
+
+    What is finished is kept and what was interrupted goes on, as long as plan, config and data are what they were.
+
+    Args:
+        plan: what is searched, ``complete``.
+        trials: number of trials in all, with those of former runs.
+        jobs: trials at the same time.
+        top: number of best trials in ``top.json``.
+        keep_checkpoints: also those that a finished training no longer needs.
+        start: starts a training; see ``TrialJob``.
+        interval: seconds between two looks at the running trials.
+
+    Returns:
+        One dict a trial, best first: ``trial``, ``value``, ``state``, ``iteration``, the parameters and ``folder``.
+
+    Raises:
+        RunConflictError: the folder holds a search with another config or other data.
+        SearchError: another plan's folder, a training that had bad input or was ended from outside, or no trial with a
+            value.
+    """
+    with alone_in(plan.output):
+        study = open_study(plan)
+        waiting = [trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+        running: list[RunningTrial] = []
+        try:
+            while True:
+                while len(running) < jobs and (waiting or len(study.get_trials(deepcopy=False)) < trials):
+                    trial = next_trial(study, plan, waiting.pop(0) if waiting else None)
+                    running.append(RunningTrial(study, plan, trial, start, jobs))
+                if not running:
+                    break
+                time.sleep(interval)
+                for one in list(running):
+                    if one.look():
+                        running.remove(one)
+                        if not keep_checkpoints and one.state != TrialState.FAIL:
+                            remove_checkpoints(one.folder)
+                        _say(one, len(study.get_trials(deepcopy=False)), trials)
+                        write_report(study, plan, top)
+        finally:
+            for one in running:
+                one.job.stop()
+        rows = write_report(study, plan, top)
+    if not any(row["state"] == "complete" for row in rows):
+        raise SearchError(f"no trial has a value; see {plan.output / 'search.md'} and the logs it names")
+    return rows
+
+
+def open_study(plan: Plan) -> optuna.Study:
+    """The study of an output folder, made if it is not there.
+
+    Raises:
+        RunConflictError: it was made with another config or other data.
+        SearchError: it was made with another plan.
+    """
+    claim_folders({plan.output: load_config(plan.config_file, list(plan.overrides))})
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=JournalStorage(_journal(plan.output / "study.log")),
+        study_name="search",
+        direction="maximize" if plan.mode == "max" else "minimize",
+        pruner=_pruner(plan),
+        load_if_exists=True,
+    )
+    settings, former = plan.settings(), study.user_attrs.get("settings")
+    if former is None:
+        study.set_user_attr("settings", settings)
+    elif former != settings:
+        changed = [key for key in settings if settings[key] != former.get(key)]
+        raise SearchError(
+            f"{plan.output} holds a search with other {', '.join(changed)}; finish it with those, or name another "
+            "--output"
+        )
+    return study
+
+
+class _NoLock(JournalFileOpenLock):
+    """``alone_in`` keeps others away; Optuna's locks outlive a search that is killed while it holds them."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def _journal(path: Path) -> JournalFileBackend:
+    """The file of a study. A last line that a kill left incomplete is cut off, so that the next one begins afresh."""
+    if path.is_file():
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            with open(path, "rb+") as file:
+                file.truncate(content.rfind(b"\n") + 1)
+    return JournalFileBackend(str(path), lock_obj=_NoLock(str(path)))
+
+
+def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
+    if plan.pruner == "median":
+        return optuna.pruners.MedianPruner(n_warmup_steps=plan.prune_after)
+    if plan.pruner == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=plan.prune_after)
+    return optuna.pruners.NopPruner()
+
+
+def next_trial(study: optuna.Study, plan: Plan, number: int | None) -> optuna.Trial:
+    """A new trial, or the interrupted one of that number, with all its parameters drawn.
+
+    The sampler is seeded for every trial, so that what it draws does not depend on how often the search was started.
+    """
+    position = len(study.get_trials(deepcopy=False)) if number is None else number
+    seed = int(np.random.SeedSequence([plan.seed, position]).generate_state(1)[0])
+    kinds = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}
+    study.sampler = kinds[plan.sampler](seed=seed)
+    # Optuna takes up a trial of a former process by its id only.
+    trial = study.ask() if number is None else optuna.Trial(study, study.trials[number]._trial_id)
+    for one in plan.ranges:
+        one.suggest(trial)
+    return trial
+
+
+class RunningTrial:
+    """A trial whose training runs: reports its evaluations to the study, and ends it if the pruner says so."""
+
+    def __init__(self, study: optuna.Study, plan: Plan, trial: optuna.Trial, start: StartJob, jobs: int):
+        """Start the training, or go on with it, in ``<output>/trial<number>``."""
+        self.study, self.plan, self.trial = study, plan, trial
+        self.folder = trial_folder(plan.output, trial.number)
+        overrides = plan.trial_overrides({one.key: one.suggest(trial) for one in plan.ranges})
+        self.stages: list[Stage] = stages_of(load_config(plan.config_file, overrides))
+        self.reported = set(self._frozen().intermediate_values)
+        self.state = TrialState.RUNNING
+        self.job = start(self.folder, plan.config_file, overrides, jobs)
+
+    def look(self) -> bool:
+        """Read what is new; True when the trial has ended.
+
+        Raises:
+            SearchError: the training ended for a reason that is no fault of its parameters; the trial stays open.
+        """
+        status = self.job.poll()  # before reading, so that nothing is written after the last look
+        if status in _NOT_A_RESULT:
+            raise SearchError(
+                f"trial {self.trial.number} ended early (exit status {status}); see {self.folder / 'stdout.txt'}. "
+                "The same command goes on with it"
+            )
+        evaluations = read_evaluations(self.folder, self.stages, self.plan.metric)
+        last_step = sum(stage.evaluations for stage in self.stages)
+        for one in evaluations:
+            if one.step in self.reported or math.isnan(one.value):
+                continue
+            self.reported.add(one.step)
+            self.trial.report(one.value, one.step)
+            # Whether it has finished meanwhile plays no part, only whether it is at its end.
+            if one.step < last_step and self.trial.should_prune():
+                self.job.stop()
+                self._tell(TrialState.PRUNED, None, one.iteration)
+                return True
+        if status is None:
+            return False
+        values = [one for one in evaluations if one.last_stage and not math.isnan(one.value)]
+        if status != 0 or not values:
+            reason = f"exit status {status}" if status else f"{self.plan.metric} is undefined"
+            self.trial.set_user_attr("reason", f"{reason}; see {self.folder / 'stdout.txt'}")
+            self._tell(TrialState.FAIL, None, None)
+        else:
+            best = _best(values, self.plan.mode)
+            self._tell(TrialState.COMPLETE, best.value, best.iteration)
+        return True
+
+    def _tell(self, state: TrialState, value: float | None, iteration: int | None) -> None:
+        self.trial.set_user_attr("iteration", iteration)
+        self.study.tell(self.trial.number, value, state=state)
+        self.state = state
+
+    def _frozen(self) -> FrozenTrial:
+        return self.study.trials[self.trial.number]
+
+
+def _best(evaluations: Sequence[Evaluation], mode: str) -> Evaluation:
+    """The first of the best, as ``BestAndEarlyStop`` keeps it."""
+    return (max if mode == "max" else min)(evaluations, key=lambda one: one.value)
+
+
+def _say(one: RunningTrial, number: int, trials: int) -> None:
+    frozen = one._frozen()
+    value = "" if frozen.value is None else f", {one.plan.metric} {frozen.value:.4f}"
+    print(f"trial {frozen.number} {one.state.name.lower()}{value} ({number} of {trials} trials begun)", flush=True)

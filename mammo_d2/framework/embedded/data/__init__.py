@@ -1,0 +1,1 @@
+"""The embedded engine's catalogs, COCO reader, samplers and loaders."""

@@ -1,0 +1,1 @@
+"""The embedded engine's trainer, hooks, solver, launch and inference."""

@@ -1,0 +1,1 @@
+"""The embedded engine's boxes, images and instances."""

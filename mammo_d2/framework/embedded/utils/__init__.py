@@ -1,0 +1,1 @@
+"""The embedded engine's communication, events, logs and files."""

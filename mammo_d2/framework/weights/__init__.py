@@ -1,0 +1,1 @@
+"""Weight files: safe reading, names, full reports."""

@@ -1,0 +1,133 @@
+"""Malignancy of given lesions: of a data set, of a detector's results, or of boxes; as COCO annotations."""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from mammo_d2.core.image_transform import ImageTransform, xywh_to_xyxy, xyxy_to_xywh
+from mammo_d2.data.breast.breast_window import view_in_name
+from mammo_d2.data.lesions.stage_loaders import build_lesion_loader
+from mammo_d2.data.prepare.recipe import FULL_SCALE_8
+from mammo_d2.data.reading.reader import image_size
+from mammo_d2.engine.preparation_record import find_preparation
+from mammo_d2.evaluation.files.results import lesion_entry
+from mammo_d2.framework import BoxMode, CfgNode, MetadataCatalog
+from mammo_d2.inference.detected_lesions import is_inside
+from mammo_d2.inference.prediction_files import category_ids as package_category_ids
+from mammo_d2.jobs.lesion.context_saliency import make_saliency, needs_saliency
+from mammo_d2.jobs.lesion.lesion_trainer import LesionMapper
+
+logger = logging.getLogger(__name__)
+
+
+def classify_lesions(
+    cfg: CfgNode, model: torch.nn.Module, records: Sequence[dict], category_ids: Mapping[str, int] | None = None
+) -> list[dict[str, Any]]:
+    """Malignancy of all annotations of some records.
+
+    Args:
+        cfg: of the context stage.
+        model: the trained model, in evaluation mode.
+        records: dataset records; ``annotations`` are the lesions, by mask where there is one, else by box.
+        category_ids: COCO category ids of "benign" and "malignant"; None: those of this package's format.
+
+    Returns:
+        COCO results, one per annotation in their order: ``image_id``, ``category_id`` (malignant from 0.5 on, else
+        benign), ``bbox`` XYWH in pixels of the image file, ``score`` (the malignancy) and ``malignancy``;
+        ``annotation_id`` and ``detection_score`` where the lesion has them; ``windows``, a list of {"bbox" XYWH,
+        "malignancy"}.
+    """
+    if needs_saliency(cfg):
+        make_saliency(cfg, records)
+    ids = category_ids or package_category_ids(("benign", "malignant"))
+    numbers = [ids["benign"], ids["malignant"]]
+    results = []
+    for (sample,), record in zip(build_lesion_loader(records, LesionMapper(cfg)), records, strict=True):
+        with torch.inference_mode():
+            output = model([sample])[0]
+        for row, annotation in enumerate(record["annotations"]):
+            score = float(output["malignancy"][row])
+            windows = sample["windows"][sample["window_lesion"] == row].numpy()
+            scores = output["lesion_scores"][row][:, 0].cpu().numpy()
+            entry = lesion_entry(record["image_id"], annotation, score, windows, scores)
+            entry |= {"category_id": numbers[score >= 0.5], "score": score}
+            if annotation.get("score") is not None:
+                entry["detection_score"] = annotation["score"]
+            results.append(entry)
+    return results
+
+
+def category_ids_of(dataset: str) -> dict[str, int]:
+    """JSON category id of each class of a data set that has been loaded."""
+    metadata = MetadataCatalog.get(dataset)
+    return {name: metadata.thing_contiguous_id_to_dataset_id[k] for k, name in enumerate(metadata.thing_classes)}
+
+
+def record_of_boxes(file_name: str | Path, boxes: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """A record of one prepared image with boxes [x, y, width, height] in its pixels.
+
+    Raises:
+        FileNotFoundError, ValueError: the image cannot be read.
+    """
+    height, width = image_size(file_name)
+    lesions = [{"bbox": list(box), "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0} for box in boxes]
+    return {"file_name": str(file_name), "image_id": 1, "height": height, "width": width, "annotations": lesions}
+
+
+@contextmanager
+def prepared_record(
+    cfg: CfgNode, file_name: str | Path, boxes: Sequence[Sequence[float]]
+) -> Iterator[tuple[dict[str, Any], ImageTransform]]:
+    """A record of a file of any kind, prepared like the training images, with boxes given in the file's own pixels.
+
+    Args:
+        cfg: of the job, whose data sets are registered; INPUT.PREPARATION says what is done to the file.
+        file_name: the image, DICOM or other.
+        boxes: [x, y, width, height] each.
+
+    Yields:
+        The record, whose prepared image is gone afterwards, and the transform that made it.
+
+    Raises:
+        FileNotFoundError, ValueError: the file cannot be read or prepared; a box without a pixel inside what is kept.
+    """
+    job = cfg.clone()
+    job.defrost()
+    job.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")  # beside preparation.json
+    preparation = find_preparation(job)
+    prepared = preparation.apply(file_name)
+    named = view_in_name(str(file_name))
+    facts = {"laterality": prepared.meta.laterality or named[0], "view": prepared.meta.view or named[1]}
+    moved = xyxy_to_xywh(prepared.transform.boxes_to_prepared(xywh_to_xyxy(boxes))).tolist()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(file_name)
+        if preparation.image is not None and not preparation.image.keep_files:
+            place = Path(folder) / "prepared.png"
+            kind = np.uint8 if prepared.max_value == FULL_SCALE_8 else np.uint16
+            if not cv2.imwrite(str(place), prepared.pixels.astype(kind)):
+                raise OSError(f"{place} could not be written; is the disk full?")
+        record = {**record_of_boxes(place, moved), **facts}
+        for box, lesion in zip(boxes, record["annotations"], strict=True):
+            if not is_inside(lesion["bbox"], (record["height"], record["width"])):
+                raise ValueError(
+                    f"{file_name}: the box {list(box)} (x, y, width, height) has no pixel inside the part of the image "
+                    "that the model is shown; correct it, or set INPUT.PREPARATION none to leave out the crop"
+                )
+        yield record, prepared.transform
+
+
+def results_in_file(entries: Sequence[Mapping[str, Any]], transform: ImageTransform) -> list[dict[str, Any]]:
+    """Results of ``classify_lesions`` with their boxes and windows in pixels of the file that was prepared."""
+
+    def moved(part: Mapping[str, Any]) -> dict[str, Any]:
+        box = transform.boxes_to_source(xywh_to_xyxy(part["bbox"]))
+        return {**part, "bbox": xyxy_to_xywh(box).tolist()}
+
+    return [{**moved(entry), "windows": [moved(window) for window in entry["windows"]]} for entry in entries]

@@ -1,0 +1,264 @@
+"""Prediction on image files that were never prepared: the same steps as in training, boxes in the files' own pixels."""
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mammo_d2.core.image_transform import clip_boxes
+from mammo_d2.data.breast.breast_window import view_in_name
+from mammo_d2.data.format.catalog import category_names
+from mammo_d2.data.loading.loader import worker_options
+from mammo_d2.data.loading.mapper import MammoMapper
+from mammo_d2.data.prepare.recipe import Preparation
+from mammo_d2.data.reading.dicom.dicom_file import is_dicom
+from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
+from mammo_d2.engine.preparation_record import find_preparation
+from mammo_d2.engine.setup import use_available_device
+from mammo_d2.engine.step import amp_dtype
+from mammo_d2.engine.trainer import MammoTrainer
+from mammo_d2.framework import CfgNode, SafeCheckpointer
+from mammo_d2.inference.prediction_files import PICTURE_SIDE, FileProblem, Prediction
+from mammo_d2.modeling.layers.fold_norm import compile_networks, fold_norms
+from mammo_d2.pictures.drawing import to_display
+from mammo_d2.pictures.evidence import Evidence
+
+# What a key of the config looks like, where a file is expected.
+_CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
+
+logger = logging.getLogger(__name__)
+
+
+class Predictor:
+    """A trained model for image files of any kind that the reader knows.
+
+    A file goes the way of the training images: it is read, the breast is found, cropped, mirrored and scaled as the
+    training data set was prepared (``INPUT.PREPARATION``), then scaled in intensity and resized by ``MammoMapper``. A
+    laterality and view that the file does not know are taken from its name ("0_L-CC.png").
+
+    Attributes:
+        classes: class names by class number.
+        preparation: what is done to files.
+    """
+
+    def __init__(self, cfg: CfgNode, preparation: Preparation | None = None):
+        """
+        Args:
+            cfg: the training run's config with the trained weights in MODEL.WEIGHTS. ``SOLVER.AMP`` chooses the
+                autocast type, ``DATALOADER.NUM_WORKERS`` the processes that read files.
+            preparation: overrides what ``INPUT.PREPARATION`` finds.
+
+        Raises:
+            FileNotFoundError: no such weights or preparation file.
+            ValueError: no weights named, or weights that are not exactly those of the configured model.
+        """
+        cfg = cfg.clone()
+        cfg.defrost()
+        wanted = cfg.MODEL.DEVICE
+        use_available_device(cfg)
+        if wanted != cfg.MODEL.DEVICE:
+            logger.warning("MODEL.DEVICE is %s, but there is no GPU that torch can use: running on the CPU", wanted)
+        weights = cfg.MODEL.WEIGHTS
+        if not weights:
+            raise ValueError("MODEL.WEIGHTS is empty: prediction needs the weights of a trained model, model_final.pth")
+        self.classes = category_names(cfg)
+        self.preparation = find_preparation(cfg) if preparation is None else preparation
+        # Resized images of a prediction are used once; a cache would only fill the memory.
+        cfg.DATALOADER.CACHE_MB = 0
+        # What the training started from is in MODEL.WEIGHTS, and its file need not be on this machine.
+        cfg.MODEL.GMIC.PATCH_WEIGHTS = ""
+        self.cfg = cfg
+        self._mapper = MammoMapper(cfg, is_train=False)
+        self._amp_dtype = amp_dtype(cfg)
+        self.model = MammoTrainer.build_model(cfg).eval()
+        # Missing weights would stay random: anything but an exact fit is an error.
+        SafeCheckpointer(self.model, strict_weights=True).load(weights)
+        if cfg.TEST.FOLD_NORM:
+            fold_norms(self.model)
+        if cfg.TEST.COMPILE:
+            compile_networks(self.model)
+
+    def __call__(
+        self,
+        files: Iterable[str | os.PathLike],
+        *,
+        batch_size: int = 1,
+        strict: bool = False,
+        pictures: bool = False,
+    ) -> Iterator[Prediction | FileProblem]:
+        """Predict file after file, in the order given.
+
+        Args:
+            files: image files, see ``find_image_files`` for folders.
+            batch_size: images that go through the model together.
+            strict: raise the first file's error rather than return it as a ``FileProblem``.
+            pictures: keep a small 8-bit picture of each file, for ``write_picture``.
+
+        Raises:
+            ValueError: a batch size below 1; with ``strict``, a file that cannot be used (the message names it).
+        """
+        if batch_size < 1:
+            raise ValueError(f"the batch size must be at least 1, not {batch_size}")
+        names = [os.fspath(file) for file in files]
+        options = worker_options(min(self.cfg.DATALOADER.NUM_WORKERS, len(names)))
+        # The loader reads single files, so that a slow one holds up nothing but its own batch.
+        loader = iter(DataLoader(_Files(names, self.preparation, self._mapper, pictures), batch_size=1, **options))
+        while batch := [item for (item,) in islice(loader, batch_size)]:
+            problems = [item for item in batch if isinstance(item, FileProblem)]
+            if strict and problems:
+                raise ValueError(problems[0].problem)
+            outputs = iter(self._run([item for item in batch if not isinstance(item, FileProblem)]))
+            for item in batch:
+                if isinstance(item, FileProblem):
+                    yield item
+                else:
+                    yield to_prediction(item, next(outputs), self.classes)
+
+    def _run(self, samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Outputs of the model, boxes in prepared pixels."""
+        if not samples:
+            return []
+        device = torch.device(self.cfg.MODEL.DEVICE).type
+        with torch.inference_mode(), torch.autocast(device, self._amp_dtype, enabled=self._amp_dtype is not None):
+            return self.model(list(samples))
+
+
+class _Files(Dataset):
+    """Files as model inputs, with ``file``, ``meta``, ``transform``, ``warnings`` and ``picture``, or as problems."""
+
+    def __init__(self, names: Sequence[str], preparation: Preparation, mapper: MammoMapper, pictures: bool):
+        self._names, self._preparation, self._mapper, self._pictures = names, preparation, mapper, pictures
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> dict[str, Any] | FileProblem:
+        name = self._names[index]
+        try:
+            return self._sample(name, index)
+        except (OSError, ValueError, MemoryError) as error:
+            text = str(error) or "not enough memory; use fewer DATALOADER.NUM_WORKERS"
+            return FileProblem(name, text if name in text else f"{name}: {text}")
+
+    def _sample(self, name: str, index: int) -> dict[str, Any]:
+        prepared = self._preparation.apply(name)
+        height, width = prepared.pixels.shape
+        meta, (laterality, view) = prepared.meta, view_in_name(name)
+        meta = replace(meta, laterality=meta.laterality or laterality, view=meta.view or view)
+        facts = {"laterality": meta.laterality, "view": meta.view, "file_name": name}
+        network = self._mapper.network_image(prepared.pixels, prepared.max_value, facts)
+        warnings = prepared.warnings
+        if network.transform is not None and meta.view is None:
+            warnings += ("the view is not known, the breast was placed as a CC's; a name like L-MLO.png says it",)
+        return {
+            "file_name": name,
+            "image_id": index + 1,
+            "height": height,
+            "width": width,
+            "image": self._mapper.to_tensor(network.pixels),
+            **network.sample_fields(),
+            "meta": meta,
+            "transform": prepared.transform,
+            "warnings": warnings,
+            "picture": to_display(prepared.source, PICTURE_SIDE) if self._pictures else None,
+        }
+
+
+def to_prediction(sample: Mapping[str, Any], output: Mapping[str, Any], classes: Sequence[str]) -> Prediction:
+    """A model's output for one image, in pixels of the source file.
+
+    Args:
+        sample: with ``file_name``, ``meta``, ``transform``, ``warnings`` and ``picture``.
+        output: with ``instances`` in prepared pixels and, of methods that have them, ``image_scores``.
+        classes: class names; without ``image_scores``, the score of a class is its highest box score, 0 without box.
+
+    Raises:
+        ValueError: a box, its score or an image score that is NaN or infinite.
+    """
+    instances = output["instances"].to("cpu")
+    boxes = instances.pred_boxes.tensor.double().numpy()
+    scores = instances.scores.double().numpy()
+    labels = instances.pred_classes.numpy().astype(np.int64)
+    given = output.get("image_scores")
+    said = [*boxes.ravel(), *scores, *(given or {}).values()]
+    if not np.isfinite(np.array(said, float)).all():
+        raise ValueError(
+            f"{sample['file_name']}: a predicted box or score is not finite; the weights are damaged, or try without "
+            "SOLVER.AMP.ENABLED"
+        )
+    transform = sample["transform"]
+    order = np.argsort(-scores, kind="stable")
+    boxes = clip_boxes(transform.boxes_to_source(boxes[order]).reshape(-1, 4), transform.source_size)
+    scores, labels = scores[order], labels[order]
+    if given is None:
+        image_scores = {name: float(scores[labels == k].max(initial=0.0)) for k, name in enumerate(classes)}
+    else:
+        image_scores = {name: float(score) for name, score in given.items()}
+    return Prediction(
+        sample["file_name"],
+        sample["meta"],
+        transform,
+        boxes,
+        scores,
+        labels,
+        image_scores,
+        tuple(sample["warnings"]),
+        sample["picture"],
+        _evidence(sample, output),
+    )
+
+
+def _evidence(sample: Mapping[str, Any], output: Mapping[str, Any]) -> Evidence | None:
+    """Saliency and patches on the sample's picture; None without a picture or of a method that has no saliency."""
+    picture, transform = sample["picture"], sample["transform"]
+    if picture is None or "saliency" not in output:
+        return None
+    height, width = picture.shape
+    maps = transform.map_to_source(output["saliency"].float().cpu().numpy(), nearest=True)
+    saliency = np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA) for one in maps])
+    patches, attention = np.zeros((0, 4)), np.zeros(0)
+    if "patches" in output:
+        factor = np.tile([width / transform.source_size[1], height / transform.source_size[0]], 2)
+        patches = transform.boxes_to_source(output["patches"].double().cpu().numpy()) * factor
+        attention = output["attention"].double().cpu().numpy()
+    return Evidence(saliency, patches, attention)
+
+
+def find_image_files(inputs: Iterable[str | os.PathLike]) -> list[str]:
+    """Image files named directly or lying in folders (with all sub-folders), each once, folders sorted by name.
+
+    A file named directly is always taken. In folders, files are taken that end like an image or are DICOM files by
+    their content; hidden ones and the tables of contents of DICOM media (DICOMDIR) are not.
+
+    Raises:
+        FileNotFoundError: an input does not exist.
+        ValueError: there is no image file in any of them.
+    """
+    places = [Path(item) for item in inputs]
+    files: dict[Path, str] = {}
+    for place in places:
+        if not place.exists():
+            hint = "write -- between --input and KEY VALUE overrides" if _CONFIG_KEY.fullmatch(str(place)) else ""
+            raise FileNotFoundError(f"{place}: no such file or folder; {hint or 'check the input'}")
+        for path in sorted(_images_under(place)) if place.is_dir() else [place]:
+            files.setdefault(path.resolve(), str(path))
+    if not files:
+        named = ", ".join(map(str, places))
+        raise ValueError(f"{named}: there is no image file in it ({', '.join(IMAGE_SUFFIXES)} or DICOM)")
+    return list(files.values())
+
+
+def _images_under(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        skipped = path.name == "DICOMDIR" or any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not skipped and path.is_file() and (path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)):
+            yield path

@@ -1,0 +1,1 @@
+"""The lesion classifier's job of several stages."""

@@ -1,0 +1,85 @@
+"""The context stage of the lesion classifier: the saliency of every image, by a trained GMIC, kept in a folder."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from mammo_d2.config.loading import load_config
+from mammo_d2.data.format.catalog import category_names
+from mammo_d2.data.lesions.stage_loaders import store_from_config
+from mammo_d2.data.lesions.stores import SaliencyStore
+from mammo_d2.data.loading.mapper import MammoMapper
+from mammo_d2.engine.trainer import MammoTrainer
+from mammo_d2.framework import CfgNode, SafeCheckpointer, comm
+from mammo_d2.jobs.lesion.lesion_stages import CONTEXT_MODEL, cache_folder, digest_of
+
+logger = logging.getLogger(__name__)
+
+# Changed when saliency changes without a change of weights or settings.
+SALIENCY_FORMAT = "2"
+
+
+def needs_saliency(cfg: CfgNode) -> bool:
+    """Whether the model of a stage's config sees saliency."""
+    return cfg.MODEL.META_ARCHITECTURE == CONTEXT_MODEL and "saliency" in cfg.MODEL.LESION.MAPS
+
+
+def make_saliency(cfg: CfgNode, records: Sequence[dict]) -> None:
+    """Run the context network on the images whose saliency is missing, shared among the ranks.
+
+    Its maps cover the image file; they are brought to MODEL.LESION.MAP_SIZE by averaging.
+    """
+    store, context = saliency_store(cfg), context_config(cfg)
+    missing = [
+        record for record in records[comm.get_rank() :: comm.get_world_size()] if not store.path(record).is_file()
+    ]
+    if missing:
+        logger.info("context: saliency of %d of %d images", len(missing), len(records))
+        model = MammoTrainer.build_model(context).eval()
+        SafeCheckpointer(model, strict_weights=True).load(context.MODEL.WEIGHTS)
+        mapper = MammoMapper(context, is_train=False)
+        for record in missing:
+            with torch.inference_mode():
+                saliency = model([mapper({**record, "annotations": []})])[0]["saliency"]
+                maps = F.adaptive_avg_pool2d(saliency.float().cpu(), tuple(cfg.MODEL.LESION.MAP_SIZE))
+            store.put(record, maps.numpy())
+    comm.synchronize()
+
+
+def saliency_store(cfg: CfgNode) -> SaliencyStore:
+    """The saliency of the context network of MODEL.LESION, by weights, settings and size of the maps."""
+    context = context_config(cfg)
+    described = [context.MODEL.dump(), context.INPUT.dump(), str(tuple(cfg.MODEL.LESION.MAP_SIZE))]
+    # The place of the weights and the device are no part of what they compute.
+    described[0] = described[0].replace(context.MODEL.WEIGHTS, "").replace(context.MODEL.DEVICE, "")
+    described.append(SALIENCY_FORMAT)
+    key = digest_of(described, cfg.MODEL.LESION.CONTEXT_WEIGHTS)
+    return SaliencyStore(cache_folder(cfg) / "saliency", key, store_from_config(cfg))
+
+
+def context_config(cfg: CfgNode) -> CfgNode:
+    """The context network's config.
+
+    Raises:
+        FileNotFoundError: no such config or weights.
+        ValueError: another number of classes than MODEL.LESION.SALIENCY_MAPS.
+    """
+    keys = cfg.MODEL.LESION
+    if not Path(keys.CONTEXT_WEIGHTS).is_file():
+        raise FileNotFoundError(
+            f"MODEL.LESION.CONTEXT_WEIGHTS {keys.CONTEXT_WEIGHTS!r}: no such file; train a GMIC first (python "
+            f"tools/train_net.py --config-file {keys.CONTEXT_CONFIG}) and name its model_final.pth"
+        )
+    # What its patch network started from is in the weights, too.
+    settings = {"WEIGHTS": keys.CONTEXT_WEIGHTS, "DEVICE": cfg.MODEL.DEVICE, "GMIC.PATCH_WEIGHTS": ""}
+    context = load_config(keys.CONTEXT_CONFIG, [one for k, v in settings.items() for one in (f"MODEL.{k}", v)])
+    classes = category_names(context)
+    if len(classes) != keys.SALIENCY_MAPS:
+        raise ValueError(
+            f"MODEL.LESION.SALIENCY_MAPS is {keys.SALIENCY_MAPS}, but the context network of {keys.CONTEXT_CONFIG} has "
+            f"{len(classes)} class(es): {', '.join(classes)}"
+        )
+    return context

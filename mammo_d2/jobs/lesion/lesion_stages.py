@@ -1,0 +1,101 @@
+"""The stages of the lesion classifier's job: each one's config, folder, and the weights that it leaves."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mammo_d2.data.format.catalog import category_names
+from mammo_d2.engine.run_folder import CONTEXT_PREFIX, PATCH_FOLDER
+from mammo_d2.engine.trainer import MammoTrainer
+from mammo_d2.framework import CfgNode, SafeCheckpointer
+
+PATCH_MODEL, CONTEXT_MODEL = "LesionPatchClassifier", "LesionContextClassifier"
+# Keys of MODEL.LESION that f_agg alone depends on.
+_AGGREGATION_KEYS = ("MAPS", "CHANNELS", "CONTEXT_STAGE", "FINAL_TEST")
+
+
+def stage_config(cfg: CfgNode, model: str) -> CfgNode:
+    """The config of a stage: its own overrides, its own folder in OUTPUT_DIR.
+
+    Args:
+        cfg: of the whole job.
+        model: the stage's meta-architecture.
+
+    Raises:
+        ValueError: DATASETS.CATEGORIES without benign or malignant.
+        FileNotFoundError: f_agg before f_loc has finished.
+    """
+    keys = cfg.MODEL.LESION
+    if not {"benign", "malignant"} <= set(category_names(cfg)):
+        raise ValueError(
+            f"DATASETS.CATEGORIES is {list(cfg.DATASETS.CATEGORIES)}; the lesion classifier needs benign and malignant"
+        )
+    stage = with_own_settings(cfg, model)
+    Path(stage.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    if model == CONTEXT_MODEL:
+        stage.MODEL.LESION.PATCH_WEIGHTS = keys.PATCH_WEIGHTS or str(best_weights(Path(cfg.OUTPUT_DIR) / PATCH_FOLDER))
+        # The weights of f_loc have the names of the part of f_agg that they are, where it has that part.
+        has_network = "embedding" in stage.MODEL.LESION.MAPS
+        stage.MODEL.WEIGHTS = stage.MODEL.LESION.PATCH_WEIGHTS if has_network else ""
+        stage.MODEL.LESION.NETWORK_WEIGHTS = ""  # f_loc is trained; where it started from need not be here
+    stage.freeze()
+    return stage
+
+
+def with_own_settings(cfg: CfgNode, model: str) -> CfgNode:
+    """The job's config with a stage's overrides and folders, not frozen."""
+    keys = cfg.MODEL.LESION
+    stage = cfg.clone()
+    stage.defrost()
+    stage.MODEL.LESION.STORE = keys.STORE or str(Path(cfg.OUTPUT_DIR) / "patch_store")
+    stage.MODEL.LESION.CACHE = keys.CACHE or str(Path(cfg.OUTPUT_DIR) / "cache")
+    stage.merge_from_list(list(keys.PATCH_STAGE if model == PATCH_MODEL else keys.CONTEXT_STAGE))
+    stage.MODEL.META_ARCHITECTURE = model
+    name = PATCH_FOLDER if model == PATCH_MODEL else CONTEXT_PREFIX + "_".join(stage.MODEL.LESION.MAPS)
+    stage.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / name)
+    return stage
+
+
+def without_aggregation(cfg: CfgNode) -> CfgNode:
+    """A job's config without the keys that f_agg alone depends on."""
+    rest = cfg.clone()
+    rest.defrost()
+    for key in _AGGREGATION_KEYS:
+        rest.MODEL.LESION[key] = []
+    return rest
+
+
+def best_weights(folder: Path) -> Path:
+    """model_best.pth of a finished training, else model_final.pth.
+
+    Raises:
+        FileNotFoundError: the training has not finished.
+    """
+    if not (folder / "model_final.pth").is_file():
+        raise FileNotFoundError(f"{folder}/model_final.pth: no such file; run tools/train_lesion.py --resume first")
+    best = folder / "model_best.pth"
+    return best if best.is_file() else folder / "model_final.pth"
+
+
+def load_classifier(cfg: CfgNode, weights: Path) -> torch.nn.Module:
+    """The trained model of a stage's config, in evaluation mode."""
+    model = MammoTrainer.build_model(cfg).eval()
+    SafeCheckpointer(model, strict_weights=True).load(str(weights))
+    return model
+
+
+def cache_folder(cfg: CfgNode) -> Path:
+    return Path(cfg.MODEL.LESION.CACHE or Path(cfg.OUTPUT_DIR) / "cache")
+
+
+def digest_of(parts: Sequence[str], weights: str) -> str:
+    """Hex digest of settings and of a file of weights."""
+    digest = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part.encode())
+    with open(weights, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Layers and tools that several models share."""

@@ -1,0 +1,102 @@
+"""Layers on images with equal rows or columns (padding, black background): compute them once.
+
+A run of equal columns gives, away from its ends, equal columns in every layer. Before a layer all but a few of them are
+taken out, and as many of its output's are put back. What is computed is computed as before, so nothing changes; on a
+mammogram whose breast fills half of the window about half of the work goes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mammo_d2.modeling.layers.receptive_field import Reach
+
+#: A run is shortened where that saves this part of the axis at least; less does not pay for the copies.
+WORTHWHILE = 0.1
+
+
+@dataclass(frozen=True)
+class Run:
+    """Slices ``start`` to ``stop − 1`` along an axis are equal."""
+
+    start: int
+    stop: int
+
+    def after(self, reach: Reach) -> "Run":
+        """Slices of the layer's output that are known to be equal; may be empty."""
+        start = self.first_output(reach)
+        return Run(start, max(start, (self.stop - 1 - reach.after) // reach.stride + 1))
+
+    def first_output(self, reach: Reach) -> int:
+        """The first output that sees nothing before the run."""
+        return -(-(self.start + reach.before) // reach.stride)
+
+    def removable(self, reach: Reach) -> int:
+        """Slices that can be taken out so that one output at least sees equal ones only, and strides stay in step."""
+        spare = self.stop - self.start - (reach.before + reach.after + reach.stride)
+        return max(0, spare // reach.stride * reach.stride)
+
+
+def equal_runs(images: Tensor, axis: int, shortest: int = 16) -> list[Run]:
+    """Runs of at least ``shortest`` equal rows (``axis`` 2) or columns (3) of images (N, D, H, W), in order."""
+    count = images.shape[axis]
+    same = images.narrow(axis, 1, count - 1) == images.narrow(axis, 0, count - 1)
+    equal = same.all(dim=5 - axis).flatten(0, 1).all(dim=0).tolist()
+    runs, start = [], 0
+    for index, one in enumerate([*equal, False], start=1):
+        if not one:
+            if index - start >= shortest:
+                runs.append(Run(start, index))
+            start = index
+    return runs
+
+
+Runs = tuple[list[Run], list[Run]]
+
+
+def apply_shortened(layer: Callable[[Tensor], Tensor], x: Tensor, reach: Reach, runs: Runs) -> tuple[Tensor, Runs]:
+    """``layer(x)``, and the runs of its output, without computing what is equal.
+
+    Args:
+        layer: of maps (N, D, H, W), seeing the same way along both axes.
+        x: its input.
+        reach: of the layer.
+        runs: of ``x``, of rows and of columns, each in order.
+    """
+    spared = [
+        [count if (count := run.removable(reach)) >= WORTHWHILE * x.shape[axis] else 0 for run in along]
+        for axis, along in zip((2, 3), runs, strict=True)
+    ]
+    for axis, along, counts in zip((2, 3), runs, spared, strict=True):
+        x = _without(x, axis, along, counts)
+    y = layer(x)
+    for axis, along, counts in zip((2, 3), runs, spared, strict=True):
+        y = _with_copies(y, axis, along, counts, reach)
+    rows, columns = ([run.after(reach) for run in along] for along in runs)
+    return y, (rows, columns)
+
+
+def _without(x: Tensor, axis: int, runs: Sequence[Run], counts: Sequence[int]) -> Tensor:
+    """The last ``counts`` slices of each run taken out."""
+    kept, begin = [], 0
+    for run, count in zip(runs, counts, strict=True):
+        if count:
+            kept.append(x.narrow(axis, begin, run.stop - count - begin))
+            begin = run.stop
+    return torch.cat([*kept, x.narrow(axis, begin, x.shape[axis] - begin)], dim=axis) if kept else x
+
+
+def _with_copies(y: Tensor, axis: int, runs: Sequence[Run], counts: Sequence[int], reach: Reach) -> Tensor:
+    """The outputs of what was taken out put back: copies of one that saw equal slices only."""
+    parts, begin, gone = [], 0, 0
+    for run, count in zip(runs, counts, strict=True):
+        if count:
+            copies = count // reach.stride
+            place = run.first_output(reach) - gone
+            shape = list(y.shape)
+            shape[axis] = copies
+            parts += [y.narrow(axis, begin, place - begin), y.narrow(axis, place, 1).expand(shape)]
+            begin, gone = place, gone + copies
+    return torch.cat([*parts, y.narrow(axis, begin, y.shape[axis] - begin)], dim=axis) if parts else y

@@ -1,0 +1,1 @@
+"""The phantom breast: outline, anatomy, tissue, background, noise."""

@@ -1,0 +1,1 @@
+"""What lies in the phantom breast: lesions, calcifications, look-alikes."""

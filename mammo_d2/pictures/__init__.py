@@ -1,0 +1,1 @@
+"""Pictures: mammograms with boxes, saliency and patches drawn on them."""

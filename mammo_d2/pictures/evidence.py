@@ -1,0 +1,85 @@
+"""Why a classifier of images says what it says: its patches with their attention, and its saliency maps, as pictures.
+
+The panels follow figure 4 of Shen et al., MLMI 2019: the image with its boxes, the patches, a map per class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mammo_d2.pictures.drawing import overlay, with_caption
+
+#: Opacity of the strongest saliency.
+STRENGTH = 0.6
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a model looked at, on a picture of the image.
+
+    Attributes:
+        saliency: (C, h, w) float32 in [0, 1] on the picture's pixels.
+        patches: (K, 4) XYXY in the picture's pixels, may be empty.
+        attention: (K,), sums to 1.
+    """
+
+    saliency: np.ndarray
+    patches: np.ndarray
+    attention: np.ndarray
+
+
+def heat(picture: np.ndarray, saliency: np.ndarray) -> np.ndarray:
+    """A grey picture with a map laid over it, red where it is strong.
+
+    The opacity is the saliency itself, not scaled by its maximum: a pale map means that the model sees little.
+
+    Args:
+        picture: (h, w) uint8.
+        saliency: (h, w) in [0, 1].
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB).astype(np.float32)
+    values = np.clip(saliency, 0, 1).astype(np.float32)
+    color = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1].astype(np.float32)
+    opacity = STRENGTH * values[..., np.newaxis]
+    return np.rint(grey * (1 - opacity) + color * opacity).astype(np.uint8)
+
+
+def panels(picture: np.ndarray, evidence: Evidence, classes: Sequence[str]) -> list[np.ndarray]:
+    """Pictures to put beside the prediction: the patches (if there are any), then one map per class.
+
+    Args:
+        picture: (h, w) uint8.
+        evidence: on it.
+        classes: names of the maps.
+
+    Returns:
+        RGB pictures (h', w, 3) of equal height, with a caption each.
+
+    Raises:
+        ValueError: not one map per class of the picture's size.
+    """
+    if evidence.saliency.shape != (len(classes), *picture.shape):
+        raise ValueError(
+            f"evidence: saliency of shape {evidence.saliency.shape} does not fit {len(classes)} classes and a picture "
+            f"of {picture.shape}"
+        )
+    shown = []
+    if len(evidence.patches):
+        # A window larger than the image has patches in its padding; without a frame in sight a label would mislead.
+        height, width = picture.shape
+        x1, y1, x2, y2 = evidence.patches.T
+        inside = (x2 > 0) & (y2 > 0) & (x1 < width) & (y1 < height)
+        gone = int((~inside).sum())
+        caption = "patches with attention" + (f", {gone} outside" if gone else "")
+        boxes, attention = evidence.patches[inside], evidence.attention[inside].tolist()
+        shown.append(overlay(picture, (), boxes, attention, windowed=True, caption=caption))
+    for name, one in zip(classes, evidence.saliency, strict=True):
+        shown.append(with_caption(heat(picture, one), f"{name}: saliency up to {one.max():.2f}"))
+    return shown

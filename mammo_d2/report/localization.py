@@ -1,0 +1,165 @@
+"""Weak localisation in pictures: the best regions of each class over the image, the truth, and the response map."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mammo_d2.data.reading.reader import read_image
+from mammo_d2.evaluation.metrics.detection.matching import HitRule, rank_within
+from mammo_d2.evaluation.metrics.localization.best_regions import best_of_each_class, first_hit_ranks
+from mammo_d2.evaluation.metrics.tables import EvaluationData
+from mammo_d2.pictures.drawing import (
+    TRUTH_COLOR,
+    NamedPicture,
+    class_colors,
+    draw_boxes,
+    overlay,
+    to_display,
+    with_caption,
+    with_legend,
+)
+from mammo_d2.pictures.evidence import heat
+from mammo_d2.report.gallery import describe_image, spread
+
+# Longer side of a picture's panel, in pixels.
+PANEL_SIDE = 560
+
+
+def localization_picture(
+    pixels: np.ndarray,
+    classes: Sequence[str],
+    regions: tuple[np.ndarray, np.ndarray, np.ndarray],
+    truth: tuple[np.ndarray, np.ndarray],
+    response: np.ndarray | None = None,
+    *,
+    top: int = 3,
+    side: int = PANEL_SIDE,
+) -> np.ndarray:
+    """One image with its best regions and the truth, and beside it the response map of each class where there is one.
+
+    Args:
+        pixels: (H, W) of any real dtype.
+        classes: class names; each has its colour, which the legend names.
+        regions: boxes (n, 4) XYXY in pixels of the image, scores (n,), classes (n,); the best ``top`` of each class are
+            drawn, each with its score and place.
+        truth: boxes (m, 4) and classes (m,).
+        response: (C, h, w) in [0, 1], covers the image; its opacity is the response itself.
+        top: regions of a class.
+        side: longer side of a panel; a larger image is shrunk.
+
+    Returns:
+        (h', w', 3) uint8 RGB; panels from left to right.
+
+    Raises:
+        ValueError: the map does not have one channel per class.
+    """
+    shown = to_display(pixels, side)
+    boxes, scores, labels = regions
+    rows = best_of_each_class(scores, labels, top)
+    colors = class_colors(classes)
+    factor = np.tile([shown.shape[1] / pixels.shape[1], shown.shape[0] / pixels.shape[0]], 2)
+    true_boxes = np.asarray(truth[0], np.float64).reshape(-1, 4) * factor
+    places = rank_within(labels[rows]) + 1
+    picture = overlay(
+        shown,
+        true_boxes,
+        boxes[rows] * factor,
+        scores[rows].tolist(),
+        truth_labels=[classes[label] for label in truth[1]] if len(classes) > 1 else (),
+        prediction_labels=[f"#{place}" for place in places],
+        prediction_colors=[colors[label] for label in labels[rows]],
+        windowed=True,
+    )
+    legend = [("truth", TRUTH_COLOR), *zip(classes, colors, strict=True)]
+    panels = [with_legend(picture, legend)]
+    if response is not None:
+        if response.ndim != 3 or len(response) != len(classes):
+            raise ValueError(f"a response map of shape {response.shape} does not fit {len(classes)} class(es)")
+        for name, one in zip(classes, response.astype(np.float32), strict=True):
+            whole = cv2.resize(one, shown.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            panel = draw_boxes(heat(shown, whole), true_boxes, TRUTH_COLOR)
+            panels.append(with_caption(panel, f"{name}: response up to {one.max():.2f}"))
+    return np.concatenate(panels, axis=1)
+
+
+def choose_images(truth: np.ndarray, limit: int) -> list[np.ndarray]:
+    """Rows of images to show: for each class with its lesion, and last without any; evenly spread over the data set.
+
+    The choice does not depend on the predictions, so that the pictures are neither the best nor the worst.
+
+    Args:
+        truth: (N, C) bool, an image has a lesion of a class.
+        limit: most images of each kind.
+    """
+    kinds = [truth[:, label] for label in range(truth.shape[1])] + [~truth.any(axis=1)]
+    return [spread(np.flatnonzero(kind), limit) for kind in kinds]
+
+
+def localization_pictures(
+    records: Sequence[Mapping[str, Any]],
+    data: EvaluationData,
+    rule: HitRule,
+    maps: str | os.PathLike | None = None,
+    *,
+    top: int = 3,
+    limit: int = 4,
+) -> tuple[list[NamedPicture], list[str]]:
+    """Pictures of a data set's images, chosen by ``choose_images``.
+
+    Args:
+        records: dataset records.
+        data: their tables, with the regions as detections.
+        rule: when a region hits a lesion.
+        maps: file of response maps (C, h, w) by image id.
+        top: regions of a class.
+        limit: most images of each kind.
+
+    Returns:
+        The pictures, and why images were left out that cannot be read.
+    """
+    classes = data.images.classes
+    ranks = first_hit_ranks(data, rule)
+    chosen = choose_images(~np.isnan(ranks), limit)
+    pictures, problems = [], []
+    for group, rows in zip([*classes, "without lesion"], chosen, strict=True):
+        for row in rows.tolist():
+            regions, lesions = data.detections, data.lesions
+            regions = regions.take(regions.image == row)
+            lesions = lesions.take((lesions.image == row) & ~lesions.crowd)
+            try:
+                picture = localization_picture(
+                    read_image(records[row]["file_name"])[0],
+                    classes,
+                    (regions.boxes, regions.scores, regions.label),
+                    (lesions.boxes, lesions.label),
+                    _response(maps, records[row]["image_id"]),
+                    top=top,
+                )
+            except (OSError, ValueError) as error:
+                problems.append(f"image {records[row]['image_id']} left out: {error}")
+                continue
+            found = [_found(name, rank, top) for name, rank in zip(classes, ranks[row].tolist(), strict=True)]
+            caption = ", ".join([describe_image(records[row]), *filter(None, found)])
+            name = re.sub(r"[^\w.-]+", "_", f"{group}_{records[row]['image_id']}")
+            pictures.append(NamedPicture(group, f"{name}.png", picture, caption))
+    return pictures, problems
+
+
+def _found(name: str, rank: float, top: int) -> str:
+    if np.isnan(rank):
+        return ""
+    return f"{name} lesion hit by region {int(rank)}" if rank <= top else f"{name} lesion not hit"
+
+
+def _response(maps: str | os.PathLike | None, image_id: Any) -> np.ndarray | None:
+    if maps is None:
+        return None
+    with np.load(Path(maps)) as stored:
+        return stored.get(str(image_id))

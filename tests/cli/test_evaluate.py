@@ -1,0 +1,180 @@
+"""tools/evaluate.py from files to files: numbers, comparison, every output, and errors a person can read."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mammo_d2.cli.evaluate import build_parser, preset_of, run
+from mammo_d2.evaluation.files.results import detections_to_coco
+from tests.evaluation.scenes import random_data
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A ground truth of 60 images (two classes, 30 patients), two systems and image scores of one."""
+    folder = tmp_path_factory.mktemp("study")
+    data = random_data(4, images=60)
+    boxes = data.lesions.boxes.copy()
+    boxes[:, 2:] -= boxes[:, :2]
+    annotations = [
+        {"id": n, "image_id": int(i), "category_id": int(c) + 1, "bbox": b.tolist()}
+        for n, (i, c, b) in enumerate(zip(data.lesions.image, data.lesions.label, boxes, strict=True), start=1)
+    ]
+    images = [
+        {
+            "id": n,
+            "height": 60,
+            "width": 60,
+            "patient_id": n // 2,
+            "laterality": "LR"[n % 2],
+            "pixel_spacing": [0.1, 0.1],
+        }
+        for n in range(60)
+    ]
+    categories = [{"id": 1, "name": "benign"}, {"id": 2, "name": "malignant"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "gt.json").write_text(json.dumps(content))
+    good = detections_to_coco(data.detections, data.images, (1, 2))
+    (folder / "good.json").write_text(json.dumps(good))
+    noise = np.random.default_rng(0).random(len(good))
+    bad = [{**entry, "score": float(s)} for entry, s in zip(good, noise, strict=True)]
+    (folder / "bad.json").write_text(json.dumps(bad))
+    scores = ["image_id,malignant", *(f"{n},{data.images.truth[n, 1] * 0.5 + 0.25}" for n in range(60))]
+    (folder / "scores.csv").write_text("\n".join(scores))
+    return folder
+
+
+def metrics_of(path):
+    return json.loads((path / "metrics.json").read_text())
+
+
+def test_two_systems_with_all_files(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["--ground-truth", str(folder / "gt.json"), str(folder / "good.json"), str(folder / "bad.json")]
+    assert run([*arguments, "--bootstrap", "60", "--output", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for part in ("preset default", "froc/malignant/sens@0.5", "bad - good", "patient/auc (DeLong)", "60 bootstrap"):
+        assert part in printed
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "metrics.json", "metrics.csv", "table.tex", "froc_benign.png", "froc_malignant.png", "froc_all.png",
+        "roc_patient.png", "roc_exam.png", "roc_breast.png", "roc_image.png", "forest_1.png",
+    }  # fmt: skip
+    assert all((out / name).read_bytes()[:4] == b"\x89PNG" for name in names if name.endswith("png"))
+    content = metrics_of(out)
+    good = content["systems"]["good"]["metrics"]
+    assert good["froc/malignant/mean_sens"]["low"] <= good["froc/malignant/mean_sens"]["value"]
+    assert good["coco/malignant/AP50"]["value"] == pytest.approx(good["ap/malignant/AP@0.5"]["value"], abs=1e-12)
+    assert good["coco/malignant/AP"]["value"] == pytest.approx(good["ap/malignant/AP"]["value"], abs=1e-12)
+    pair = content["comparisons"][0]
+    difference = pair["bootstrap"]["froc/malignant/mean_sens"]
+    bad = content["systems"]["bad"]["metrics"]
+    expected = bad["froc/malignant/mean_sens"]["value"] - good["froc/malignant/mean_sens"]["value"]
+    assert difference["difference"] == pytest.approx(expected, abs=1e-12)
+    assert set(pair["auc_delong"]) == {"patient", "exam", "breast", "image"}
+    low, high = content["systems"]["good"]["patient_wilson"]["specificity"]
+    assert low <= good["patient/specificity"]["value"] <= high
+    assert 0 < good["patient/threshold@sens0.85"]["value"] < 1
+    rows = list(csv.DictReader((out / "metrics.csv").open()))
+    assert {row["system"] for row in rows} == {"good", "bad"}
+    value = next(r["value"] for r in rows if r["system"] == "good" and r["metric"] == "coco/AP50")
+    assert float(value) == good["coco/AP50"]["value"]
+    table = (out / "table.tex").read_text()
+    # A header, 3 x 8 FROC and 3 x 2 AP numbers, 3 of COCO, 7 of patients, the AUC of other levels.
+    assert table.count("\\\\") == 1 + 24 + 6 + 3 + 7 + 3
+    assert "\\toprule" in table
+
+
+def test_a_system_against_itself_does_not_differ(folder, tmp_path):
+    path = str(folder / "good.json")
+    arguments = ["--ground-truth", str(folder / "gt.json"), path, path, "--names", "a", "b", "--bootstrap", "40"]
+    assert run([*arguments, "--output", str(tmp_path), "--classes", "malignant"]) == 0
+    pair = metrics_of(tmp_path)["comparisons"][0]
+    assert {(d["difference"], d["p"]) for d in pair["bootstrap"].values() if d["p"] is not None} == {(0.0, 1.0)}
+    assert {(t["difference"], t["p"]) for t in pair["auc_delong"].values()} == {(0.0, 1.0)}
+
+
+def test_seed_repeats_and_zero_replicates_give_no_interval(folder, tmp_path):
+    arguments = ["--ground-truth", str(folder / "gt.json"), str(folder / "good.json"), "--one-threshold"]
+    for name, more in (("a", ["--bootstrap", "30"]), ("b", ["--bootstrap", "30"]), ("c", ["--bootstrap", "0"])):
+        assert run([*arguments, *more, "--output", str(tmp_path / name)]) == 0
+    first, second, none = (metrics_of(tmp_path / name) for name in "abc")
+    assert first == second
+    cell = none["systems"]["good"]["metrics"]["patient/auc"]
+    assert cell["low"] is None
+    assert cell["value"] == first["systems"]["good"]["metrics"]["patient/auc"]["value"]
+    assert "no bootstrap" in none["options"][2]
+
+
+def test_image_scores_alone_and_with_detections(folder, tmp_path, capsys):
+    scores = ["--ground-truth", str(folder / "gt.json"), "--image-scores", str(folder / "scores.csv")]
+    assert run([*scores, "--bootstrap", "20", "--aggregate", "mean", "--output", str(tmp_path / "a")]) == 0
+    metrics = metrics_of(tmp_path / "a")["systems"]["scores"]["metrics"]
+    assert metrics["image/auc"]["value"] == 1
+    assert not any(name.startswith("froc") for name in metrics)
+    assert run([str(folder / "good.json"), *scores, "--bootstrap", "0", "--output", str(tmp_path / "b")]) == 0
+    both = metrics_of(tmp_path / "b")["systems"]["good"]["metrics"]
+    assert both["image/auc"]["value"] == 1
+    assert "froc/malignant/mean_sens" in both
+
+
+def test_options_change_a_preset_and_its_name_says_so():
+    plain = ["--ground-truth", "x"]
+    assert preset_of(build_parser().parse_args([*plain, "--preset", "luna16"])).name == "luna16"
+    args = [*plain, "--preset", "coco", "--hit", "iom", "--threshold", "0.4", "--rates", "1", "2"]
+    changed = preset_of(build_parser().parse_args(args))
+    assert (changed.name, str(changed.rule.hit), changed.thresholds) == ("coco*", "IoM >= 0.4", (0.4,))
+    assert changed.rule.rates == (1, 2)
+    assert changed.ap_rule == changed.rule
+    assert changed.rule.matching == "greedy"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to evaluate"),
+        (["good.json", "--names", "a", "b"], "1 different names are needed"),
+        (["good.json", "bad.json", "--names", "a", "a"], "2 different names are needed"),
+        (["good.json", "bad.json", "--image-scores", "scores.csv"], "2 results files but 1 image score files"),
+        (["good.json", "--positive-classes", "cancer"], "positive class 'cancer' is not evaluated"),
+        (["gt.json"], "a COCO results file is a list"),
+        (["good.json", "--confidence", "95"], "confidence 95"),
+    ],
+)
+def test_bad_arguments_are_named_errors(folder, monkeypatch, arguments, message):
+    monkeypatch.chdir(folder)
+    with pytest.raises(ValueError, match=message):
+        run(["--ground-truth", "gt.json", *arguments])
+
+
+def test_the_tool_prints_one_line_for_bad_input(folder):
+    command = [sys.executable, str(ROOT / "tools" / "evaluate.py"), "--ground-truth", str(folder / "gt.json")]
+    result = subprocess.run(
+        [*command, str(folder / "absent.json")], capture_output=True, text=True, cwd=ROOT, env=_environment()
+    )
+    assert result.returncode == 2
+    assert result.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "absent.json" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def _environment():
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_presets_are_listed_with_their_sources(capsys):
+    with pytest.raises(SystemExit) as stop:
+        build_parser().parse_args(["--list-presets"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert "PI-CAI" in printed
+    assert "preset nndetection" in printed

@@ -1,0 +1,49 @@
+import sys
+
+import numpy as np
+import pytest
+
+from mammo_d2.data.converters.converter import ConverterError
+from mammo_d2.data.converters.public.cmmd import Cmmd
+from tests.data.breast_images import half_ellipse
+from tests.data.dicom_files import code, write_dicom
+
+TABLE = (
+    "ID1,LeftRight,Age,number,abnormality,classification,subtype\n"
+    "D1-0001,L,44,2,calcification,Benign,\nD1-0001,R,44,2,mass,Malignant,Luminal A\nD1-0001,R,44,2,mass,Benign,\n"
+)
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "CMMD_clinicaldata_revision.csv").write_text(TABLE)
+    pixels = half_ellipse()[0].astype(np.uint16)
+    for name, patient, side in (("1-1", "D1-0001", "L"), ("1-2", "D1-0001", "R"), ("1-3", "D1-0002", "R")):
+        write_dicom(tmp_path / patient / f"{name}.dcm", pixels, PatientID=patient, ImageLaterality=side,
+                    ViewCodeSequence=[code("399162004", meaning="cranio-caudal")])  # fmt: skip
+    return tmp_path
+
+
+def test_rows_meet_files_by_patient_and_side(source):
+    converter = Cmmd(source)
+    left, right = converter.images()
+    assert (left.key, left.view, left.labels) == ("D1-0001/L_CC_1-1", "CC", {"benign": 1, "malignant": 0})
+    # The malignant row wins.
+    assert (right.labels, right.extra) == (
+        {"benign": None, "malignant": 1}, {"abnormality": "mass", "subtype": "Luminal A"},
+    )  # fmt: skip
+    assert converter.skipped == [("D1-0002/1-3.dcm", "no row for patient D1-0002, side R")]
+
+
+def test_bad_tables(source, monkeypatch):
+    path = source / "CMMD_clinicaldata_revision.csv"
+    path.write_text(TABLE.replace("Malignant", "Unclear"))
+    with pytest.raises(ConverterError, match="row 3: classification 'Unclear'"):
+        list(Cmmd(source).images())
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="no CMMD_clinicaldata_revision"):
+        list(Cmmd(source).images())
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    (source / "clinical.xlsx").write_bytes(b"x")
+    with pytest.raises(ConverterError, match="needs openpyxl"):
+        list(Cmmd(source).images())

@@ -1,0 +1,100 @@
+import plistlib
+
+import numpy as np
+import pytest
+
+from mammo_d2.data.converters.converter import ConverterError
+from mammo_d2.data.converters.public.inbreast import Inbreast, read_contours
+from mammo_d2.data.prepare.dataset import PrepareOptions, prepare
+from tests.data.breast_images import half_ellipse
+from tests.data.dicom_files import write_dicom
+
+TABLE = (
+    "Patient ID;Patient age;Laterality;View;Acquisition date;File Name;ACR;Bi-Rads\n"
+    "removed;removed;L;MLO;2010;100; 2 ;4a\n"
+    "removed;removed;R;CC;2010;101; ;1\n"
+    "removed;removed;L;CC;2010;102;3;2\n"
+    "removed;removed;R;MLO;2010;103;3;5\n"
+)
+NAMES = [
+    "100_aaa_MG_L_ML_ANON",
+    "101_aaa_MG_R_CC_ANON",
+    "102_bbb_MG_L_CC_ANON",
+    "103_ccc_MG_R_ML_ANON",
+    "104_ccc_MG_L_CC_ANON",
+]
+
+
+def contours(*regions):
+    rois = [{"Name": n, "NumberOfPoints": len(p), "Point_px": [f"({x}, {y})" for x, y in p]} for n, p in regions]
+    return plistlib.dumps({"Images": [{"NumberOfROIs": len(rois), "ROIs": rois}]})
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "INbreast.csv").write_text(TABLE)
+    (tmp_path / "AllXML").mkdir()
+    for name in NAMES:
+        write_dicom(tmp_path / "AllDICOMs" / f"{name}.dcm", half_ellipse()[0].astype(np.uint16), PatientID="removed")
+    triangle = [(60.0, 100.0), (99.0, 100.0), (60.0, 119.0)]
+    (tmp_path / "AllXML" / "100.xml").write_bytes(
+        contours(("Espiculated Region ", triangle), ("Calcification", [(5.0, 5.0)]), ("Point 1", []))
+    )
+    (tmp_path / "AllXML" / "102.xml").write_bytes(contours(("Calcifications", [(1.0, 2.0)])))
+    return tmp_path
+
+
+def test_facts_and_contours(source):
+    converter = Inbreast(source)
+    found = {i.key: i for i in converter.images()}
+    assert sorted(found) == ["100", "101", "102"]
+    image = found["100"]
+    assert (image.patient_id, image.laterality, image.view, image.birads, image.density) == (
+        "aaa",
+        "L",
+        "MLO",
+        "4A",
+        "2",
+    )
+    (lesion,) = image.annotations
+    # Pixels 60..99 and 100..119 are covered.
+    assert (lesion.category, lesion.bbox) == ("malignant", (60, 100, 40, 20))
+    assert lesion.segmentation == [[60.5, 100.5, 99.5, 100.5, 60.5, 119.5]]
+    assert lesion.extra == {"finding": "spiculated region"}
+    assert image.labels == {"benign": None, "malignant": 1}
+    assert found["101"].density is None
+    assert found["101"].labels == {"benign": 0, "malignant": 0}
+    # A benign single calcification has no area: no box, but the label is known.
+    assert (found["102"].annotations, found["102"].labels) == ((), {"benign": 1, "malignant": 0})
+
+
+def test_what_is_left_out(source):
+    converter = Inbreast(source)
+    list(converter.images())
+    assert ("100 finding 2", "calcification of 1 points has no area") in converter.skipped
+    assert ("103_ccc_MG_R_ML_ANON.dcm", "BI-RADS 5 without a contour") in converter.skipped
+    assert ("104_ccc_MG_L_CC_ANON.dcm", "not in INbreast.csv") in converter.skipped
+
+
+def test_prepares(source, tmp_path):
+    result = prepare(Inbreast(source), tmp_path / "out", PrepareOptions(progress=False))
+    assert result.errors == []
+    assert sum(n["images"] for n in result.counts.values()) == 3
+
+
+def test_bad_tables_and_contours(source):
+    table = source / "INbreast.csv"
+    table.write_text(TABLE.replace(";4a\n", ";four\n"))
+    with pytest.raises(ConverterError, match="row 2: Bi-Rads 'four' is no BI-RADS"):
+        list(Inbreast(source).images())
+    table.write_text(TABLE.replace(";4a\n", "; \n"))
+    with pytest.raises(ConverterError, match="row 2: Bi-Rads is empty"):
+        list(Inbreast(source).images())
+    xml = source / "AllXML" / "100.xml"
+    xml.write_text("<plist>")
+    with pytest.raises(ConverterError, match=r"100\.xml: not an OsiriX property list"):
+        read_contours(xml)
+    xml.write_bytes(plistlib.dumps({"Images": [{"ROIs": [{"Name": "Mass", "Point_px": ["1;2"]}]}]}))
+    with pytest.raises(ConverterError, match=r"point '1;2' of 'Mass' must read \(x, y\)"):
+        read_contours(xml)
+    assert read_contours(source / "none.xml") == []

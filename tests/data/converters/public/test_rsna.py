@@ -1,0 +1,33 @@
+import pytest
+
+from mammo_d2.data.converters.converter import ConverterError
+from mammo_d2.data.converters.public.rsna import Rsna
+
+TABLE = (
+    "site_id,patient_id,image_id,laterality,view,age,cancer,biopsy,invasive,BIRADS,implant,density,machine_id,"
+    "difficult_negative_case\n"
+    "1,10,100,L,CC,50.0,1,1,1,0.0,0,C,29,False\n"
+    "1,10,101,R,AT,50.0,0,1,0,,0,,29,False\n"
+    "2,11,102,R,MLO,60.0,0,0,0,1.0,0,B,30,True\n"
+    "2,12,103,R,MLO,60.0,0,0,0,,1,,30,False\n"
+)
+
+
+def test_labels_and_facts(tmp_path):
+    (tmp_path / "train.csv").write_text(TABLE)
+    converter = Rsna(tmp_path)
+    cancer, biopsied, healthy = converter.images()
+    assert cancer.path == tmp_path / "train_images" / "10" / "100.dcm"
+    assert (cancer.key, cancer.patient_id, cancer.laterality, cancer.view) == ("10/100", "10", "L", "CC")
+    assert (cancer.labels, cancer.birads, cancer.density) == ({"benign": None, "malignant": 1}, 0, "C")
+    assert (biopsied.labels, biopsied.view, biopsied.birads) == ({"benign": 1, "malignant": 0}, "AT", None)
+    assert healthy.labels == {"benign": None, "malignant": 0}
+    assert healthy.extra == {"site": "2", "difficult_negative": True}
+    assert converter.skipped == [("train_images/12/103.dcm", "implant")]
+    assert len(list(Rsna(tmp_path, implants=True).images())) == 4
+
+
+def test_bad_row(tmp_path):
+    (tmp_path / "train.csv").write_text(TABLE.replace("50.0,1,1", "50.0,yes,1"))
+    with pytest.raises(ConverterError, match="row 2: cancer 'yes' must be 0 or 1"):
+        list(Rsna(tmp_path).images())

@@ -1,0 +1,72 @@
+import json
+
+import numpy as np
+import pytest
+
+from mammo_d2.data.converters.converter import ConverterError
+from mammo_d2.data.converters.public.vindr_mammo import VindrMammo
+from mammo_d2.data.prepare.dataset import PrepareOptions, prepare
+from tests.data.breast_images import half_ellipse
+from tests.data.dicom_files import write_dicom
+
+BREASTS = (
+    "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,breast_density,split\n"
+    "s1,x,i1,L,CC,400,300,BI-RADS 5,DENSITY C,training\n"
+    "s1,x,i2,L,MLO,400,300,BI-RADS 5,DENSITY C,training\n"
+    "s2,x,i3,R,CC,400,300,BI-RADS 2,DENSITY B,test\n"
+)
+FINDINGS = (
+    "study_id,series_id,image_id,laterality,view_position,height,width,breast_birads,breast_density,finding_categories,"
+    "finding_birads,xmin,ymin,xmax,ymax,split\n"
+    "s1,x,i1,L,CC,400,300,BI-RADS 5,DENSITY C,\"['Mass', 'Suspicious Calcification']\",BI-RADS 5,"
+    "60.5,100,100.5,120,training\n"
+    "s1,x,i1,L,CC,400,300,BI-RADS 5,DENSITY C,['Mass'],BI-RADS 3,10,200,40,220,training\n"
+    "s2,x,i3,R,CC,400,300,BI-RADS 2,DENSITY B,['No Finding'],,,,,,test\n"
+)
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "breast-level_annotations.csv").write_text(BREASTS)
+    (tmp_path / "finding_annotations.csv").write_text(FINDINGS)
+    for name in ("s1/i1", "s1/i2", "s2/i3"):
+        pixels = (half_ellipse()[0] + len(name) + ord(name[-1])).astype(np.uint16)
+        write_dicom(tmp_path / "images" / f"{name}.dicom", pixels)
+    return tmp_path
+
+
+def test_prepared(source):
+    result = prepare(VindrMammo(source), source / "out", PrepareOptions(progress=False))
+    assert result.errors == []
+    train = json.loads((source / "out" / "annotations" / "train.json").read_text())
+    test = json.loads((source / "out" / "annotations" / "test.json").read_text())
+    assert [i["file_name"] for i in train["images"]] == ["s1/i1.png", "s1/i2.png"]
+    first, second = train["annotations"]
+    assert (first["category_id"], first["bbox"], first["birads"]) == (2, [60.5, 100, 40, 20], "5")
+    assert first["finding"] == ["Mass", "Suspicious Calcification"]
+    assert (second["category_id"], second["bbox"]) == (1, [10, 200, 30, 20])
+    image = test["images"][0]
+    assert (image["patient_id"], image["laterality"], image["view"], image["density"]) == ("s2", "R", "CC", "B")
+    # BI-RADS 2: a benign finding that nobody boxed.
+    assert (image["labels"], test["annotations"]) == ({"benign": 1, "malignant": 0}, [])
+
+
+def test_other_threshold(source):
+    lesions = next(iter(VindrMammo(source, malignant_from=3).images())).annotations
+    assert [a.category for a in lesions] == ["malignant", "malignant"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("breast-level_annotations.csv", "training", "validation", "row 2: split 'validation'"),
+        ("breast-level_annotations.csv", "BI-RADS 2", "BI-RADS x", "row 4: 'BI-RADS x' is no BI-RADS"),
+        ("finding_annotations.csv", "60.5", "sixty", "row 2: box"),
+        ("finding_annotations.csv", "BI-RADS 3,10", ",10", "row 3: a boxed finding without finding_birads"),
+    ],
+)
+def test_bad_rows(source, name, old, new, message):
+    path = source / name
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ConverterError, match=message):
+        list(VindrMammo(source).images())

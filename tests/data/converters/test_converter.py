@@ -1,0 +1,42 @@
+import pytest
+
+from mammo_d2.data.converters.converter import ConverterError, circle_box, clip_xywh, labels_from, read_table
+from tests.data.toy_source import ToySource
+
+
+def test_table_with_line_breaks_in_quotes_and_blanks(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('\ufeffname , value\na,"x/y.dcm\n"\n\nb, 2 \nc\n', encoding="utf-8")
+    assert read_table(path, ["name", "value"]) == [
+        {"name": "a", "value": "x/y.dcm", "#": "2"},
+        {"name": "b", "value": "2", "#": "4"},
+        {"name": "c", "value": "", "#": "5"},
+    ]
+
+
+def test_table_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"t\.csv: no such table"):
+        read_table(tmp_path / "t.csv", [])
+    (tmp_path / "t.csv").write_text("name;value\n")
+    with pytest.raises(ConverterError, match=r"column 'name' is missing; found name;value; .*delimiter"):
+        read_table(tmp_path / "t.csv", ["name"])
+
+
+def test_labels():
+    assert labels_from(["benign"]) == {"benign": 1, "malignant": 0}
+    assert labels_from([]) == {"benign": 0, "malignant": 0}
+    assert labels_from(["malignant"], known=False) == {"benign": None, "malignant": 1}
+
+
+def test_circle_by_hand():
+    # Radius 10 around pixel (50, 60), whose centre is at (50.5, 60.5).
+    assert circle_box(50, 60, 10) == (40.5, 50.5, 20, 20)
+
+
+def test_clip():
+    assert clip_xywh((-5, 90, 20, 20), 100, 100) == (0, 90, 15, 10)
+
+
+def test_missing_source_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such folder; give the folder of the toy data set"):
+        ToySource(tmp_path / "none", [])

@@ -1,0 +1,260 @@
+import re
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from mammo_d2.core.image_transform import ImageTransform
+from mammo_d2.data.converters.converter import SourceAnnotation
+from mammo_d2.data.prepare.image import ImageOptions, prepare_image
+from mammo_d2.data.reading.reader import read_image
+from tests.data.dicom_files import write_dicom
+from tests.data.toy_source import ToySource, write_breasts
+
+# Rows 40..359, columns 0..179 of 400 x 300 are breast.
+BOX = (60, 100, 40, 20)
+
+
+def run(tmp_path, options=None, boxes=(BOX,), side="left", change=None, force=False, **facts):
+    write_breasts(tmp_path, ["a"], side)
+    converter = ToySource(tmp_path, [("a", "p1", list(boxes))], **facts)
+    source = next(converter.images())
+    if change:
+        source = change(source)
+    return prepare_image(converter, source, options or ImageOptions(), tmp_path / "out", force)
+
+
+def prepared(tmp_path, outcome):
+    return cv2.imread(str(tmp_path / "out" / "images" / outcome.image["file_name"]), cv2.IMREAD_UNCHANGED)
+
+
+def test_unchanged_image_keeps_its_pixels(tmp_path):
+    outcome = run(tmp_path)
+    assert outcome.issues == []
+    np.testing.assert_array_equal(prepared(tmp_path, outcome), cv2.imread(str(tmp_path / "a.png"), -1))
+    assert (outcome.image["height"], outcome.image["width"]) == (400, 300)
+    assert outcome.annotations == [
+        {"category": "malignant", "bbox": [60, 100, 40, 20], "pathology": "malignant", "lesion_id": "a-1"}
+    ]
+    x, y, w, h = outcome.image["breast_box"]
+    np.testing.assert_allclose([x, y, x + w, y + h], [0, 40, 180, 360], atol=3)
+    assert ImageTransform.from_dict(outcome.image["transform"]).is_identity
+    assert outcome.image["source"]["file"] == "a.png"
+
+
+def test_crop_flip_and_scale_move_image_and_box_together(tmp_path):
+    def paint(source):
+        # A white lesion in the source file, exactly its box.
+        image = cv2.imread(str(source.path), -1)
+        x, y, w, h = BOX
+        image[y : y + h, x : x + w] = 65535
+        cv2.imwrite(str(source.path), image)
+        return source
+
+    options = ImageOptions(crop=True, margin=0.0, flip_to="right", max_side=160)
+    outcome = run(tmp_path, options, change=paint, pixel_spacing=(0.1, 0.1))
+    transform = ImageTransform.from_dict(outcome.image["transform"])
+    assert transform.flip
+    assert max(transform.prepared_size) == 160
+    image = prepared(tmp_path, outcome)
+    assert image.shape == transform.prepared_size
+    x, y, w, h = outcome.annotations[0]["bbox"]
+    rows, cols = np.nonzero(image > 60000)
+    np.testing.assert_allclose([cols.min(), rows.min(), cols.max() + 1, rows.max() + 1], [x, y, x + w, y + h], atol=1)
+    # And back: the box in source pixels is the one given.
+    np.testing.assert_allclose(transform.boxes_to_source([x, y, x + w, y + h]), [60, 100, 100, 120], atol=1e-3)
+    # Twice the pixel's size at half the scale.
+    np.testing.assert_allclose(outcome.image["pixel_spacing"], [0.1 / s for s in transform.scale])
+
+
+def test_target_spacing_by_hand(tmp_path):
+    outcome = run(tmp_path, ImageOptions(spacing=0.2), pixel_spacing=(0.1, 0.05))
+    assert (outcome.image["height"], outcome.image["width"]) == (200, 75)
+    np.testing.assert_allclose(outcome.annotations[0]["bbox"], [15, 50, 10, 10])
+    np.testing.assert_allclose(outcome.image["pixel_spacing"], [0.2, 0.2])
+
+
+def test_target_spacing_needs_a_spacing(tmp_path):
+    outcome = run(tmp_path, ImageOptions(spacing=0.2))
+    assert outcome.image is None
+    assert "no pixel spacing in the file" in outcome.issues[0].problem
+
+
+def test_small_images_are_not_enlarged(tmp_path):
+    assert run(tmp_path, ImageOptions(max_side=1000)).image["height"] == 400
+
+
+def test_image_already_on_its_side_is_not_mirrored(tmp_path):
+    assert not run(tmp_path, ImageOptions(flip_to="left")).image["transform"]["flip"]
+    assert run(tmp_path, ImageOptions(flip_to="left"), side="right", force=True).image["transform"]["flip"]
+
+
+def test_polygons_points_and_masks_go_along(tmp_path):
+    mask = np.zeros((400, 300), np.uint8)
+    mask[100:120, 60:100] = 1
+    rle = coco_mask.encode(np.asfortranarray(mask))
+    rle = {"size": [400, 300], "counts": rle["counts"].decode()}
+    lesions = (
+        SourceAnnotation("benign", BOX, [[60.0, 100.0, 100.0, 100.0, 100.0, 120.0]]),
+        SourceAnnotation("benign", BOX, rle),
+    )
+
+    def change(source):
+        points = {"nipple": [180.0, 200.0], "pectoral": [[0.0, 40.0], [90.0, 40.0], [0.0, 200.0]], "none": None}
+        boxes = {"distractors": [[10.0, 10.0, 10.0, 10.0]]}
+        return replace(source, annotations=lesions, points=points, boxes=boxes, extra={"device": "x"})
+
+    # Halved and mirrored: x -> (300 - x) / 2, y -> y / 2.
+    outcome = run(tmp_path, ImageOptions(flip_to="right", max_side=200), change=change)
+    assert outcome.annotations[0]["segmentation"] == [[120, 50, 100, 50, 100, 60]]
+    decoded = coco_mask.decode(outcome.annotations[1]["segmentation"])
+    rows, cols = np.nonzero(decoded)
+    assert decoded.shape == (200, 150)
+    assert (cols.min(), cols.max() + 1, rows.min(), rows.max() + 1) == (100, 120, 50, 60)
+    image = outcome.image
+    assert image["nipple"] == [60, 100]
+    assert image["pectoral"] == [[150, 20], [105, 20], [150, 100]]
+    assert image["none"] is None
+    assert image["distractors"] == [[140, 5, 5, 5]]
+    assert image["device"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((60, 100, 0, 20), "lesion 1: box .* has no area"),
+        ((60, 100, float("nan"), 20), "lesion 1: box .* has no area"),
+        ((400, 100, 40, 20), "lesion 1: box .* lies outside the image .width 300, height 400"),
+    ],
+)
+def test_a_bad_box_leaves_the_image_out(tmp_path, box, message):
+    outcome = run(tmp_path, boxes=[box])
+    assert outcome.image is None
+    assert [i.level for i in outcome.issues] == ["error"]
+    assert re.search(message, outcome.issues[0].problem)
+
+
+def test_a_box_over_the_edge_is_clipped_and_reported(tmp_path):
+    outcome = run(tmp_path, boxes=[(-10, 100, 40, 20)])
+    assert outcome.annotations[0]["bbox"] == [0, 100, 30, 20]
+    assert "reaches outside the image, clipped" in outcome.issues[0].problem
+
+
+def test_crop_is_widened_for_a_lesion_outside_the_breast(tmp_path):
+    outcome = run(tmp_path, ImageOptions(crop=True, margin=0.0), boxes=[(250, 370, 20, 20)])
+    x, _, w, h = outcome.annotations[0]["bbox"]
+    assert (w, h) == (20, 20)
+    assert x + w <= outcome.image["width"]
+    assert "the crop was widened" in outcome.issues[0].problem
+
+
+def test_laterality_is_checked_against_the_image(tmp_path):
+    assert run(tmp_path, laterality="L").issues == []
+    outcome = run(tmp_path, laterality="R")
+    assert "laterality R, but the chest wall is on the left" in outcome.issues[0].problem
+    assert outcome.image["laterality"] == "R"
+
+
+def test_12_bit_dicom_uses_the_whole_16_bits_without_loss(tmp_path):
+    stored = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    path = write_dicom(
+        tmp_path / "a.dcm", stored, ImageLaterality="L", ViewPosition="MLO", ImagerPixelSpacing=[0.1, 0.1]
+    )
+
+    outcome = run(tmp_path, boxes=[], change=lambda s: replace(s, path=path))
+    image = prepared(tmp_path, outcome)
+    assert (image.dtype, image.max()) == (np.uint16, 65535)
+    np.testing.assert_array_equal(np.rint(image * (4095 / 65535)), stored)
+    assert outcome.image["source"]["bits_stored"] == 12
+    # Facts that only the file knows.
+    assert (outcome.image["laterality"], outcome.image["view"]) == ("L", "MLO")
+    assert outcome.image["pixel_spacing_source"] == "ImagerPixelSpacing"
+
+
+def test_8_bit_files_stay_8_bit(tmp_path):
+    def change(source):
+        image = (cv2.imread(str(source.path), -1) >> 8).astype(np.uint8)
+        cv2.imwrite(str(source.path), image)
+        return source
+
+    outcome = run(tmp_path, ImageOptions(flip_to="right"), change=change)
+    image = prepared(tmp_path, outcome)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image[:, ::-1], cv2.imread(str(tmp_path / "a.png"), -1))
+
+
+def test_keep_files_links_to_the_source(tmp_path):
+    outcome = run(tmp_path, ImageOptions(keep_files=True))
+    link = tmp_path / "out" / "images" / outcome.image["file_name"]
+    assert link.is_symlink()
+    np.testing.assert_array_equal(read_image(link)[0], read_image(tmp_path / "a.png")[0])
+
+
+def test_missing_and_truncated_files_are_reported(tmp_path):
+    outcome = run(tmp_path, change=lambda s: replace(s, path=tmp_path / "none.png"))
+    assert outcome.image is None
+    assert "none.png" in outcome.issues[0].problem
+
+    def cut(source):
+        source.path.write_bytes(source.path.read_bytes()[:5000])
+        return source
+
+    outcome = run(tmp_path, change=cut)
+    assert "truncated PNG" in outcome.issues[0].problem
+    assert not (tmp_path / "out" / "images" / "a.png").exists()
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------------
+def test_second_run_reuses_the_first(tmp_path):
+    first = run(tmp_path, laterality="R")
+    written = (tmp_path / "out" / "images" / "a.png").stat().st_mtime_ns
+    second = run(tmp_path, laterality="R")
+    assert (first.reused, second.reused) == (False, True)
+    assert (second.image, second.annotations, second.issues) == (first.image, first.annotations, first.issues)
+    assert (tmp_path / "out" / "images" / "a.png").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    "what", ["options", "facts", "box", "source", "image gone", "image cut", "record cut", "force"]
+)
+def test_what_makes_an_image_anew(tmp_path, what):
+    run(tmp_path)
+    image, record = tmp_path / "out" / "images" / "a.png", tmp_path / "out" / "records" / "a.json"
+    arguments = {}
+    if what == "options":
+        arguments["options"] = ImageOptions(max_side=100)
+    elif what == "facts":
+        arguments["view"] = "CC"
+    elif what == "box":
+        arguments["boxes"] = [(1, 2, 3, 4)]
+    elif what == "source":
+        arguments["side"] = "right"
+    elif what == "image gone":
+        image.unlink()
+    elif what == "image cut":
+        image.write_bytes(image.read_bytes()[:100])
+    elif what == "record cut":
+        record.write_text(record.read_text()[:100])
+    else:
+        arguments["force"] = True
+    outcome = run(tmp_path, **arguments)
+    assert outcome.image is not None
+    assert not outcome.reused
+    assert image.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"flip_to": "up"}, "flip_to 'up'"),
+        ({"max_side": -1}, "max_side -1"),
+        ({"margin": 1.0}, "margin 1.0"),
+        ({"max_side": 10, "spacing": 0.1}, "not both"),
+        ({"keep_files": True, "crop": True}, "keep_files leaves images as they are"),
+    ],
+)
+def test_bad_options(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ImageOptions(**arguments)

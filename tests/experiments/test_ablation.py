@@ -1,0 +1,93 @@
+import json
+
+import pytest
+
+from mammo_d2.config.loading import load_config
+from mammo_d2.engine.run_record import RunConflictError, claim_folders
+from mammo_d2.experiments import processes
+from mammo_d2.experiments.ablation import Variant, load_variants, run_ablation, variants_table
+
+
+def write_run(folder, auc, *overrides):
+    """A finished run of the default config with seed 1, or with these overrides."""
+    claim_folders({folder: load_config("", ["SEED", "1", *overrides])})
+    inference = folder / "inference" / "d_test"
+    inference.mkdir(parents=True)
+    metrics = {
+        "coco": {"AP50": 0.5},
+        "froc": {"malignant/sens@0.25": 0.1, "malignant/sens@1": None},
+        "patient": {"auc": auc, "accuracy": 0.6, "sensitivity": 0.7, "specificity": 0.8},
+    }
+    (inference / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "model_final.pth").write_bytes(b"weights")
+
+
+def test_finished_runs_are_tabulated_without_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda *a, **k: pytest.fail("trained a finished run"))
+    variants = [Variant("a"), Variant("b + c", ["MODEL.RPN.NMS_THRESH", "0.5"])]
+    for variant, aucs in zip(variants, [(0.5, 0.7), (0.9, 0.9)], strict=True):
+        for seed, auc in zip((1, 2), aucs, strict=True):
+            write_run(tmp_path / f"{variant.folder}_seed{seed}", auc, *variant.overrides, "SEED", str(seed))
+    rows = run_ablation("", variants, [1, 2], tmp_path)
+    assert [row["AUC"] for row in rows] == [0.5, 0.7, 0.9, 0.9]
+    assert str(rows[0]["sens@1"]) == "nan"
+    table = variants_table(rows, ["a", "b + c"])
+    assert "0.600 ± 0.141" in table  # mean and sample standard deviation of 0.5 and 0.7
+    assert "0.900 ± 0.000" in table
+    assert (tmp_path / "ablation.md").read_text().strip() == table
+    assert (tmp_path / "ablation.csv").read_text().count("\n") == 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "variant", "message"),
+    [
+        (["SOLVER.BASE_LR", "0.02"], [], r"SOLVER\.BASE_LR: 0\.001 then, 0\.02 now"),
+        ([], ["MODEL.RPN.NMS_THRESH", "0.5"], r"MODEL\.RPN\.NMS_THRESH: 0\.7 then, 0\.5 now"),
+    ],
+)
+def test_a_run_of_another_config_is_refused_before_any_training(tmp_path, monkeypatch, overrides, variant, message):
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda *a, **k: pytest.fail("trained"))
+    write_run(tmp_path / "a_seed1", 0.5)
+    remedy = r"Name another --output, or delete .*a_seed1 to run it anew"
+    with pytest.raises(RunConflictError, match=rf"a_seed1 holds a run .*: {message}\. {remedy}"):
+        run_ablation("", [Variant("new"), Variant("a", variant)], [1], tmp_path, overrides)
+
+
+def test_where_and_how_fast_may_change(tmp_path):
+    write_run(tmp_path / "a_seed1", 0.5)
+    overrides = ["DATALOADER.NUM_WORKERS", "0", "SOLVER.CHECKPOINT_PERIOD", "7", "OUTPUT_DIR", "elsewhere"]
+    assert run_ablation("", [Variant("a")], [1], tmp_path, overrides)[0]["AUC"] == 0.5
+
+
+def test_columns_are_those_of_the_evaluators_that_ran(tmp_path):
+    write_run(tmp_path / "a_seed1", 0.5)
+    path = tmp_path / "a_seed1" / "inference" / "d_test" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    del metrics["coco"], metrics["patient"]
+    metrics["image"] = {"malignant/auc": 0.625, "malignant/breast_auc": 0.75}
+    path.write_text(json.dumps(metrics))
+    header, _, row = variants_table(run_ablation("", [Variant("a")], [1], tmp_path), ["a"]).splitlines()
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == [
+        "variant", "seeds", "sens@0.25", "sens@1", "image AUC", "breast AUC",
+    ]  # fmt: skip
+    assert [float(cell) for cell in row.split("|")[-3:-1]] == [0.625, 0.75]
+
+
+def test_failed_run_names_its_log(tmp_path):
+    with pytest.raises(ChildProcessError, match=r"'a' with seed 1 failed .*nowhere.*; see .*stdout\.txt"):
+        run_ablation("", [Variant("a", ["DATASETS.TRAIN", "['nowhere']"])], [1], tmp_path)
+
+
+@pytest.mark.parametrize("text", ["- a\n", "a: SEED\n", "a: [SEED]\n"])
+def test_malformed_variants(tmp_path, text):
+    path = tmp_path / "v.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"v\.yaml"):
+        load_variants(str(path))
+
+
+def test_variants_that_would_share_their_results(tmp_path):
+    path = tmp_path / "v.yaml"
+    path.write_text("a + b: []\na - b: [SEED, 2]\n")
+    with pytest.raises(ValueError, match=r"'a \+ b' and 'a - b' would share the folder 'a___b'"):
+        load_variants(str(path))

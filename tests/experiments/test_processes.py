@@ -1,0 +1,64 @@
+import subprocess
+import sys
+
+import pytest
+
+from mammo_d2.experiments import processes
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Stand-ins for trainings: a list of (CUDA_VISIBLE_DEVICES, process), one per start."""
+    found = []
+    popen = subprocess.Popen
+
+    def start(command, env, **options):
+        process = popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        found.append((env.get("CUDA_VISIBLE_DEVICES"), process))
+        return process
+
+    monkeypatch.setattr(processes.subprocess, "Popen", start)
+    monkeypatch.setattr(processes, "_running", [])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    yield found
+    for _, process in found:
+        process.kill()
+        process.communicate()
+
+
+def start(folder, number: int) -> None:
+    for _ in range(number):
+        processes.start_job(folder, "", [], jobs=3)
+
+
+def gpus(started) -> list:
+    return [gpu for gpu, _ in started]
+
+
+def test_runs_at_the_same_time_share_the_gpus_evenly(tmp_path, started, monkeypatch):
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 2)
+    start(tmp_path, 3)
+    assert gpus(started) == ["0", "1", "0"]
+    for number in (0, 2):
+        started[number][1].communicate(b"\n")
+    start(tmp_path, 3)  # GPU 1 still has one run; of GPUs with as many the first is taken
+    assert gpus(started)[3:] == ["0", "0", "1"]
+
+
+def test_gpus_that_the_user_chose(tmp_path, started, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 5")
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 2)
+    start(tmp_path, 2)
+    assert gpus(started) == ["3", "5"]
+
+
+def test_one_run_at_a_time_sees_all_gpus(tmp_path, started, monkeypatch):
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 2)
+    processes.start_job(tmp_path, "", [], jobs=1)
+    assert gpus(started) == [None]
+
+
+def test_without_gpu_nothing_is_chosen(tmp_path, started, monkeypatch):
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 0)
+    start(tmp_path, 2)
+    assert gpus(started) == [None, None]

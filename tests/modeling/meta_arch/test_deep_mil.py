@@ -1,0 +1,180 @@
+import math
+
+import pytest
+import torch
+
+from mammo_d2.config.keys import add_mammo_config
+from mammo_d2.framework import build_model, get_cfg
+from mammo_d2.modeling.backbone import AlexNet
+from mammo_d2.modeling.layers.mil_heads import build_mil_head, cell_mask
+from mammo_d2.modeling.layers.receptive_field import MapShape
+
+HEADS = ("max", "label_assignment", "sparse", "classifier")
+
+
+@pytest.fixture
+def make_model():
+    """A seeded DeepMIL on AlexNet with one input channel: ``make_model("sparse", KEY, VALUE, ...)``."""
+
+    def make(head: str = "max", *overrides):
+        cfg = get_cfg()
+        add_mammo_config(cfg)
+        cfg.MODEL.META_ARCHITECTURE = "DeepMIL"
+        cfg.MODEL.DEVICE = "cpu"
+        cfg.MODEL.BACKBONE.NAME = "build_alexnet_backbone"
+        cfg.MODEL.BACKBONE.FREEZE_AT = 0
+        cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [60.0], [50.0]
+        cfg.MODEL.DEEP_MIL.HEAD = head
+        cfg.MODEL.DEEP_MIL.CLASSIFIER_FC = [16]
+        cfg.merge_from_list(list(overrides))
+        torch.manual_seed(0)
+        return build_model(cfg)
+
+    return make
+
+
+def make_input(malignant, size=(227, 227), seed=0) -> dict:
+    pixels = torch.rand((1, *size), generator=torch.Generator().manual_seed(seed)) * 255
+    labels = {"benign": 0, "malignant": malignant}
+    return {"image": pixels, "labels": labels, "image_id": seed, "height": 2 * size[0], "width": 3 * size[1]}
+
+
+def set_responses(model, monkeypatch, logits: torch.Tensor) -> None:
+    """Let the head give these logits (N, C, h, w) whatever the image is."""
+    monkeypatch.setattr(model.backbone, "forward", lambda images: {"pool5": logits})
+    monkeypatch.setattr(model.head, "forward", lambda features: features)
+
+
+class TestAlexNet:
+    def test_shape(self):
+        backbone = AlexNet(in_channels=1).eval()
+        features = backbone(torch.zeros(1, 1, 227, 227))["pool5"]
+        shape = backbone.output_shape()["pool5"]
+        assert features.shape == (1, shape.channels, 6, 6)
+        assert shape.stride == 32
+
+    def test_names_are_those_of_torchvision(self):
+        from torchvision.models import alexnet
+
+        theirs = {name: p.shape for name, p in alexnet(weights=None).state_dict().items() if "features" in name}
+        assert {name: p.shape for name, p in AlexNet().state_dict().items()} == theirs
+
+    def test_freezing(self):
+        trained = [name for name, p in AlexNet(freeze_at=2).named_parameters() if p.requires_grad]
+        assert trained == [f"features.{i}.{kind}" for i in (6, 8, 10) for kind in ("weight", "bias")]
+
+    def test_too_many_frozen_layers(self):
+        with pytest.raises(ValueError, match="FREEZE_AT is 6"):
+            AlexNet(freeze_at=6)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_gradients_of_the_heads(make_cfg, head):
+    """Features and weights in double precision; the second image ends before the last column."""
+    cfg = make_cfg()
+    cfg.MODEL.DEEP_MIL.HEAD, cfg.MODEL.DEEP_MIL.CLASSIFIER_FC = head, []
+    torch.manual_seed(0)
+    module = build_mil_head(cfg, 3, 2).double()
+    for weight in module.parameters():
+        torch.nn.init.normal_(weight)
+    features = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    mask = torch.ones(2, 2, 3, dtype=torch.bool)
+    mask[1, :, 2] = False
+    targets = torch.tensor([[1.0, 0.0], [0.0, math.nan]])
+    inputs = (features, *module.parameters())
+    assert torch.autograd.gradcheck(lambda x, *weights: module.loss(module(x), mask, targets), inputs)
+
+
+def test_cells_of_padding_are_masked():
+    # 2×3 cells of 32 pixels centred at 16, 48, 80
+    mask = cell_mask([(49, 64), (48, 96)], MapShape(stride=32, first_centre=16.0), (2, 3))
+    assert mask.tolist() == [[[True, True, False]] * 2, [[True] * 3, [False] * 3]]
+    # centred on every 32nd pixel
+    mask = cell_mask([(32, 65), (33, 64)], MapShape(stride=32), (2, 3))
+    assert mask.tolist() == [[[True] * 3, [False] * 3], [[True, True, False]] * 2]
+    # AlexNet's first cell is centred at 31.5: an image of fewer rows still has a region
+    mask = cell_mask([(10, 64)], MapShape(stride=32, first_centre=31.5), (2, 3))
+    assert mask.tolist() == [[[True, True, False], [False] * 3]]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_loss_is_finite_and_trains_backbone_and_head(make_model, head):
+    model = make_model(head).train()
+    losses = model([make_input(1, seed=1), make_input(0, seed=2)])
+    assert list(losses) == ["loss_mil"]
+    losses["loss_mil"].backward()
+    assert model.backbone.features[0].weight.grad.abs().sum() > 0
+    assert all(p.grad.abs().sum() > 0 for p in model.head.parameters())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_batch_of_unknown_labels_has_zero_loss_and_backward_works(make_model, head):
+    loss = make_model(head).train()([make_input(None)])["loss_mil"]
+    assert loss.item() == 0.0
+    loss.backward()
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("max", -math.log(0.8)),
+        ("label_assignment", -(math.log(0.8) + math.log(0.5) + 2 * math.log(0.9)) / 4),
+        ("sparse", -math.log(0.8) + 0.1 * 1.5),
+    ],
+)
+def test_each_scheme_is_its_own_loss(make_model, monkeypatch, head, expected):
+    model = make_model(head, "MODEL.DEEP_MIL.TOP_K", 2, "MODEL.DEEP_MIL.SPARSITY", 0.1).train()
+    set_responses(model, monkeypatch, torch.tensor([[0.8, 0.5], [0.1, 0.1]]).logit().view(1, 1, 2, 2))
+    assert model([make_input(1)])["loss_mil"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_inference_gives_scores_map_and_boxes_in_prepared_pixels(make_model, monkeypatch):
+    model = make_model().eval()
+    set_responses(model, monkeypatch, torch.tensor([0.9, 0.02, 0.02]).logit().view(1, 1, 1, 3))
+    (output,) = model([make_input(None, size=(64, 128))])
+    assert output["image_scores"] == {"malignant": pytest.approx(0.9)}
+    assert output["saliency"].shape == (1, 8, 16)
+    # AlexNet's first cell is nearest to the pixels left of 47.5, that is 6 of 16 cells of 8 pixels and the whole
+    # height; the prepared image is 3 times as wide and twice as high.
+    instances = output["instances"]
+    assert instances.pred_boxes.tensor.tolist() == [[0.0, 0.0, 144.0, 128.0]]
+    assert instances.scores.tolist() == pytest.approx([0.9])
+    assert instances.pred_classes.tolist() == [0]
+
+
+def test_padding_has_no_part_in_the_result(make_model, monkeypatch):
+    """The small image covers the left half of the batch; the high response beyond 79.5 pixels is padding."""
+    model = make_model().eval()
+    logits = torch.tensor([0.2, 0.1, 0.9]).logit().view(1, 1, 1, 3).expand(2, -1, -1, -1)
+    set_responses(model, monkeypatch, logits)
+    large, small = model([make_input(0, size=(64, 128)), make_input(0, size=(64, 64))])
+    assert large["image_scores"]["malignant"] == pytest.approx(0.9)
+    assert small["image_scores"]["malignant"] == pytest.approx(0.2)
+    assert small["saliency"][0, 0].tolist() == pytest.approx([0.2] * 6 + [0.1] * 2)
+
+
+def test_the_classifier_has_scores_but_no_places(make_model):
+    (output,) = make_model("classifier").eval()([make_input(0)])
+    assert 0 < output["image_scores"]["malignant"] < 1
+    assert "saliency" not in output
+    assert len(output["instances"]) == 0
+
+
+def test_other_backbones_by_key(make_model):
+    model = make_model(
+        "max", "MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.DEPTH", 18,
+        "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.OUT_FEATURES", ["res3", "res4"],
+        "MODEL.DEEP_MIL.IN_FEATURE", "res3",
+    )  # fmt: skip
+    assert model.head.regression.in_channels == 128
+    with pytest.raises(ValueError, match="gives pool5"):
+        make_model("max", "MODEL.DEEP_MIL.IN_FEATURE", "res9")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("HEAD", "mean", "use one of max"), ("TOP_K", 0, "TOP_K"), ("SPARSITY", -1.0, "SPARS")],
+)
+def test_wrong_settings_name_the_key(make_model, key, value, message):
+    with pytest.raises(ValueError, match=message):
+        make_model("max", f"MODEL.DEEP_MIL.{key}", value)
