@@ -1,4 +1,6 @@
-"""Instances and ground truth to numbers: numeric cores on numpy, and thin evaluators over them.
+"""Model outputs and ground truth to numbers.
 
-Everything here but ``evaluators``, the framework's face, imports neither torch nor the framework.
+``metrics`` computes them with numpy, without torch and without the framework. ``files`` reads and writes results,
+``study`` compares result files, and ``evaluators`` are what a trainer runs. Only ``evaluators`` and
+``files.source_pixels`` import the framework.
 """
