@@ -1,38 +1,8 @@
 #!/usr/bin/env python3
-"""Train a config in several variants and seeds and print one table: mean ± standard deviation over the seeds.
+"""Train a config in several variants and seeds; print one table: mean ± standard deviation over seeds."""
 
-Works with every config, the lesion classifier's too: its variants share one patch network per seed. Finished runs are
-not repeated and interrupted ones go on; a run that was begun with another config or other data is an error.
-
-Examples:
-    python tools/ablation.py --config-file configs/quickstart/phantom_top_likelihood.yaml \\
-        --variants configs/quickstart/ablation_top_likelihood.yaml --seeds 1 2 3 --output output/ablation
-    python tools/ablation.py --config-file configs/quickstart/phantom_lesion_context.yaml \\
-        --variants configs/quickstart/ablation_lesion_context.yaml --seeds 1 2 3 --output output/ablation_lesion
-"""
-
-from pathlib import Path
-
-from mammo_d2.cli.common import make_parser, run_tool
-from mammo_d2.experiments.ablation import load_variants, run_ablation
-
-
-def run(argv: list[str]) -> int:
-    parser = make_parser(__doc__)
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--variants", required=True, help="YAML: row name → list of KEY, VALUE overrides")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--output", type=Path, required=True, help="finished runs of this config and data are kept")
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="runs at the same time, each on its own GPU where there are several"
-    )
-    parser.add_argument("--opts", nargs="*", default=[], help='KEY VALUE overrides for all runs; "{seed}" is the seed')
-    args = parser.parse_args(argv)
-    variants = load_variants(args.variants)
-    run_ablation(args.config_file, variants, args.seeds, args.output, args.opts, args.jobs)
-    print((args.output / "ablation.md").read_text(), end="")
-    return 0
-
+from mammo_d2.cli.ablation import run
+from mammo_d2.cli.common import run_tool
 
 if __name__ == "__main__":
     run_tool(run)

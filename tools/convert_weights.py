@@ -1,39 +1,8 @@
 #!/usr/bin/env python3
-"""Convert other programs' checkpoints to this package's parameter names.
+"""Convert other programs' checkpoints to this package's parameter names."""
 
-Released GMIC checkpoints can also be named as MODEL.WEIGHTS as they are; converting checks them once and for all.
-Several files become the members of a GMICEnsemble, trained models of one's own too: predict with their config,
-MODEL.META_ARCHITECTURE GMICEnsemble and MODEL.GMIC.ENSEMBLE the TOP_FRACTION of each.
-
-Examples:
-    python tools/convert_weights.py gmic sample_model_1.p --output gmic_1.pth
-    python tools/convert_weights.py gmic sample_model_?.p --output gmic_ensemble.pth
-    python tools/convert_weights.py gmic output/search_gmic/trial0003/model_best.pth \\
-        output/search_gmic/trial0007/model_best.pth --config-file output/search_gmic/trial0003/config.yaml \\
-        --output ensemble.pth
-"""
-
-from pathlib import Path
-
-from mammo_d2.cli.common import make_parser, run_tool
-from mammo_d2.inference.convert_gmic import convert_gmic
-
-
-def run(argv: list[str]) -> int:
-    parser = make_parser(__doc__)
-    parser.add_argument("format", choices=["gmic"], help="what the file comes from")
-    parser.add_argument(
-        "files", type=Path, nargs="+", help="the checkpoint; several become one ensemble, in this order"
-    )
-    parser.add_argument("--output", type=Path, required=True, help="the converted file (.pth)")
-    parser.add_argument(
-        "--config-file", default="", help="config of the models, of this package's own; default: the released ones"
-    )
-    args = parser.parse_args(argv)
-    count = convert_gmic(args.files, args.output, args.config_file)
-    print(f"{args.output}: {count} tensors, every name and shape checked")
-    return 0
-
+from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.convert_weights import run
 
 if __name__ == "__main__":
     run_tool(run)

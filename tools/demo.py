@@ -1,82 +1,8 @@
 #!/usr/bin/env python3
-"""From nothing to an evaluated detector: phantom mammograms (as DICOM), preparation, training, evaluation, report.
+"""From phantom mammograms (DICOM) to an evaluated detector: preparation, training, evaluation, report."""
 
-Runs the same commands a person would type and prints each one. What is finished already is not done again.
-"""
-
-import json
-import shlex
-import subprocess
-import sys
-import time
-from pathlib import Path
-
-from mammo_d2.cli.common import make_parser, run_tool
-
-ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "configs" / "quickstart" / "phantom_top_likelihood.yaml"
-PHANTOM = ["--patients", "240", "--seed", "7", "--set", "rows=640", "cols=512", "contrast_scale=1.5"]
-PHANTOM += ["share_malignant=0.45", "share_benign=0.15", "share_calcification_malignant=0", "distractor_likeness=0.3"]
-
-#: What is printed at the end: label → task and key in metrics.json.
-FIGURES = {
-    "AP50 (IoU 0.5)": ("coco", "AP50"),
-    "sensitivity at 0.25 false positives per image": ("froc", "malignant/sens@0.25"),
-    "sensitivity at 0.5 false positives per image": ("froc", "malignant/sens@0.5"),
-    "sensitivity at 1 false positive per image": ("froc", "malignant/sens@1"),
-    "sensitivity at 2 false positives per image": ("froc", "malignant/sens@2"),
-    "patient AUC": ("patient", "auc"),
-    "patient sensitivity (score > 0.5)": ("patient", "sensitivity"),
-    "patient specificity (score > 0.5)": ("patient", "specificity"),
-}
-
-
-def step(title: str, *command: str | Path) -> None:
-    """Print and run one command; its failure ends the demo with its exit code."""
-    words = [str(word) for word in command]
-    print(f"\n=== {title}\n$ python {shlex.join(words)}", flush=True)
-    start = time.perf_counter()
-    status = subprocess.run([sys.executable, *words], cwd=ROOT).returncode
-    if status != 0:
-        raise SystemExit(status)
-    print(f"--- {time.perf_counter() - start:.0f} s", flush=True)
-
-
-def run(argv: list[str]) -> int:
-    parser = make_parser(__doc__)
-    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for everything")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides for the training")
-    args = parser.parse_args(argv)
-    start = time.perf_counter()
-    output = args.output.resolve()
-    datasets, run_dir = output / "datasets", output / "run"
-    keys = ["DATASETS.ROOT", datasets, "OUTPUT_DIR", run_dir]
-
-    prepare = ["tools/prepare_data.py", "phantom", "--out", datasets / "phantom", *PHANTOM]
-    step("Phantom mammograms as DICOM, cropped and split by patient", *prepare, "--crop", "--split", "0.7", "0", "0.3")
-    resume = ["--resume"] if (run_dir / "last_checkpoint").is_file() else []
-    step("Training and evaluation", "tools/train_net.py", "--config-file", CONFIG, *resume, *keys, *args.opts)
-    step("Report", "tools/report.py", "--run", run_dir)
-
-    inference = run_dir / "inference" / "phantom_test"
-    metrics = json.loads((inference / "metrics.json").read_text())
-    print(f"\nHeld-out phantom patients ({metrics['patient']['num_positive']:.0f} with cancer, "
-          f"{metrics['patient']['num_negative']:.0f} without):")  # fmt: skip
-    for label, (task, key) in FIGURES.items():
-        value = metrics[task][key]
-        print(f"  {label:48s} {'undefined' if value is None else f'{value:.3f}'}")
-    print("\nFiles:")
-    for label, path in {
-        "predictions, COCO results, prepared pixels": inference / "coco_instances_results.json",
-        "predictions in the DICOM files' pixels": inference / "coco_instances_results_source.json",
-        "FROC and ROC curves": f"{inference / 'froc.png'}, {inference / 'roc.png'}",
-        "checkpoint": run_dir / "model_final.pth",
-        "report": run_dir / "report.html",
-    }.items():
-        print(f"  {label:48s} {path}")
-    print(f"\nFinished in {time.perf_counter() - start:.0f} s. Phantoms are no patients; this is research software.")
-    return 0
-
+from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.demo import run
 
 if __name__ == "__main__":
     run_tool(run)

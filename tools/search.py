@@ -1,86 +1,8 @@
 #!/usr/bin/env python3
-"""Search hyper-parameters: trials of a config with values drawn from ranges, judged on a validation set.
+"""Search hyper-parameters: trials of a config with values drawn from ranges, judged on a validation set."""
 
-Each trial is a training in a process of its own. The same command goes on with a search that was interrupted, and a
-higher --trials adds to a finished one; with another config, other ranges or other data it is an error. The output
-folder has the trials (search.md, .csv, .json), best.yaml (trains the best one again) and top.json (the best ones, for
-tools/average_scores.py --search).
-
-Examples (the quickstarts on phantoms that have a validation set; the heads of phantom_lesion_context.yaml and
-phantom_pretrain.yaml say how they and what the trainings start from are made):
-    python tools/search.py --config-file configs/gmic/GMIC.yaml --ranges configs/search/gmic.yaml --sampler random \\
-        --trials 100 --validation mine_val --metric image/malignant/breast_auc --test mine_test \\
-        --output output/search_gmic --opts DATASETS.TRAIN "['mine_train']"
-    python tools/search.py --config-file configs/quickstart/phantom_deep_mil.yaml \\
-        --ranges configs/search/deep_mil.yaml --validation phantom_context_val --metric image/malignant/auc \\
-        --trials 12 --jobs 2 --pruner median --output output/search_deep_mil \\
-        --opts DATASETS.TRAIN "['phantom_context_train']" TEST.EVAL_PERIOD 100
-    python tools/search.py --config-file configs/quickstart/phantom_lesion_context.yaml \\
-        --ranges configs/search/lesion_context.yaml --output output/search_lesion
-"""
-
-import argparse
-import signal
-import sys
-from pathlib import Path
-
-from mammo_d2.cli.common import make_parser, run_tool
-from mammo_d2.experiments.search.search import search
-from mammo_d2.experiments.search.search_outcome import evaluate_top, trials_table
-from mammo_d2.experiments.search.search_plan import PRUNERS, SAMPLERS, Plan
-from mammo_d2.experiments.search.search_ranges import load_ranges
-
-
-def parser() -> argparse.ArgumentParser:
-    parser = make_parser(__doc__)
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--ranges", required=True, help="YAML: config key → {float: [low, high], log: true}, ...")
-    parser.add_argument("--trials", type=int, default=20, help="in all, with those that are there already")
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="trials at the same time, each on its own GPU where there are several"
-    )
-    parser.add_argument("--validation", help="data set that decides; by default DATASETS.TEST of the config")
-    parser.add_argument("--metric", default="", help="e.g. image/malignant/auc; by default TEST.BEST_METRIC")
-    parser.add_argument("--mode", choices=("max", "min"), help="by default TEST.BEST_MODE")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="what draws the values")
-    parser.add_argument("--pruner", choices=PRUNERS, default="none", help="what ends bad trials early")
-    parser.add_argument("--prune-after", type=int, default=1, help="first evaluation at which a trial may be ended")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws; SEED is that of the trainings")
-    parser.add_argument("--top", type=int, default=5, help="best trials in top.json")
-    parser.add_argument(
-        "--test", default="", help="evaluate those on this data set in the end; by default on validation"
-    )
-    parser.add_argument("--keep-checkpoints", action="store_true", help="also those that finished trials do not need")
-    parser.add_argument("--output", type=Path, required=True, help="finished trials found here are not repeated")
-    parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all trials")
-    return parser
-
-
-def run(argv: list[str]) -> int:
-    args = parser().parse_args(argv)
-    # Trials have process groups of their own; ended politely, the search ends them.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    overrides = list(args.opts)
-    if args.validation:
-        overrides += ["DATASETS.TEST", repr((args.validation,))]
-    plan = Plan(
-        config_file=args.config_file,
-        ranges=load_ranges(args.ranges, args.config_file, overrides),
-        output=args.output,
-        overrides=overrides,
-        metric=args.metric,
-        mode=args.mode or "",
-        sampler=args.sampler,
-        pruner=args.pruner,
-        prune_after=args.prune_after,
-        seed=args.seed,
-    ).complete()
-    rows = search(plan, args.trials, args.jobs, args.top, args.keep_checkpoints)
-    evaluate_top(plan, args.test, args.jobs)
-    print(trials_table(rows, plan.metric))
-    print(f"best config: {args.output / 'best.yaml'}, best trials: {args.output / 'top.json'}")
-    return 0
-
+from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.search import run
 
 if __name__ == "__main__":
     run_tool(run)

@@ -1,4 +1,4 @@
-"""The body of tools/average_scores.py: several runs' image scores to one file and a table of areas under the curve."""
+"""The command ``average-scores``: image scores of several runs to one file and a table of areas under the curve."""
 
 from __future__ import annotations
 

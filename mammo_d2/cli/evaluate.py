@@ -1,4 +1,4 @@
-"""The body of tools/evaluate.py: arguments to a study, and the study to files."""
+"""The command ``evaluate``: arguments to a study, and the study to files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mammo_d2.cli.common import make_parser
 from mammo_d2.core.files import make_folder
 from mammo_d2.evaluation.files.coco_files import (
     GroundTruth,
-    PredictedReader,
     load_detections,
     load_ground_truth,
     load_image_scores,
 )
+from mammo_d2.evaluation.files.predicted_files import read_predicted
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.detection.matching import DISTANCE_KINDS, OVERLAP_KINDS
 from mammo_d2.evaluation.metrics.detection.presets import PRESETS, Preset, get_preset
@@ -126,12 +126,8 @@ def preset_of(args: argparse.Namespace) -> Preset:
     return replace(preset, name=preset.name + "*", rule=changed, ap_rule=changed, thresholds=thresholds)
 
 
-def load_systems(
-    args: argparse.Namespace, truth: GroundTruth, read_predicted: PredictedReader | None = None
-) -> list[System]:
+def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:
     """Read the result files, and say how many systems there are by the longer of the two lists of files.
-
-    For ``read_predicted`` see ``load_detections``.
 
     Raises:
         ValueError: no files, lists of different lengths, or names that do not fit them.
@@ -163,8 +159,8 @@ def _names_of(files: Sequence[Path]) -> list[str]:
     return [f"{file.stem} ({number})" for number, file in enumerate(files, start=1)]
 
 
-def run(argv: list[str], read_predicted: PredictedReader | None = None) -> int:
-    """Run the tool; see ``--help``, and for ``read_predicted`` ``load_detections``."""
+def run(argv: list[str]) -> int:
+    """Run the command; see ``--help``."""
     args = build_parser().parse_args(argv)
     truth = load_ground_truth(args.ground_truth, args.classes, args.ignore, args.merge)
     options = StudyOptions(
@@ -175,7 +171,7 @@ def run(argv: list[str], read_predicted: PredictedReader | None = None) -> int:
         plan=BootstrapPlan(args.bootstrap, args.seed, args.confidence, not args.unstratified),
         all_thresholds=not args.one_threshold,
     )
-    systems = load_systems(args, truth, read_predicted)
+    systems = load_systems(args, truth)
     if args.output is not None:
         make_folder(args.output, "--output")
     with tqdm(total=args.bootstrap, desc="bootstrap", disable=not sys.stderr.isatty()) as bar:

@@ -1,4 +1,4 @@
-"""The sub-commands of ``tools/prepare_data.py``: their arguments, and the call each makes."""
+"""The command ``prepare``: its sub-commands, their arguments, and the call each makes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from mammo_d2.cli.common import make_parser
 from mammo_d2.cli.prepare_arguments import (
     add_prepare_arguments,
     add_read_arguments,
@@ -33,6 +34,13 @@ from mammo_d2.data.format.annotations import check_splits, validate_coco
 from mammo_d2.data.format.problems import Report
 from mammo_d2.data.reading.image_meta import ReadOptions
 from mammo_d2.phantom import PhantomConfig
+
+DESCRIPTION = """Prepare data sets: source files to 16-bit PNGs, COCO annotations per split, error table and manifest.
+
+The result goes to OUT/annotations/{train,val,test}.json and OUT/images/. Put OUT under the folder named by the
+environment variable MAMMO_D2_DATASETS (or DATASETS.ROOT of the configuration), and it is registered as NAME_train,
+NAME_val, NAME_test, where NAME is OUT's last part. See datasets/README.md.
+"""
 
 
 @dataclass(frozen=True)
@@ -261,3 +269,15 @@ COMMANDS: dict[str, Command] = {
         _run_validate,
     ),
 }
+
+
+def run(argv: list[str]) -> int:
+    """Run one sub-command; see ``--help``."""
+    parser = make_parser(DESCRIPTION)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.description)
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    args = parser.parse_args(argv)
+    return args.run(args)

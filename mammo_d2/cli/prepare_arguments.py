@@ -1,4 +1,4 @@
-"""The arguments that the sub-commands of ``tools/prepare_data.py`` share, and the run that they end in."""
+"""The arguments that the sub-commands of ``prepare`` share, and the run that they end in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tools/average_scores.py from files to files, with areas counted by hand."""
+"""``average-scores`` from files to files, with areas counted by hand."""
 
 import json
 

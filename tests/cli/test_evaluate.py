@@ -1,4 +1,4 @@
-"""tools/evaluate.py from files to files: numbers, comparison, every output, and errors a person can read."""
+"""``evaluate`` from files to files: numbers, comparison, every output, and errors a person can read."""
 
 import csv
 import json
@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mammo_d2.cli.common import run_tool
 from mammo_d2.cli.evaluate import build_parser, preset_of, run
 from mammo_d2.evaluation.files.results import detections_to_coco
+from tests.evaluation.files.test_predicted_files import PREPARED, SOURCE, write_predictions, write_truth
 from tests.evaluation.scenes import random_data
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +146,7 @@ def test_options_change_a_preset_and_its_name_says_so():
         (["good.json", "bad.json", "--names", "a", "a"], "2 different names are needed"),
         (["good.json", "bad.json", "--image-scores", "scores.csv"], "2 results files but 1 image score files"),
         (["good.json", "--positive-classes", "cancer"], "positive class 'cancer' is not evaluated"),
-        (["gt.json"], "a COCO results file is a list"),
+        (["gt.json"], "image 0 has no file_name; is it a ground truth"),
         (["good.json", "--confidence", "95"], "confidence 95"),
     ],
 )
@@ -178,3 +180,20 @@ def test_presets_are_listed_with_their_sources(capsys):
     printed = capsys.readouterr().out
     assert "PI-CAI" in printed
     assert "preset nndetection" in printed
+
+
+def test_the_tool_evaluates_predictions(tmp_path, capsys):
+    truth = write_truth(tmp_path)
+    predictions = write_predictions(tmp_path, ("p/1.dcm", (100, 90), SOURCE), ("p/2.dcm", (40, 30), PREPARED))
+    arguments = ["--ground-truth", str(truth), "--bootstrap", "0", "--output", str(tmp_path / "out")]
+    assert run([*arguments, str(predictions), "--image-scores", str(predictions)]) == 0
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    metrics = content["systems"]["predictions"]["metrics"]
+    # The hit has the lower score of the two boxes.
+    assert metrics["froc/malignant/sens@0.25"]["value"] == 0
+    assert metrics["froc/malignant/sens@0.5"]["value"] == 1
+    capsys.readouterr()
+    (tmp_path / "image_scores.csv").write_text("image_id,file,patient_id,laterality,view,malignant\n1,p/1.dcm,,,,0.5\n")
+    with pytest.raises(SystemExit):
+        run_tool(run, [*arguments, "--image-scores", str(tmp_path / "image_scores.csv")])
+    assert "numbers of files that tools/predict.py gave" in capsys.readouterr().err

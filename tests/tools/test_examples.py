@@ -96,11 +96,11 @@ def test_arguments(load_tool, monkeypatch, capsys, place, command):
 
     monkeypatch.chdir(ROOT)
     if command[0] == "search" and "--help" not in command:
-        monkeypatch.setattr(tool, "search", stop)  # what is wrong with a search is found before
+        monkeypatch.setattr("mammo_d2.cli.search.search", stop)  # what is wrong with a search is found before
     else:
         monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
     with pytest.raises((Parsed, SystemExit)) as end:
-        (getattr(tool, "run", None) or tool.main)(command[1:])
+        tool.run(command[1:])
     assert isinstance(end.value, Parsed) or end.value.code == 0, capsys.readouterr().err
 
 

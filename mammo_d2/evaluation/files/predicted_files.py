@@ -37,6 +37,9 @@ def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> 
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     ):
         raise ResultsError(f"{path}: neither COCO results (a list) nor predictions.json of tools/predict.py")
+    nameless = [image["id"] for image in content["images"] if "file_name" not in image]
+    if nameless:
+        raise ResultsError(f"{path}: image {nameless[0]!r} has no file_name; is it a ground truth?")
     finder = _Finder(images, str(path), str(ground_truth))
     names = {category["id"]: category["name"] for category in content["categories"]}
     found: dict[Any, tuple[Hashable, ImageTransform | None]] = {}

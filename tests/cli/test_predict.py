@@ -1,4 +1,4 @@
-"""tools/predict.py from files to results."""
+"""``predict`` from files to results."""
 
 import csv
 import json
@@ -6,13 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from mammo_d2.cli import predict
 from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.predict import run
 from tests.inference.tiny_model import CROP_FLIP_SCALE, LESION, brightest_cfg, write_mammogram
-
-
-@pytest.fixture
-def run(load_tool):
-    return load_tool("predict").run
 
 
 @pytest.fixture
@@ -34,7 +31,7 @@ def read_table(path):
         return list(csv.DictReader(stream))
 
 
-def test_results_are_in_pixels_of_the_files(run, arguments, tmp_path, capsys):
+def test_results_are_in_pixels_of_the_files(arguments, tmp_path, capsys):
     # The preparation recorded beside the weights is found without being named.
     (tmp_path / "brightest" / "preparation.json").write_text(json.dumps(CROP_FLIP_SCALE.to_dict()))
     assert run([*arguments, "--pictures"]) == 0
@@ -52,7 +49,7 @@ def test_results_are_in_pixels_of_the_files(run, arguments, tmp_path, capsys):
     assert read_table(tmp_path / "out" / "errors.csv") == []
 
 
-def test_threshold_leaves_out_boxes_but_not_images(run, arguments, tmp_path):
+def test_threshold_leaves_out_boxes_but_not_images(arguments, tmp_path):
     assert run([*arguments, "--score-threshold", "0.5", "INPUT.PREPARATION", "none"]) == 0
     coco = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [annotation["score"] for annotation in coco["annotations"]] == [0.75, 0.75]
@@ -63,7 +60,7 @@ def test_threshold_leaves_out_boxes_but_not_images(run, arguments, tmp_path):
     assert coco["images"][0]["image_scores"] == {"malignant": 0.75}
 
 
-def test_bad_files_are_listed_and_the_rest_is_predicted(run, arguments, tmp_path, capsys):
+def test_bad_files_are_listed_and_the_rest_is_predicted(arguments, tmp_path, capsys):
     (tmp_path / "in" / "aa.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     assert run([*arguments, "--batch-size", "3"]) == 0
     assert len(read_table(tmp_path / "out" / "predictions.csv")) == 4
@@ -73,7 +70,7 @@ def test_bad_files_are_listed_and_the_rest_is_predicted(run, arguments, tmp_path
     assert "1 of 3 files were left out" in capsys.readouterr().err
 
 
-def test_nothing_but_bad_files_is_a_failure(run, arguments, tmp_path):
+def test_nothing_but_bad_files_is_a_failure(arguments, tmp_path):
     for name in ("a", "b"):
         (tmp_path / "in" / f"{name}.png").write_bytes(b"")
     assert run(arguments) == 1
@@ -89,7 +86,7 @@ def test_nothing_but_bad_files_is_a_failure(run, arguments, tmp_path):
         (["INPUT.PREPARATON", "none"], "did you mean INPUT.PREPARATION"),
     ],
 )
-def test_errors_are_one_line(run, arguments, tmp_path, capsys, more, message):
+def test_errors_are_one_line(arguments, tmp_path, capsys, more, message):
     (tmp_path / "in" / "aa.png").write_bytes(b"")
     with pytest.raises(SystemExit) as stop:
         run_tool(run, [*arguments, *more])
@@ -99,7 +96,7 @@ def test_errors_are_one_line(run, arguments, tmp_path, capsys, more, message):
     assert message in last
 
 
-def test_arguments_that_cannot_work_are_told_before_any_prediction(run, arguments, tmp_path, capsys):
+def test_arguments_that_cannot_work_are_told_before_any_prediction(arguments, tmp_path, capsys):
     def error_of(*argv):
         with pytest.raises(SystemExit) as stop:
             run_tool(run, [*arguments, *argv])
@@ -115,16 +112,14 @@ def test_arguments_that_cannot_work_are_told_before_any_prediction(run, argument
     assert "MODEL.DEVICE: no such file or folder; write -- between --input and KEY VALUE overrides" in text
 
 
-def test_an_interrupted_prediction_leaves_what_it_has(load_tool, arguments, tmp_path, monkeypatch, capsys):
-    tool = load_tool("predict")
-
+def test_an_interrupted_prediction_leaves_what_it_has(arguments, tmp_path, monkeypatch, capsys):
     def interrupted(*items, **options):
         yield next(iter(items[0]))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tool, "tqdm", interrupted)
+    monkeypatch.setattr(predict, "tqdm", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        tool.run(arguments)
+        run(arguments)
     assert [row["file"] for row in read_table(tmp_path / "out" / "image_scores.csv")] == [
         str(tmp_path / "in" / "a.png")
     ]

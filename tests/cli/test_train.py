@@ -1,4 +1,4 @@
-"""Bad input to tools/train_net.py: a message that names file, record, value and remedy, and exit code 2."""
+"""Bad input to ``train``: a message that names file, record, value and remedy, and exit code 2."""
 
 import json
 
@@ -10,20 +10,21 @@ import torch
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.train import run as run_train
 from tests.data.toy_dataset import write_dataset
 from tests.engine.toy_training import SETTINGS
 
 
 @pytest.fixture
-def train(tmp_path, load_tool, capsys):
-    """``train("KEY", "VALUE", ...)`` runs the tool on ``tmp_path`` and returns its error message."""
-    from mammo_d2.cli.common import run_tool
+def train(tmp_path, capsys):
+    """``train("KEY", "VALUE", ...)`` runs the command on ``tmp_path`` and returns its error message."""
 
     def run(*overrides):
         settings = {**SETTINGS, "DATASETS.ROOT": str(tmp_path), "OUTPUT_DIR": str(tmp_path / "out")}
         settings.update({"SOLVER.MAX_ITER": "2"}, **dict(zip(overrides[::2], overrides[1::2], strict=True)))
         with pytest.raises(SystemExit) as stop:
-            run_tool(load_tool("train_net").run, [item for pair in settings.items() for item in pair])
+            run_tool(run_train, [item for pair in settings.items() for item in pair])
         captured = capsys.readouterr()
         assert stop.value.code == 2, captured.err[-3000:]
         assert "Traceback" not in captured.err

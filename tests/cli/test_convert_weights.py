@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from benchmarks.gmic import full_model
-from mammo_d2.cli.common import EXIT_ERROR, EXIT_OK
+from mammo_d2.cli.common import EXIT_ERROR, EXIT_OK, run_tool
+from mammo_d2.cli.convert_weights import run
 from mammo_d2.config.loading import load_config
 from mammo_d2.framework import SafeCheckpointer, build_model
 from tests.conftest import ROOT
@@ -46,32 +47,22 @@ def released(weights, tmp_path):
     return write
 
 
-def convert(run_tool_module, *arguments: str) -> int:
+def convert(*arguments: str) -> int:
     with pytest.raises(SystemExit) as end:
-        run_tool_module(list(arguments))
+        run_tool(run, list(arguments))
     return int(end.value.code or 0)
 
 
-@pytest.fixture(scope="module")
-def tool():
-    import runpy
-
-    from mammo_d2.cli.common import run_tool
-
-    run = runpy.run_path(str(ROOT / "tools" / "convert_weights.py"))["run"]
-    return lambda arguments: run_tool(run, arguments)
-
-
-def test_one_file(tool, released, weights, tmp_path):
-    assert convert(tool, "gmic", released("m1.p"), "--output", str(tmp_path / "out.pth")) == EXIT_OK
+def test_one_file(released, weights, tmp_path):
+    assert convert("gmic", released("m1.p"), "--output", str(tmp_path / "out.pth")) == EXIT_OK
     found = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], value) for name, value in weights.items())
 
 
-def test_several_files_are_an_ensemble(tool, released, weights, tmp_path):
+def test_several_files_are_an_ensemble(released, weights, tmp_path):
     files = released("m1.p"), released("m2.p", scale=0.5)
-    assert convert(tool, "gmic", *files, "--output", str(tmp_path / "out.pth")) == EXIT_OK
+    assert convert("gmic", *files, "--output", str(tmp_path / "out.pth")) == EXIT_OK
     overrides = ["MODEL.GMIC.ENSEMBLE", "[0.02, 0.1]", "MODEL.DEVICE", "cpu"]
     ensemble = build_model(load_config(str(ROOT / "configs/gmic/released_ensemble.yaml"), overrides))
     SafeCheckpointer(ensemble, strict_weights=True).load(str(tmp_path / "out.pth"))
@@ -80,7 +71,7 @@ def test_several_files_are_an_ensemble(tool, released, weights, tmp_path):
         assert torch.equal(member.fusion.weight, weights["fusion.weight"] * scale)
 
 
-def test_models_of_ones_own(tool, tmp_path):
+def test_models_of_ones_own(tmp_path):
     small = ("MODEL.RESNET22.STRIDES", [1, 2], "MODEL.GMIC.PATCH_WEIGHTS", "gone.pth")
     cfg = gmic_cfg(*small)
     (tmp_path / "config.yaml").write_text(cfg.dump())
@@ -91,7 +82,7 @@ def test_models_of_ones_own(tool, tmp_path):
         files.append(str(tmp_path / f"{seed}.pth"))
         torch.save({"model": member.state_dict()}, files[-1])
     options = ("--config-file", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "out.pth"))
-    assert convert(tool, "gmic", *files, *options) == EXIT_OK
+    assert convert("gmic", *files, *options) == EXIT_OK
     ensemble = build_model(
         gmic_cfg(*small[:2], "MODEL.META_ARCHITECTURE", "GMICEnsemble", "MODEL.GMIC.ENSEMBLE", [0.1, 0.5])
     )
@@ -100,8 +91,8 @@ def test_models_of_ones_own(tool, tmp_path):
     assert torch.equal(ensemble.members[1].saliency_head.weight, last["saliency_head.weight"])
 
 
-def test_damaged_file(tool, released, tmp_path, capsys):
-    code = convert(tool, "gmic", released("m1.p", without="mil_attn_U.weight"), "--output", str(tmp_path / "out.pth"))
+def test_damaged_file(released, tmp_path, capsys):
+    code = convert("gmic", released("m1.p", without="mil_attn_U.weight"), "--output", str(tmp_path / "out.pth"))
     assert code == EXIT_ERROR
     assert "attention.gate" in capsys.readouterr().err
     assert not (tmp_path / "out.pth").exists()

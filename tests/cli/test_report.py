@@ -1,17 +1,13 @@
-"""tools/report.py: from a run's folder to the HTML file, and errors a person can read."""
+"""``report``: from a run's folder to the HTML file, and errors a person can read."""
 
 import pytest
 
 from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.report import run
 from tests.report.toy_run import make_dataset, make_run
 
 
-@pytest.fixture
-def run(load_tool):
-    return load_tool("report").run
-
-
-def test_report_is_written_beside_the_run(run, tmp_path, capsys):
+def test_report_is_written_beside_the_run(tmp_path, capsys):
     make_dataset(tmp_path / "data")
     make_run(tmp_path / "run", tmp_path / "data")
     assert run(["--run", str(tmp_path / "run")]) == 0
@@ -19,7 +15,7 @@ def test_report_is_written_beside_the_run(run, tmp_path, capsys):
     assert "0.568" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
-def test_moved_data_sets_are_found_by_an_override(run, tmp_path):
+def test_moved_data_sets_are_found_by_an_override(tmp_path):
     make_dataset(tmp_path / "moved")
     make_run(tmp_path / "run", tmp_path / "gone")
     output = tmp_path / "r.html"
@@ -27,7 +23,7 @@ def test_moved_data_sets_are_found_by_an_override(run, tmp_path):
     assert "could not be loaded" not in output.read_text(encoding="utf-8")
 
 
-def test_folder_of_a_lesion_job_has_its_own_sections(run, tmp_path):
+def test_folder_of_a_lesion_job_has_its_own_sections(tmp_path):
     config = make_run(tmp_path / "run", tmp_path / "gone")
     config.MODEL.META_ARCHITECTURE = "LesionContextClassifier"
     (tmp_path / "run" / "config.yaml").write_text(config.dump())
@@ -37,7 +33,7 @@ def test_folder_of_a_lesion_job_has_its_own_sections(run, tmp_path):
     assert "SOLVER.LR_SCHEDULER_NAME" in html
 
 
-def test_folder_that_is_no_run_is_an_error_of_one_line(run, tmp_path, capsys):
+def test_folder_that_is_no_run_is_an_error_of_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         run_tool(run, ["--run", str(tmp_path)])
     assert stop.value.code == 2

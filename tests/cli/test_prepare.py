@@ -1,33 +1,24 @@
-import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.prepare import run
+from tests.conftest import ROOT
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import write_dicom
 
-TOOL = Path(__file__).parents[2] / "tools" / "prepare_data.py"
 PIXELS = half_ellipse()[0].astype(np.uint16)
 
 
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("prepare_data", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def call(tool, *argv):
-    """Exit code of the tool, run in this process."""
+def call(*argv):
+    """Exit code of the command, run in this process."""
     with pytest.raises(SystemExit) as caught:
-        run_tool(tool.main, [str(a) for a in argv])
+        run_tool(run, [str(a) for a in argv])
     return caught.value.code
 
 
@@ -45,35 +36,35 @@ def dicoms(tmp_path):
     return folder
 
 
-def prepare_dicoms(tool, dicoms, *more):
+def prepare_dicoms(dicoms, *more):
     truth = dicoms.parent / "truth.csv"
-    return call(tool, "dicom", "--source", dicoms, "--truth", truth, "--out", dicoms.parent / "out", "--workers", 1,
+    return call("dicom", "--source", dicoms, "--truth", truth, "--out", dicoms.parent / "out", "--workers", 1,
                 "--split", 0.5, 0, 0.5, "--quiet", *more)  # fmt: skip
 
 
-def test_dicom_prepare_and_validate(tool, dicoms, capsys):
+def test_dicom_prepare_and_validate(dicoms, capsys):
     out = dicoms.parent / "out"
-    assert prepare_dicoms(tool, dicoms, "--crop", "--max-side", 200, "--check", 4) == 0
+    assert prepare_dicoms(dicoms, "--crop", "--max-side", 200, "--check", 4) == 0
     text = capsys.readouterr().out
     assert "train       2 images       2 patients       1 with lesions       1 lesions" in text
     assert "0 reused, 0 left out with an error, 0 skipped, 0 warnings" in text
     assert cv2.imread(str(out / "check.png")) is not None
     assert sorted(p.name for p in (out / "annotations").iterdir()) == ["test.json", "train.json"]
-    assert call(tool, "validate", out, "--images", "full") == 0
+    assert call("validate", out, "--images", "full") == 0
     assert capsys.readouterr().out == "0 errors, 0 warnings\n"
-    assert prepare_dicoms(tool, dicoms, "--crop", "--max-side", 200) == 0
+    assert prepare_dicoms(dicoms, "--crop", "--max-side", 200) == 0
     assert "4 reused" in capsys.readouterr().out
 
 
-def test_dry_run(tool, dicoms, capsys):
-    assert prepare_dicoms(tool, dicoms, "--dry-run") == 0
+def test_dry_run(dicoms, capsys):
+    assert prepare_dicoms(dicoms, "--dry-run") == 0
     assert "dry run, nothing written" in capsys.readouterr().out
     assert not (dicoms.parent / "out").exists()
 
 
-def test_validate_finds_what_is_wrong(tool, dicoms, capsys):
+def test_validate_finds_what_is_wrong(dicoms, capsys):
     out = dicoms.parent / "out"
-    assert prepare_dicoms(tool, dicoms) == 0
+    assert prepare_dicoms(dicoms) == 0
     train = out / "annotations" / "train.json"
     data = json.loads(train.read_text())
     good = json.dumps(data)
@@ -82,7 +73,7 @@ def test_validate_finds_what_is_wrong(tool, dicoms, capsys):
     capsys.readouterr()
 
     def problem(*arguments):
-        code = call(tool, "validate", out, *arguments)
+        code = call("validate", out, *arguments)
         return code, capsys.readouterr().out
 
     image.write_bytes(content[: len(content) // 2])
@@ -130,43 +121,44 @@ def test_validate_finds_what_is_wrong(tool, dicoms, capsys):
         (["validate", "."], "error: .: no annotations/*.json in it"),
     ],
 )
-def test_bad_arguments_are_one_line_and_code_2(tool, tmp_path, monkeypatch, capsys, arguments, message):
+def test_bad_arguments_are_one_line_and_code_2(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MAMMO_D2_TRACEBACK", raising=False)
-    assert call(tool, *arguments) == 2
+    assert call(*arguments) == 2
     text = capsys.readouterr().err
     assert message in text
     assert text.startswith("error: ")
     assert len(text.splitlines()) == 1
 
 
-def test_a_set_with_nothing_readable(tool, tmp_path, capsys):
+def test_a_set_with_nothing_readable(tmp_path, capsys):
     (tmp_path / "a.dcm").write_bytes(b"nothing of the kind " * 20)
-    assert call(tool, "dicom", "--source", tmp_path, "--out", tmp_path / "o", "--workers", 1, "--quiet") == 2
+    assert call("dicom", "--source", tmp_path, "--out", tmp_path / "o", "--workers", 1, "--quiet") == 2
     assert "none of 1 images could be prepared; the first: " in capsys.readouterr().err
 
 
-def test_phantom(tool, tmp_path, capsys):
+def test_phantom(tmp_path, capsys):
     out = tmp_path / "phantom"
     settings = ["--set", "rows=208", "cols=160", "share_malignant=1.0", "share_benign=0", "share_both=0",
                 "share_calcification_malignant=0", "share_calcification_benign=0"]  # fmt: skip
     arguments = ["phantom", "--patients", 2, *settings, "--out", out, "--split", 0.5, 0, 0.5, "--workers", 1, "--quiet"]
-    assert call(tool, *arguments, "--dry-run") == 0
+    assert call(*arguments, "--dry-run") == 0
     assert "would make 2 patients" in capsys.readouterr().out
-    assert call(tool, *arguments, "--check", 0) == 0
+    assert call(*arguments, "--check", 0) == 0
     assert "train       4 images       1 patients       2 with lesions" in capsys.readouterr().out
-    assert call(tool, "validate", out) == 0
+    assert call("validate", out) == 0
 
 
 def test_as_a_program(tmp_path):
-    done = subprocess.run([sys.executable, TOOL, "--help"], capture_output=True, text=True, cwd=TOOL.parents[1],
-                          env={"PYTHONPATH": str(TOOL.parents[1]), "PATH": ""}, check=False)  # fmt: skip
+    tool = ROOT / "tools" / "prepare_data.py"
+    done = subprocess.run([sys.executable, tool, "--help"], capture_output=True, text=True, cwd=tmp_path,
+                          env={"PYTHONPATH": str(ROOT), "PATH": ""}, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     for command in ("phantom", "dicom", "mini-mias", "validate"):
         assert command in done.stdout
 
 
-def test_images_prepare_and_validate(tool, tmp_path, capsys):
+def test_images_prepare_and_validate(tmp_path, capsys):
     folder = tmp_path / "files"
     folder.mkdir()
     for number in range(4):
@@ -190,8 +182,8 @@ def test_images_prepare_and_validate(tool, tmp_path, capsys):
         0,
         0.5,
     ]
-    assert call(tool, *argv) == 0
+    assert call(*argv) == 0
     assert "test        2 images       1 patients       1 with lesions       1 lesions" in capsys.readouterr().out
-    assert call(tool, "validate", out) == 0
-    assert call(tool, *argv, "--bits", 12, "--keep-files") == 2
+    assert call("validate", out) == 0
+    assert call(*argv, "--bits", 12, "--keep-files") == 2
     assert "--bits scales the pixels" in capsys.readouterr().err

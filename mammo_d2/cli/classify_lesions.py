@@ -1,0 +1,89 @@
+"""The command ``classify-lesions``: malignancy of given lesions, as COCO annotations."""
+
+from pathlib import Path
+
+from mammo_d2.cli.common import make_parser
+from mammo_d2.config.loading import load_config
+from mammo_d2.data.format.catalog import load_records, register_datasets
+from mammo_d2.engine.setup import use_available_device
+from mammo_d2.evaluation.files.results import write_json
+from mammo_d2.experiments.processes import check_method
+from mammo_d2.inference.classify_lesions import (
+    category_ids_of,
+    classify_lesions,
+    prepared_record,
+    results_in_file,
+)
+from mammo_d2.inference.detected_lesions import (
+    PREPARED,
+    SOURCE,
+    pixels_by_name,
+    records_with_results,
+    transform_of,
+)
+from mammo_d2.jobs.lesion.lesion_stages import CONTEXT_MODEL, best_weights, load_classifier, stage_config
+
+DESCRIPTION = """Malignancy of given lesions with a classifier of tools/train_lesion.py, as COCO annotations.
+
+Examples:
+    python tools/classify_lesions.py --config-file output/lesion_context/config.yaml --dataset mine_test \\
+        --output lesions.json
+    python tools/classify_lesions.py --config-file output/lesion_context/config.yaml --dataset mine_test \\
+        --results output/mine/inference/mine_test/coco_instances_results.json --min-score 0.1 \\
+        --output second_reader.json
+    python tools/classify_lesions.py --config-file output/lesion_context/config.yaml --image view.dcm \\
+        --box 310 420 60 55 --output lesion.json
+
+An --image is prepared like the training images (INPUT.PREPARATION none: as it is); its boxes are in its own pixels.
+Those of data sets are in pixels of the prepared images. Results may be in these or, with --pixels source, in pixels of
+the files that the images were prepared from, as a file called coco_instances_results_source.json always is; the lesions
+written are in the same pixels.
+"""
+
+
+def run(argv: list[str]) -> int:
+    """Run the command; see ``--help``."""
+    parser = make_parser(DESCRIPTION)
+    parser.add_argument("--config-file", required=True, help="config of the training")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--dataset", help="a registered data set; its annotations are the lesions")
+    where.add_argument("--image", help="one image file, DICOM or other")
+    parser.add_argument("--results", help="COCO results of a detector on --dataset; its boxes are the lesions")
+    parser.add_argument("--min-score", type=float, default=0.0, help="leave out boxes of --results below this score")
+    parser.add_argument(
+        "--pixels", choices=(PREPARED, SOURCE), help="what --results are in; default: by their name, else prepared"
+    )
+    parser.add_argument(
+        "--box",
+        type=float,
+        nargs=4,
+        action="append",
+        metavar=("X", "Y", "W", "H"),
+        help="lesion in --image; repeatable",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("opts", nargs="*", help="KEY VALUE overrides")
+    args = parser.parse_args(argv)
+    if bool(args.image) != bool(args.box) or (args.results and not args.dataset) or (args.pixels and not args.results):
+        parser.error("--box goes with --image, --results with --dataset, --pixels with --results")
+    cfg = load_config(args.config_file, args.opts)
+    check_method(cfg, lesion=True, instead="tools/predict.py")
+    use_available_device(cfg)
+    register_datasets(cfg)
+    stage = stage_config(cfg, CONTEXT_MODEL)
+    model = load_classifier(stage, best_weights(Path(stage.OUTPUT_DIR)))
+    if args.image:
+        with prepared_record(cfg, args.image, args.box) as (record, transform):
+            entries = results_in_file(classify_lesions(stage, model, [record]), transform)
+    else:
+        records = load_records(cfg, args.dataset)
+        if args.results:
+            records = records_with_results(records, args.results, args.min_score, args.pixels or "")
+        records = [record for record in records if record["annotations"]]
+        entries = classify_lesions(stage, model, records, category_ids_of(args.dataset))
+        if args.results and (args.pixels or pixels_by_name(args.results)) == SOURCE:
+            transforms = {record["image_id"]: transform_of(record) for record in records}
+            entries = [one for entry in entries for one in results_in_file([entry], transforms[entry["image_id"]])]
+    write_json(args.output, entries)
+    print(f"{args.output}: {len(entries)} lesions")
+    return 0

@@ -1,0 +1,47 @@
+"""The command ``cross-validate``: folds of whole patients, and one table of them."""
+
+from pathlib import Path
+
+from mammo_d2.cli.common import make_parser
+from mammo_d2.experiments.ablation import load_variants
+from mammo_d2.experiments.cross_validation import Plan, cross_validate, folds_table
+from mammo_d2.experiments.fold_comparison import compare_variants
+
+DESCRIPTION = """Cross-validate a config on a prepared data set, split by patient; print mean ± standard deviation.
+
+All splits of the data set are joined and dealt out anew. Folds that are finished are not repeated, a fold that was
+interrupted goes on where it was; one that was begun with another config or other data is an error.
+
+Examples:
+    python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \\
+        --dataset datasets/phantom --output output/cv_deep_mil --opts MODEL.DEEP_MIL.HEAD max
+    python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \\
+        --dataset datasets/phantom --variants configs/quickstart/ablation_deep_mil.yaml --output output/deep_mil
+"""
+
+
+def run(argv: list[str]) -> int:
+    """Run the command; see ``--help``."""
+    parser = make_parser(DESCRIPTION)
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--dataset", type=Path, required=True, help="folder of a prepared data set")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0, help="of the folds; SEED is that of the training")
+    parser.add_argument("--no-validation", action="store_true", help="train on all parts but the test's")
+    parser.add_argument("--output", type=Path, required=True, help="finished folds of this config and data are kept")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="folds at the same time, each on its own GPU where there are several"
+    )
+    parser.add_argument("--variants", help="YAML: row name → list of KEY, VALUE overrides; all on the same folds")
+    parser.add_argument("--class", dest="class_name", default="malignant", help="class of the table of --variants")
+    parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all folds")
+    args = parser.parse_args(argv)
+    plan = Plan(args.dataset, args.folds, args.seed, validation=not args.no_validation)
+    if args.variants:
+        variants = load_variants(args.variants)
+        print(compare_variants(args.config_file, variants, plan, args.output, args.class_name, args.opts, args.jobs))
+        return 0
+    rows = cross_validate(args.config_file, plan, args.output, args.opts, args.jobs)
+    print(folds_table(rows))
+    print(f"pooled ROC: {args.output / 'roc.png'}, numbers in {args.output / 'pooled.json'}")
+    return 0

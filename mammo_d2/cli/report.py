@@ -1,0 +1,40 @@
+"""The command ``report``: the HTML report of a finished run."""
+
+from pathlib import Path
+
+from mammo_d2.cli.common import make_parser
+from mammo_d2.config.loading import load_config
+from mammo_d2.engine.run_folder import config_file
+from mammo_d2.experiments.processes import is_lesion_config
+from mammo_d2.report.lesion_report import lesion_sections
+from mammo_d2.report.run_blocks import PictureFolder
+from mammo_d2.report.run_report import run_sections, write_run_report
+
+DESCRIPTION = """Write the HTML report of a finished training or evaluation run: one file that needs nothing else.
+
+The folder may also be that of a job of tools/train_lesion.py.
+
+Examples:
+    python tools/report.py --run output/phantom_top_likelihood
+    python tools/report.py --run output/phantom_gmic --output moved.html DATASETS.ROOT /new/place/of/the/datasets
+    python tools/report.py --run output/phantom_dual_branch --pictures regions TEST.REGIONS.PICTURES 20
+    python tools/report.py --run output/phantom_lesion_context --pictures lesions TEST.LESION.PICTURES 20
+"""
+
+
+def run(argv: list[str]) -> int:
+    """Run the command; see ``--help``."""
+    parser = make_parser(DESCRIPTION)
+    parser.add_argument("--run", type=Path, required=True, help="OUTPUT_DIR of the run")
+    parser.add_argument("--output", type=Path, help="the HTML file; report.html in the run's folder if not given")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        help="folder for the pictures of weak localisation (evaluator regions) or lesions, as PNG",
+    )
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
+    args = parser.parse_args(argv)
+    cfg = load_config(config_file(args.run), args.opts)
+    sections = lesion_sections if is_lesion_config(cfg) else run_sections
+    print(write_run_report(cfg, args.run, args.output, PictureFolder(args.pictures), sections))
+    return 0
