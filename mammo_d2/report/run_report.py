@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import mammo_d2
+from mammo_d2 import __version__
 from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.engine.run_folder import CONFIG_FILE, DatasetResult, Run, read_run
 from mammo_d2.evaluation.evaluators.region_evaluator import REGIONS_FILE, RegionEvaluator
@@ -87,7 +87,7 @@ def write_run_report(
     run = read_run(folder)
     register_datasets(cfg)
     made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    subtitle = f"{run.folder.resolve()}; mammo_d2 {mammo_d2.__version__}, {ENGINE} engine; report of {made}"
+    subtitle = f"{run.folder.resolve()}; mammo_d2 {__version__}, {ENGINE} engine; report of {made}"
     title = f"mammo_d2 run: {run.folder.resolve().name}"
     sections = (make_sections or run_sections)(cfg, run, pictures)
     return write_report(output or run.folder / "report.html", title, sections, subtitle)
