@@ -18,7 +18,6 @@ from mammo_d2.engine.step import NonFiniteLossError, StepTrainer, amp_dtype
 from mammo_d2.engine.validation_loss import ValidationLoss
 from mammo_d2.evaluation.evaluators.registered import build_evaluators
 from mammo_d2.evaluation.files.results import write_json
-from mammo_d2.evaluation.files.source_pixels import export_source_predictions
 from mammo_d2.framework import (
     ENGINE,
     CfgNode,
@@ -232,7 +231,6 @@ class MammoTrainer(DefaultTrainer):
             for name in cfg.DATASETS.TEST:
                 folder = Path(inference_dir(cfg, name))
                 write_json(folder / "metrics.json", per_dataset[name])
-                export_source_predictions(name, folder)
         return results
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
 from mammo_d2.evaluation.files.results import write_json
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan, Statistic, bootstrap, percentile_interval
 from mammo_d2.evaluation.metrics.scores.levels import aggregate_truth
@@ -22,7 +23,7 @@ from mammo_d2.evaluation.metrics.tables import (
     images_from_records,
     lesions_from_records,
 )
-from mammo_d2.framework import DatasetCatalog, DatasetEvaluator, MetadataCatalog, comm
+from mammo_d2.framework import DatasetEvaluator, comm
 
 logger = logging.getLogger(__name__)
 
@@ -59,19 +60,22 @@ class PredictionEvaluator(DatasetEvaluator):
     task = ""
     needs: tuple[str, ...] = ()
 
-    def __init__(self, dataset_name: str, output_dir: str | os.PathLike | None = None) -> None:
-        self.dataset_name = dataset_name
+    def __init__(self, dataset: EvaluatedDataset, output_dir: str | os.PathLike | None = None) -> None:
+        """
+        Args:
+            dataset: ground truth, loaded once for all evaluators.
+            output_dir: folder of the files to write; None writes nothing.
+
+        Raises:
+            TypeError: the name of a data set in place of the loaded one.
+        """
+        if isinstance(dataset, str):
+            raise TypeError(
+                f"{type(self).__name__} needs the loaded data set, not its name: EvaluatedDataset.load({dataset!r})"
+            )
+        self.dataset = dataset
+        self.classes = dataset.classes
         self.output_dir = None if output_dir is None else Path(output_dir)
-        metadata = MetadataCatalog.get(dataset_name)
-        self.classes = tuple(metadata.thing_classes)
-        to_contiguous = getattr(metadata, "thing_dataset_id_to_contiguous_id", None)
-        # Several dataset categories may be one class (DATASETS.MERGE_CATEGORIES); results name the first of them.
-        from_contiguous: dict[int, int] = {}
-        for dataset_id, number in (to_contiguous or {n + 1: n for n in range(len(self.classes))}).items():
-            from_contiguous.setdefault(number, dataset_id)
-        self.category_ids = [from_contiguous[number] for number in range(len(self.classes))]
-        self._records: list[dict] = DatasetCatalog.get(dataset_name)
-        self._row = {record["image_id"]: row for row, record in enumerate(self._records)}
         self.reset()
 
     def reset(self) -> None:
@@ -84,10 +88,10 @@ class PredictionEvaluator(DatasetEvaluator):
             ValueError: an image id that the data set does not have.
         """
         for record, output in zip(inputs, outputs, strict=True):
-            row = self._row.get(record["image_id"])
+            row = self.dataset.rows.get(record["image_id"])
             if row is None:
                 raise ValueError(
-                    f"image_id {record['image_id']!r} is not in data set {self.dataset_name!r}: "
+                    f"image_id {record['image_id']!r} is not in data set {self.dataset.name!r}: "
                     "evaluate the predictions on the data set they were made for"
                 )
             self._found[row] = self.keep(record, output)
@@ -134,18 +138,18 @@ class PredictionEvaluator(DatasetEvaluator):
             found.update(part)
         rows = sorted(found)
         if not rows:
-            logger.warning("Evaluator %r of %s saw no image", self.task, self.dataset_name)
-        elif len(rows) < len(self._records):
+            logger.warning("Evaluator %r of %s saw no image", self.task, self.dataset.name)
+        elif len(rows) < len(self.dataset.records):
             logger.warning(
                 "%d of the %d images of %s were predicted; %s is about those",
-                len(rows), len(self._records), self.dataset_name, self.task,
+                len(rows), len(self.dataset.records), self.dataset.name, self.task,
             )  # fmt: skip
-        records = [self._records[row] for row in rows]
+        records = [self.dataset.records[row] for row in rows]
         result = self.compute(records, [found[row] for row in rows])
         numbers = {key: float(value) for key, value in result.numbers.items()}
         if self.output_dir is not None:
             content = {
-                "dataset": self.dataset_name,
+                "dataset": self.dataset.name,
                 "num_images": len(rows),
                 "options": result.options,
                 "metrics": numbers,
@@ -212,7 +216,7 @@ class PredictionEvaluator(DatasetEvaluator):
 
     def _print(self, numbers: Mapping[str, float], result: Computed) -> None:
         rows = [(key, f"{value:.4g}") for key, value in numbers.items()]
-        table = result.table or tabulate(rows, headers=(self.task, self.dataset_name))
+        table = result.table or tabulate(rows, headers=(self.task, self.dataset.name))
         logger.info("%s\n%s", result.options, table)
         for reason in sorted(set(result.reasons.values())):
             keys = [key for key in result.reasons if result.reasons[key] == reason]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.evaluation.evaluators.base_evaluator import NO_BOOTSTRAP, Computed, PredictionEvaluator, to_array
+from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
 from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, lesion_entry, write_json
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.scores.curves import score_table
@@ -57,13 +58,13 @@ class LesionEvaluator(PredictionEvaluator):
 
     def __init__(
         self,
-        dataset_name: str,
+        dataset: EvaluatedDataset,
         output_dir: str | os.PathLike | None = None,
         average: str = "lesion",
         crops: str = "probability",
         plan: BootstrapPlan = NO_BOOTSTRAP,
     ) -> None:
-        super().__init__(dataset_name, output_dir)
+        super().__init__(dataset, output_dir)
         if average not in ("lesion", "annotation"):
             raise ValueError(f"TEST.LESION.AVERAGE {average!r} is neither lesion nor annotation")
         self.average, self.crops, self.plan = average, crops, plan
@@ -74,7 +75,7 @@ class LesionEvaluator(PredictionEvaluator):
         Raises:
             ValueError: not one row of scores per annotation, or one that is not finite.
         """
-        annotations = self._records[self._row[record["image_id"]]]["annotations"]
+        annotations = self.dataset.records[self.dataset.rows[record["image_id"]]]["annotations"]
         rows = [to_array(row) for row in output.get("lesion_scores", ())]
         rows = [malignancy_of_crops(*row.T) if row.ndim == 2 else row.reshape(-1) for row in rows]
         owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])

@@ -10,6 +10,7 @@ import numpy as np
 
 from mammo_d2.core.atomic import atomic_write
 from mammo_d2.evaluation.evaluators.base_evaluator import NO_BOOTSTRAP, Computed, PredictionEvaluator
+from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
 from mammo_d2.evaluation.files.results import detections_to_coco, write_json
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.detection.matching import HitRule
@@ -33,7 +34,7 @@ class RegionEvaluator(PredictionEvaluator):
 
     def __init__(
         self,
-        dataset_name: str,
+        dataset: EvaluatedDataset,
         output_dir: str | os.PathLike | None = None,
         rule: HitRule | None = None,
         top: int = 3,
@@ -41,7 +42,7 @@ class RegionEvaluator(PredictionEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name, output_dir: see the base class.
+            dataset, output_dir: see the base class.
             rule: when a region hits a lesion.
             top: regions of each class and image.
             plan: the bootstrap.
@@ -51,7 +52,7 @@ class RegionEvaluator(PredictionEvaluator):
         """
         if top < 1:
             raise ValueError(f"TEST.REGIONS.TOP is {top}; it must be at least 1")
-        super().__init__(dataset_name, output_dir)
+        super().__init__(dataset, output_dir)
         self.rule, self.top, self.plan = rule or HitRule(), top, plan
 
     def keep(self, record: Mapping, output: Mapping) -> tuple:
@@ -84,7 +85,7 @@ class RegionEvaluator(PredictionEvaluator):
             "bootstrap": str(self.plan),
         }
         if self.output_dir is not None:
-            entries = detections_to_coco(data.detections, data.images, self.category_ids)
+            entries = detections_to_coco(data.detections, data.images, self.dataset.category_ids)
             write_json(self.output_dir / REGIONS_FILE, entries)
             maps = {str(i): one for i, (_, one) in zip(data.images.ids, found, strict=True) if one is not None}
             if maps:

@@ -8,17 +8,17 @@ the task's JSON file). All numbers are fractions, not percent. This module knows
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
-from mammo_d2.evaluation.evaluators.box_evaluators import (
-    ClassifiedFrocEvaluator,
-    CocoEvaluator,
-    FrocEvaluator,
-    PatientEvaluator,
-    VocEvaluator,
-)
+from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
+from mammo_d2.evaluation.evaluators.froc_evaluators import ClassifiedFrocEvaluator, FrocEvaluator
+from mammo_d2.evaluation.evaluators.image_evaluator import ImageScoreEvaluator
 from mammo_d2.evaluation.evaluators.lesion_evaluator import LesionEvaluator
+from mammo_d2.evaluation.evaluators.patient_evaluator import PatientEvaluator
+from mammo_d2.evaluation.evaluators.precision_evaluators import CocoEvaluator, VocEvaluator
 from mammo_d2.evaluation.evaluators.region_evaluator import RegionEvaluator
-from mammo_d2.evaluation.evaluators.score_evaluators import ImageScoreEvaluator, SaliencyEvaluator
+from mammo_d2.evaluation.evaluators.saliency_evaluator import SaliencyEvaluator
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.detection.froc import FrocRule
 from mammo_d2.evaluation.metrics.detection.matching import HitRule
@@ -31,8 +31,20 @@ OutputDir = str | os.PathLike | None
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 EVALUATOR_REGISTRY.__doc__ = """Builders by the name used in TEST.EVALUATORS.
 
-An entry is called as ``builder(cfg, dataset_name, output_dir)`` and returns a DatasetEvaluator.
+An entry is called as ``builder(cfg, dataset_name, output_dir)`` and returns a DatasetEvaluator. A builder marked with
+``takes_dataset`` gets the loaded data set instead of its name.
 """
+
+Builder = TypeVar("Builder", bound=Callable[..., DatasetEvaluator])
+
+
+def takes_dataset(builder: Builder) -> Builder:
+    """Mark a builder that is called as ``builder(cfg, dataset, output_dir)`` with an ``EvaluatedDataset``.
+
+    The data set is loaded once for all builders that are marked.
+    """
+    builder.takes_dataset = True  # type: ignore[attr-defined]
+    return builder
 
 
 def build_evaluators(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluators:
@@ -43,21 +55,31 @@ def build_evaluators(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> 
 def named_evaluators(
     cfg: CfgNode, dataset_name: str, output_dir: OutputDir = None
 ) -> list[tuple[str, DatasetEvaluator]]:
-    """The evaluators named in TEST.EVALUATORS for one data set, each with its name.
+    """The evaluators named in TEST.EVALUATORS for one data set, each with its name. The data set is loaded once.
 
     Args:
         cfg: the config.
-        dataset_name: a registered data set with ``thing_classes`` in its metadata.
+        dataset_name: a registered data set.
         output_dir: folder for JSON files and curves; None writes nothing.
 
     Raises:
-        ValueError: an unknown name, or an option that the evaluator does not take.
+        KeyError: no data set is registered under the name.
+        ValueError: an unknown evaluator, an option that the evaluator does not take, or a data set without class names.
     """
     known = {name for name, _ in EVALUATOR_REGISTRY}
     unknown = [name for name in cfg.TEST.EVALUATORS if name not in known]
     if unknown:
         raise ValueError(f"TEST.EVALUATORS names {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    return [(name, EVALUATOR_REGISTRY.get(name)(cfg, dataset_name, output_dir)) for name in cfg.TEST.EVALUATORS]
+    dataset: EvaluatedDataset | None = None
+    evaluators = []
+    for name in cfg.TEST.EVALUATORS:
+        builder = EVALUATOR_REGISTRY.get(name)
+        if getattr(builder, "takes_dataset", False):
+            dataset = dataset or EvaluatedDataset.load(dataset_name)
+            evaluators.append((name, builder(cfg, dataset, output_dir)))
+        else:
+            evaluators.append((name, builder(cfg, dataset_name, output_dir)))
+    return evaluators
 
 
 def froc_rule_from_config(cfg: CfgNode) -> FrocRule:
@@ -88,36 +110,41 @@ def score_rule_from_config(keys: CfgNode) -> ScoreRule:
 
 
 @EVALUATOR_REGISTRY.register()
-def coco(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+@takes_dataset
+def coco(cfg: CfgNode, dataset: EvaluatedDataset, output_dir: OutputDir) -> DatasetEvaluator:
     """Average precision, and the COCO results file."""
-    return CocoEvaluator(dataset_name, output_dir, cfg.TEST.COCO.BACKEND)
+    return CocoEvaluator(dataset, output_dir, cfg.TEST.COCO.BACKEND)
 
 
 @EVALUATOR_REGISTRY.register()
-def voc(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+@takes_dataset
+def voc(cfg: CfgNode, dataset: EvaluatedDataset, output_dir: OutputDir) -> DatasetEvaluator:
     """PASCAL VOC average precision at IoU > 0.5."""
-    return VocEvaluator(dataset_name, output_dir)
+    return VocEvaluator(dataset, output_dir)
 
 
 @EVALUATOR_REGISTRY.register()
-def froc(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+@takes_dataset
+def froc(cfg: CfgNode, dataset: EvaluatedDataset, output_dir: OutputDir) -> DatasetEvaluator:
     """Sensitivity at false positives per image."""
-    return FrocEvaluator(dataset_name, output_dir, froc_rule_from_config(cfg), bootstrap_plan_from_config(cfg))
+    return FrocEvaluator(dataset, output_dir, froc_rule_from_config(cfg), bootstrap_plan_from_config(cfg))
 
 
 @EVALUATOR_REGISTRY.register()
-def froc_classified(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+@takes_dataset
+def froc_classified(cfg: CfgNode, dataset: EvaluatedDataset, output_dir: OutputDir) -> DatasetEvaluator:
     """Sensitivity at false positives per image, in the images that the image scores call positive."""
     rule, plan = froc_rule_from_config(cfg), bootstrap_plan_from_config(cfg)
-    return ClassifiedFrocEvaluator(dataset_name, output_dir, rule, plan, cfg.TEST.FROC.CLASSIFICATION_SENSITIVITY)
+    return ClassifiedFrocEvaluator(dataset, output_dir, rule, plan, cfg.TEST.FROC.CLASSIFICATION_SENSITIVITY)
 
 
 @EVALUATOR_REGISTRY.register()
-def patient(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+@takes_dataset
+def patient(cfg: CfgNode, dataset: EvaluatedDataset, output_dir: OutputDir) -> DatasetEvaluator:
     """Decisions about patients, breasts and images from box scores."""
     keys = cfg.TEST.PATIENT
     return PatientEvaluator(
-        dataset_name,
+        dataset,
         output_dir,
         keys.POSITIVE_CLASSES,
         score_rule_from_config(keys),
@@ -126,31 +153,35 @@ def patient(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEv
 
 
 @EVALUATOR_REGISTRY.register()
-def image(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+@takes_dataset
+def image(cfg: CfgNode, dataset: EvaluatedDataset, output_dir: OutputDir) -> DatasetEvaluator:
     """Decisions about images, breasts and patients from the model's image scores."""
     keys = cfg.TEST.IMAGE
     return ImageScoreEvaluator(
-        dataset_name, output_dir, keys.AGGREGATE, score_rule_from_config(keys), bootstrap_plan_from_config(cfg)
+        dataset, output_dir, keys.AGGREGATE, score_rule_from_config(keys), bootstrap_plan_from_config(cfg)
     )
 
 
 @EVALUATOR_REGISTRY.register()
-def saliency(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+@takes_dataset
+def saliency(cfg: CfgNode, dataset: EvaluatedDataset, output_dir: OutputDir) -> DatasetEvaluator:
     """Agreement of saliency maps with the findings."""
     keys = cfg.TEST.SALIENCY
     plan = bootstrap_plan_from_config(cfg)
-    return SaliencyEvaluator(dataset_name, output_dir, keys.AVERAGE, keys.POINTING_TOLERANCE, plan)
+    return SaliencyEvaluator(dataset, output_dir, keys.AVERAGE, keys.POINTING_TOLERANCE, plan)
 
 
 @EVALUATOR_REGISTRY.register()
-def regions(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+@takes_dataset
+def regions(cfg: CfgNode, dataset: EvaluatedDataset, output_dir: OutputDir) -> DatasetEvaluator:
     """How often the best regions of a class hit its lesion; kept for the report's pictures."""
     rule, plan = froc_rule_from_config(cfg).hit, bootstrap_plan_from_config(cfg)
-    return RegionEvaluator(dataset_name, output_dir, rule, cfg.TEST.REGIONS.TOP, plan)
+    return RegionEvaluator(dataset, output_dir, rule, cfg.TEST.REGIONS.TOP, plan)
 
 
 @EVALUATOR_REGISTRY.register()
-def lesion(cfg: CfgNode, dataset_name: str, output_dir: OutputDir) -> DatasetEvaluator:
+@takes_dataset
+def lesion(cfg: CfgNode, dataset: EvaluatedDataset, output_dir: OutputDir) -> DatasetEvaluator:
     """Benign or malignant, lesion by lesion."""
     keys = cfg.TEST.LESION
-    return LesionEvaluator(dataset_name, output_dir, keys.AVERAGE, keys.CROPS, bootstrap_plan_from_config(cfg))
+    return LesionEvaluator(dataset, output_dir, keys.AVERAGE, keys.CROPS, bootstrap_plan_from_config(cfg))

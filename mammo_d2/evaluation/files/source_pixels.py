@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mammo_d2.core.image_transform import ImageTransform
-from mammo_d2.evaluation.files.results import RESULTS_FILE, ResultsError, write_json
-from mammo_d2.framework import DatasetCatalog
+from mammo_d2.evaluation.files.results import ResultsError
 
 SOURCE_RESULTS_FILE = "coco_instances_results_source.json"
 
@@ -53,35 +49,3 @@ def results_to_source(entries: Sequence[Mapping[str, Any]], images: Iterable[Map
         for number, box in zip(numbers, source.tolist(), strict=True):
             moved[number]["bbox"] = box
     return moved
-
-
-def write_source_results(
-    results_path: str | os.PathLike, images: Iterable[Mapping[str, Any]], output_path: str | os.PathLike | None = None
-) -> Path:
-    """Write a results file's twin in source pixels, by default ``coco_instances_results_source.json`` beside it.
-
-    Args:
-        results_path: COCO results in prepared pixels, as the "coco" evaluator writes them.
-        images: see :func:`results_to_source`.
-        output_path: where to write.
-
-    Returns:
-        The path written.
-    """
-    results_path = Path(results_path)
-    with open(results_path, encoding="utf-8") as stream:
-        entries = json.load(stream)
-    output_path = results_path.with_name(SOURCE_RESULTS_FILE) if output_path is None else output_path
-    return write_json(output_path, results_to_source(entries, images))
-
-
-def export_source_predictions(dataset_name: str, folder: str | os.PathLike) -> Path | None:
-    """Write the source-pixel twin of the results file that the "coco" evaluator left in ``folder``.
-
-    Returns:
-        The path written, None if there is no results file (the evaluator was not run).
-    """
-    results = Path(folder) / RESULTS_FILE
-    if not results.is_file():
-        return None
-    return write_source_results(results, DatasetCatalog.get(dataset_name))

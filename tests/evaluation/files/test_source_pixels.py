@@ -1,12 +1,9 @@
 """Results in source pixels: undoing scale, flip and crop, and results that do not belong to the data set."""
 
-import json
-
 import pytest
 
-from mammo_d2.evaluation.files.results import RESULTS_FILE, ResultsError
-from mammo_d2.evaluation.files.source_pixels import export_source_predictions, results_to_source, write_source_results
-from mammo_d2.framework import DatasetCatalog
+from mammo_d2.evaluation.files.results import ResultsError
+from mammo_d2.evaluation.files.source_pixels import results_to_source
 
 TRANSFORM = {"source_size": [400, 300], "crop": [50, 10, 200, 380], "flip": True, "scale": [0.5, 0.25]}
 RECORDS = [
@@ -32,23 +29,6 @@ def test_boxes_go_back_through_scale_flip_and_crop():
 def test_coco_images_serve_as_well_as_records():
     images = [{"id": r["image_id"], **{k: v for k, v in r.items() if k != "image_id"}} for r in RECORDS]
     assert [entry["bbox"] for entry in results_to_source(ENTRIES, images)] == SOURCE
-
-
-def test_file_beside_the_results(tmp_path):
-    (tmp_path / RESULTS_FILE).write_text(json.dumps(ENTRIES))
-    path = write_source_results(tmp_path / RESULTS_FILE, RECORDS)
-    assert path.name == "coco_instances_results_source.json"
-    assert [entry["bbox"] for entry in json.loads(path.read_text())] == SOURCE
-
-
-def test_export_of_a_registered_data_set(tmp_path):
-    DatasetCatalog.register("export_toy", lambda: RECORDS)
-    try:
-        assert export_source_predictions("export_toy", tmp_path) is None
-        (tmp_path / RESULTS_FILE).write_text(json.dumps(ENTRIES))
-        assert export_source_predictions("export_toy", tmp_path) == tmp_path / "coco_instances_results_source.json"
-    finally:
-        DatasetCatalog.remove("export_toy")
 
 
 def test_results_of_another_data_set_are_a_named_error():
