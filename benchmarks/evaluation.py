@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.files.coco_files import load_detections, load_ground_truth
-from mammo_d2.evaluation.files.results import detections_to_coco, write_json
+from mammo_d2.evaluation.files.results import detections_to_coco
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan, bootstrap, draw_weights
 from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision
 from mammo_d2.evaluation.metrics.detection.froc import FrocRule, froc_events
@@ -142,8 +143,10 @@ def write_files(data: EvaluationData, folder: Path) -> None:
         for n, (image, box) in enumerate(zip(data.lesions.image.tolist(), boxes.tolist(), strict=True), start=1)
     ]
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "malignant"}]}
-    write_json(folder / "truth.json", content)
-    write_json(folder / "results.json", detections_to_coco(data.detections, data.images, (1,)))
+    write_json(folder / "truth.json", content, indent=2, nan_as_null=True)
+    write_json(
+        folder / "results.json", detections_to_coco(data.detections, data.images, (1,)), indent=None, nan_as_null=True
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from tabulate import tabulate
 
 from mammo_d2.cli.common import make_parser
+from mammo_d2.core.files import read_json, write_json
 from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth
 from mammo_d2.evaluation.files.image_scores import (
     ImageScores,
@@ -20,7 +21,7 @@ from mammo_d2.evaluation.files.image_scores import (
     top_runs,
 )
 from mammo_d2.evaluation.files.reader_scores import mix_with_reader, read_reader
-from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE, read_json, write_json
+from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE, ResultsError
 from mammo_d2.evaluation.metrics.scores.delong import AucInterval, delong_interval
 from mammo_d2.evaluation.metrics.scores.levels import level_cases
 
@@ -132,7 +133,7 @@ def run(argv: list[str]) -> int:
     values = {name: one.arranged(ids, classes, truth.path) for name, one in systems.items()}
     mixed: ImageScores | None = None
     if args.reader:
-        reader = read_reader(args.reader, read_json(args.ground_truth)["images"], mean)
+        reader = read_reader(args.reader, read_json(args.ground_truth, error=ResultsError)["images"], mean)
         mixed = mix_with_reader(mean, reader, args.reader_weight)
         values["reader"] = replace(mean, values=reader).arranged(ids, classes, truth.path)
         values[f"{mean.source} + {args.reader_weight:g} reader"] = mixed.arranged(ids, classes, truth.path)
@@ -145,9 +146,11 @@ def run(argv: list[str]) -> int:
 
 
 def _write(args: argparse.Namespace, rows: Sequence[AucRow], mean: ImageScores, mixed: ImageScores | None) -> None:
-    paths = [write_json(args.output / IMAGE_SCORES_FILE, mean.entries())]
+    paths = [write_json(args.output / IMAGE_SCORES_FILE, mean.entries(), indent=None, nan_as_null=True)]
     if mixed is not None:
-        paths.append(write_json(args.output / "image_scores_with_reader.json", mixed.entries()))
+        paths.append(
+            write_json(args.output / "image_scores_with_reader.json", mixed.entries(), indent=None, nan_as_null=True)
+        )
     systems: dict[str, dict] = {}
     for row in rows:
         systems.setdefault(row.system, {})[row.name] = {
@@ -157,5 +160,7 @@ def _write(args: argparse.Namespace, rows: Sequence[AucRow], mean: ImageScores, 
     options = {"aggregate": args.aggregate, "confidence": args.confidence, "reader": str(args.reader or "")}
     if mixed is not None:
         options["reader_weight"] = args.reader_weight
-    paths.append(write_json(args.output / "auc.json", {"options": options, "systems": systems}))
+    paths.append(
+        write_json(args.output / "auc.json", {"options": options, "systems": systems}, indent=2, nan_as_null=True)
+    )
     print("written: " + ", ".join(map(str, paths)))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from mammo_d2.cli.common import make_parser
 from mammo_d2.config.loading import load_config
+from mammo_d2.core.files import write_json
 from mammo_d2.data.format.catalog import load_records, register_datasets
 from mammo_d2.engine.setup import use_available_device
-from mammo_d2.evaluation.files.results import write_json
 from mammo_d2.experiments.processes import check_method
 from mammo_d2.inference.classify_lesions import (
     category_ids_of,
@@ -84,6 +84,6 @@ def run(argv: list[str]) -> int:
         if args.results and (args.pixels or pixels_by_name(args.results)) == SOURCE:
             transforms = {record["image_id"]: transform_of(record) for record in records}
             entries = [one for entry in entries for one in results_in_file([entry], transforms[entry["image_id"]])]
-    write_json(args.output, entries)
+    write_json(args.output, entries, indent=None, nan_as_null=True)
     print(f"{args.output}: {len(entries)} lesions")
     return 0

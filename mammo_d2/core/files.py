@@ -1,40 +1,56 @@
-"""Small file helpers of the data room: hashes and files that appear complete or not at all."""
+"""Reading and writing files: atomic writes, JSON, hashes, folders for results."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from mammo_d2.core.atomic import atomic_write
-
-
-def sha256_bytes(data: bytes) -> str:
-    """Hexadecimal SHA-256 of a byte string."""
-    return hashlib.sha256(data).hexdigest()
+import numpy as np
 
 
-def sha256_file(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file's content, read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+class FileFormatError(ValueError):
+    """A file whose content is not what it should be; the message names the file, the place and the remedy."""
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], mode: str = "wb", *, durable: bool = True) -> Iterator[IO]:
+    """Open a local file for writing that appears under its name only when it is complete.
+
+    A process killed at any point leaves either the former file or the new one. After a kill the hidden file
+    ``.NAME.tmp`` beside it may stay behind; the next write of the same name reuses it. Missing folders are made.
+
+    Args:
+        path: the file to write.
+        mode: "wb" or "w" (UTF-8).
+        durable: also force the content to the disk first, so that it survives a crash of the machine; costs
+            milliseconds a file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` so that an interrupted run leaves either the old file or the new one; missing folders are made."""
     with atomic_write(path, durable=False) as file:
         file.write(data)
-
-
-def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 1) -> None:
-    """Write ``value`` as UTF-8 JSON, atomically; NaN and infinity are refused (``ValueError``)."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
-    write_bytes_atomic(path, (text + "\n").encode("utf-8"))
 
 
 def make_folder(path: str | os.PathLike[str], what: str) -> Path:
@@ -55,3 +71,97 @@ def make_folder(path: str | os.PathLike[str], what: str) -> Path:
     if not os.access(folder, os.W_OK):
         raise ValueError(f"{what} {folder} cannot be written to; change its permissions or name another folder")
     return folder
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------
+def read_json(
+    path: str | os.PathLike[str],
+    *,
+    remedy: str = "the file may be truncated, write it again",
+    if_missing: str = "check the path",
+    error: type[ValueError] = FileFormatError,
+) -> Any:
+    """Content of a JSON file in UTF-8.
+
+    Args:
+        path: the file.
+        remedy: end of the message for a file that is not JSON.
+        if_missing: end of the message for a file that is not there.
+        error: raised for a file that is not JSON.
+
+    Raises:
+        FileNotFoundError: no such file.
+        FileFormatError: the file is not JSON (with line and column) or not UTF-8; or the given ``error``.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as cause:
+        raise FileNotFoundError(f"{path}: no such file; {if_missing}") from cause
+    except json.JSONDecodeError as cause:
+        place = f"line {cause.lineno} column {cause.colno}"
+        raise error(f"{path}: not valid JSON at {place} ({cause.msg}); {remedy}") from cause
+    except UnicodeDecodeError as cause:
+        raise error(f"{path}: not UTF-8 text ({cause.reason}); save it as UTF-8") from cause
+
+
+def write_json(
+    path: str | os.PathLike[str],
+    value: Any,
+    *,
+    indent: int | None = 1,
+    nan_as_null: bool = False,
+    durable: bool = True,
+) -> Path:
+    """Write ``value`` as UTF-8 JSON, atomically.
+
+    Args:
+        path: the file to write.
+        value: dicts, lists, tuples, text, numbers, booleans and None.
+        indent: spaces per level; None writes one line.
+        nan_as_null: NaN and infinity become null, numpy arrays and scalars are accepted.
+        durable: see ``atomic_write``.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: NaN or infinity without ``nan_as_null``.
+    """
+    value = _without_nan(value) if nan_as_null else value
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    with atomic_write(path, durable=durable) as file:
+        file.write((text + "\n").encode("utf-8"))
+    return Path(path)
+
+
+def _without_nan(value: Any) -> Any:
+    """Copy of nested dicts, lists, tuples and numpy values in Python's types; None for NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _without_nan(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+# --- hashes -----------------------------------------------------------------------------------------------------
+def sha256_bytes(data: bytes) -> str:
+    """Hexadecimal SHA-256 of a byte string."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Hexadecimal SHA-256 of a file's content, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

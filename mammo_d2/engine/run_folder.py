@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mammo_d2.core.files import read_json
 from mammo_d2.evaluation.evaluators.region_evaluator import MAPS_FILE, REGIONS_FILE
 from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, RESULTS_FILE
 
@@ -226,10 +227,7 @@ def _load(path: Path, default: Any) -> Any:
     """Content of a JSON file of ``default``'s type (a list for None), or ``default`` where there is no file."""
     if not path.is_file():
         return default
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON at line {error.lineno}; evaluate the run again") from error
+    content = read_json(path, remedy="evaluate the run again")
     wanted = list if default is None else dict
     if not isinstance(content, wanted):
         raise ValueError(f"{path}: must hold a JSON {'array' if wanted is list else 'object'}; evaluate the run again")

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.core.files import sha256_file, write_json
+from mammo_d2.core.files import read_json, sha256_file, write_json
 from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.framework import CfgNode, MetadataCatalog
 
@@ -123,7 +123,7 @@ def _differences(folder: Path, record: Mapping[str, Any]) -> list[str]:
     path = folder / RECORD_FILE
     if not path.is_file():
         return [f"there is no {RECORD_FILE} to tell what it was made with"]
-    former = json.loads(path.read_text())
+    former = read_json(path)
     if young := record.keys() - former.keys():
         defaults = dict(_flat(yaml.safe_load(load_config().dump())))
         former |= {key: defaults[key] for key in young if key in defaults}

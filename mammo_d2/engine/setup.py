@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from mammo_d2.config.loading import ConfigError, load_config
-from mammo_d2.core.atomic import atomic_write
-from mammo_d2.core.files import make_folder
+from mammo_d2.core.files import atomic_write, make_folder
 from mammo_d2.data.format.annotations import check_splits
 from mammo_d2.data.format.catalog import check_names, register_datasets
 from mammo_d2.engine.preparation_record import record_preparation

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mammo_d2.core.atomic import atomic_write
+from mammo_d2.core.files import atomic_write, write_json
 from mammo_d2.data.loading.loader import build_test_loader, build_train_loader
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
@@ -17,7 +17,6 @@ from mammo_d2.engine.setup import draw_seed
 from mammo_d2.engine.step import NonFiniteLossError, StepTrainer, amp_dtype
 from mammo_d2.engine.validation_loss import ValidationLoss
 from mammo_d2.evaluation.evaluators.registered import build_evaluators
-from mammo_d2.evaluation.files.results import write_json
 from mammo_d2.framework import (
     ENGINE,
     CfgNode,
@@ -230,7 +229,7 @@ class MammoTrainer(DefaultTrainer):
             per_dataset = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
             for name in cfg.DATASETS.TEST:
                 folder = Path(inference_dir(cfg, name))
-                write_json(folder / "metrics.json", per_dataset[name])
+                write_json(folder / "metrics.json", per_dataset[name], indent=2, nan_as_null=True)
         return results
 
 

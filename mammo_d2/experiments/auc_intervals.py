@@ -1,12 +1,12 @@
 """Confidence intervals of an AUC averaged over trainings that were evaluated on the same cases."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mammo_d2.core.files import read_json
 from mammo_d2.data.format.catalog import category_names, load_records, register_datasets
 from mammo_d2.evaluation.files.image_scores import read_image_scores
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan, Interval, percentile_interval, weight_chunks
@@ -37,7 +37,7 @@ class Cases:
 
 def read_lesion_cases(path: Path) -> Cases:
     """The lesions of a ``lesion.json``."""
-    cases = json.loads(path.read_text())["cases"]
+    cases = read_json(path)["cases"]
     return Cases(path, *(np.array(cases[key]) for key in ("truth", "scores", "patient")))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.core.files import sha256_bytes, write_json
+from mammo_d2.core.files import read_json, sha256_bytes, write_json
 from mammo_d2.data.format.annotations import load_coco
 from mammo_d2.data.format.catalog import category_names, load_mammo_coco
 from mammo_d2.data.prepare.splits import group_images, make_folds, stratum_of
@@ -124,7 +124,7 @@ def write_folds(plan: Plan, output: Path) -> list[dict[str, Path]]:
     }
     record = output / FOLDS_FILE
     if record.is_file():
-        if json.loads(record.read_text()) != content:
+        if read_json(record) != content:
             raise ValueError(
                 f"{record} was made with other folds, seed, images or annotations; finish it with those, or name "
                 "another --output"
@@ -278,7 +278,7 @@ def pooled_scores(plan: Plan, output: Path, cfg: CfgNode) -> PooledScores | None
     for fold in range(plan.folds):
         folder = output / f"fold{fold}"
         for path in folder.glob(f"test/inference/*/{IMAGE_SCORES_FILE}"):
-            scores.update({entry["image_id"]: entry["scores"] for entry in json.loads(path.read_text())})
+            scores.update({entry["image_id"]: entry["scores"] for entry in read_json(path)})
         records += load_mammo_coco(folder / "test.json", plan.dataset / "images", None, cfg.DATASETS.CATEGORIES, merge)
     if not scores:
         return None

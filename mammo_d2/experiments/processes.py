@@ -17,6 +17,7 @@ import torch
 from tabulate import tabulate
 
 from mammo_d2.config.loading import load_config
+from mammo_d2.core.files import read_json
 from mammo_d2.engine.run_folder import BEST_FOLDER, CONTEXT_PREFIX
 from mammo_d2.framework import CfgNode
 
@@ -121,7 +122,7 @@ def metrics_file(folder: Path, trained: bool = True) -> Path | None:
 
 def read_metrics(path: Path) -> dict[str, dict[str, float]]:
     """{task: {key: number}} with NaN where a metric is undefined."""
-    content = json.loads(path.read_text())
+    content = read_json(path)
     return {
         task: {key: float("nan") if value is None else float(value) for key, value in numbers.items()}
         for task, numbers in content.items()

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.core.atomic import atomic_write
+from mammo_d2.core.files import atomic_write
 from mammo_d2.framework import SafeCheckpointer, build_model
 from mammo_d2.modeling.meta_arch.gmic_ensemble import member_prefix
 

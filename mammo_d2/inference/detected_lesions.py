@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mammo_d2.core.files import read_json
 from mammo_d2.core.image_transform import ImageTransform, clip_boxes, xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.data.lesions.windows import run_length
-from mammo_d2.evaluation.files.results import ResultsError, read_json
+from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.evaluation.files.source_pixels import SOURCE_RESULTS_FILE
 from mammo_d2.framework import BoxMode
 
@@ -104,7 +105,7 @@ def _other_pixels(in_source: bool) -> str:
 
 def _read(results_file: str | Path, images: Mapping[Any, Any]) -> Iterable[tuple[int, dict[str, Any]]]:
     """Number and entry of each result."""
-    entries = read_json(results_file)
+    entries = read_json(results_file, error=ResultsError)
     for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
         known = isinstance(entry, dict) and {"image_id", "score"} <= set(entry)
         if not known or not (entry.get("bbox") or entry.get("segmentation")):

@@ -2,9 +2,18 @@ import json
 import math
 import stat
 
+import numpy as np
 import pytest
 
-from mammo_d2.core.files import sha256_bytes, sha256_file, write_bytes_atomic, write_json
+from mammo_d2.core.files import (
+    FileFormatError,
+    atomic_write,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    write_bytes_atomic,
+    write_json,
+)
 
 # printf abc | sha256sum
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -30,4 +39,54 @@ def test_failed_json_leaves_the_old_file(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"x": math.nan})
     assert json.loads(path.read_text(encoding="utf-8")) == {"ä": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, '{\n "ä": [\n  1,\n  0.5\n ]\n}\n'),
+        ({"indent": 2, "nan_as_null": True}, '{\n  "ä": [\n    1,\n    0.5\n  ]\n}\n'),
+        ({"indent": None}, '{"ä": [1, 0.5]}\n'),
+    ],
+)
+def test_json_is_written_byte_for_byte(tmp_path, options, expected):
+    path = write_json(tmp_path / "a.json", {"ä": (1, 0.5)}, **options)
+    assert path.read_bytes() == expected.encode("utf-8")
+
+
+def test_json_has_null_for_what_is_not_a_number(tmp_path):
+    content = {"a": np.float64("nan"), "b": [np.inf, np.int64(3), np.bool_(True)], "c": np.array([0.5, np.nan])}
+    path = write_json(tmp_path / "folder" / "x.json", content, nan_as_null=True)
+    assert read_json(path) == {"a": None, "b": [None, 3, True], "c": [0.5, None]}
+    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
+
+
+class OtherError(ValueError):
+    pass
+
+
+def test_unreadable_json_is_named_with_place_and_remedy(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text('{"a":\n [1, }')
+    with pytest.raises(FileFormatError, match=r"t\.json: not valid JSON at line 2 column 6 .*; the file may be trunc"):
+        read_json(path)
+    with pytest.raises(OtherError, match=r"; evaluate again$"):
+        read_json(path, remedy="evaluate again", error=OtherError)
+    path.write_bytes('"ä"'.encode("latin1"))
+    with pytest.raises(FileFormatError, match=r"t\.json: not UTF-8 text"):
+        read_json(path)
+    with pytest.raises(FileNotFoundError, match=r"none\.json: no such file; name another$"):
+        read_json(tmp_path / "none.json", if_missing="name another")
+
+
+def test_failed_text_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    with atomic_write(path, "w") as file:
+        file.write("ä")
+    with atomic_write(path, "w") as file:
+        file.write("c")
+    with pytest.raises(TypeError), atomic_write(path, "w") as file:
+        file.write(b"not text")
+    assert path.read_bytes() == b"c"
     assert list(tmp_path.iterdir()) == [path]

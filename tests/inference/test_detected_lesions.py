@@ -49,7 +49,7 @@ def test_masks_of_a_detector_are_the_lesions_and_what_lies_outside_is_left_out(t
     [
         ('[{"image_id": 3, "score": 0.5}]', "entry 0: no COCO result"),
         ('{"annotations": []}', "entry 0: no COCO result"),
-        ("[{", "not a JSON file"),
+        ("[{", "not valid JSON at line 1"),
         (
             json.dumps([{"image_id": 3, "score": 1, "segmentation": mask_of([1, 1, 2, 2], (9, 9))}]),
             r"entry 0.*\[9, 9\].*or give --pixels source",

@@ -8,13 +8,12 @@ of the prepared image, ids of annotations start at 1 (pycocotools never matches 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+from mammo_d2.core.files import read_json
 from mammo_d2.data.format.image_check import check_image_files
 from mammo_d2.data.format.problems import Report, SchemaError
 from mammo_d2.data.format.record_checks import RecordChecker, clip_xywh
@@ -24,25 +23,8 @@ logger = logging.getLogger(__name__)
 CATEGORIES = ({"id": 1, "name": "benign"}, {"id": 2, "name": "malignant"})
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        SchemaError: the file is not JSON (with line and column) or not UTF-8.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such annotation file; check the path or prepare the data set first")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise SchemaError(
-            f"{path}: not valid JSON at line {error.lineno} column {error.colno} ({error.msg}); the file may be "
-            "truncated, write it again"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SchemaError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+def _read(path: str | os.PathLike[str]) -> Any:
+    return read_json(path, if_missing="check the path or prepare the data set first", error=SchemaError)
 
 
 def load_coco(
@@ -70,7 +52,7 @@ def load_coco(
         FileNotFoundError: no such file.
         SchemaError: one or more errors; the message lists them with the remedy.
     """
-    data = read_json(path)
+    data = _read(path)
     report = validate_coco(data, image_root, check_images=check_images, name=str(path))
     report.raise_if_errors()
     _log_warnings(path, report)
@@ -116,12 +98,12 @@ def validate_coco(
         name: how to name the file in the messages; the path by default.
 
     Returns:
-        The problems found; an unreadable file raises instead (see ``read_json``).
+        The problems found; a file that cannot be read raises ``SchemaError`` or ``FileNotFoundError`` instead.
     """
     if not isinstance(data, Mapping):
         if isinstance(data, (str, os.PathLike)):
             name = name or str(data)
-            data = read_json(data)
+            data = _read(data)
         if not isinstance(data, Mapping):
             raise SchemaError(f"{name or 'COCO data'}: the top level must be an object with images and annotations")
     if check_images not in ("none", "exists", "size", "full"):
@@ -152,7 +134,7 @@ def check_splits(paths: Iterable[str | os.PathLike[str]]) -> Report:
     patients: dict[Any, str] = {}
     hashes: dict[Any, str] = {}
     for path in paths:
-        data = read_json(path)
+        data = _read(path)
         images = data.get("images", []) if isinstance(data, Mapping) else []
         here: set[Any] = set()
         for image in (i for i in images if isinstance(i, Mapping)):

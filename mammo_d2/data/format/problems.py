@@ -6,8 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from mammo_d2.core.files import FileFormatError
 
-class SchemaError(ValueError):
+
+class SchemaError(FileFormatError):
     """A data set file that does not follow the format; the message lists what is wrong."""
 
 

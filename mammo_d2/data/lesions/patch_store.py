@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mammo_d2.core.atomic import atomic_write
+from mammo_d2.core.files import atomic_write
 from mammo_d2.data.reading.intensity import FULL_SCALE, scale_intensity
 from mammo_d2.data.reading.reader import read_image
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from mammo_d2.core.atomic import atomic_write
+from mammo_d2.core.files import atomic_write
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.lesions.patch_store import PatchStore
 from mammo_d2.data.loading.samplers import StreamSampler

@@ -4,15 +4,14 @@ They are read once, travel in the records as detectron2's do (``proposal_boxes``
 ``proposal_objectness_logits``), and follow the image through resizing and augmentation.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from mammo_d2.core.files import read_json
 from mammo_d2.data.breast.window_transform import WindowTransform
 from mammo_d2.data.loading.augmentation import transform_boxes, visible_boxes
 from mammo_d2.framework import Boxes, BoxMode, CfgNode, DatasetCatalog, Instances
@@ -31,9 +30,7 @@ def read_proposals(path: str | os.PathLike[str]) -> dict[Any, tuple[np.ndarray, 
         FileNotFoundError: no such file.
         ValueError: an entry that is no box with a score; the message names it.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; DATASETS.PROPOSALS names it")
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    content = read_json(path, if_missing="DATASETS.PROPOSALS names it")
     entries = content.get("annotations") if isinstance(content, Mapping) else content
     if not isinstance(entries, list):
         raise ValueError(f'{path}: proposals are a COCO results file, a list of {{"image_id", "bbox", "score"}}')

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mammo_d2.core.files import sha256_bytes, sha256_file, write_bytes_atomic, write_json
+from mammo_d2.core.files import read_json, sha256_bytes, sha256_file, write_bytes_atomic, write_json
 from mammo_d2.core.image_transform import ImageTransform, xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.data.breast.mask import breast_box, breast_mask, chest_wall_side, laterality_of_side
 from mammo_d2.data.converters.converter import Converter, SourceAnnotation, SourceImage, clip_xywh
@@ -78,7 +78,7 @@ def prepare_image(converter: Converter, source: SourceImage, options: ImageOptio
         _convert(complete, pixels, meta, options, out, sha, outcome)
         issues = [asdict(issue) for issue in outcome.issues]
         kept = {"image": outcome.image, "annotations": outcome.annotations, "issues": issues}
-        write_json(record_path, {"fingerprint": fingerprint, **kept}, indent=None)
+        write_json(record_path, {"fingerprint": fingerprint, **kept}, indent=None, durable=False)
     except (ValueError, OSError, MemoryError) as error:
         text = str(error) or "not enough memory; use fewer workers"
         outcome = Outcome(source.key, issues=[Issue("error", source.key, str(source.path), text)])
@@ -100,7 +100,7 @@ def _fingerprint(converter: Converter, source: SourceImage, options: ImageOption
 
 def _reuse(record_path: Path, fingerprint: str, out: Path, outcome: Outcome) -> bool:
     try:
-        kept = json.loads(record_path.read_text(encoding="utf-8"))
+        kept = read_json(record_path)
         written = out / IMAGE_FOLDER / kept["image"]["file_name"]
         if kept["fingerprint"] != fingerprint or written.stat().st_size != kept["image"]["source"]["prepared_bytes"]:
             return False

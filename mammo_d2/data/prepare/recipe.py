@@ -5,17 +5,16 @@ Shared by the preparation of data sets and by the prediction on files that were 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from mammo_d2.core.files import read_json
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.breast.mask import breast_box, breast_mask, chest_wall_side
 from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
@@ -181,18 +180,16 @@ class Preparation:
             FileNotFoundError: no such file.
             ValueError: not a file of that kind, or an unknown option in it.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; name the manifest.json of a prepared data set")
+        remedy = "name the manifest.json of a prepared data set"
+        content = read_json(path, remedy=remedy, if_missing=remedy)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             read, image = dict(content["read"]), content["options"]["image"]
             read["voi_by_vendor"] = tuple((part, voi) for part, voi in read.get("voi_by_vendor", ()))
             return cls(ReadOptions(**read), None if image is None else ImageOptions(**image))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path}: does not say how images were prepared ({type(error).__name__}: {error}); name the "
-                "manifest.json of a prepared data set, made by this version"
+                f"{path}: does not say how images were prepared ({type(error).__name__}: {error}); {remedy}, "
+                "made by this version"
             ) from error
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
-from mammo_d2.evaluation.files.results import write_json
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan, Statistic, bootstrap, percentile_interval
 from mammo_d2.evaluation.metrics.scores.levels import aggregate_truth
 from mammo_d2.evaluation.metrics.tables import (
@@ -155,7 +155,7 @@ class PredictionEvaluator(DatasetEvaluator):
                 "metrics": numbers,
                 "reasons": result.reasons,
             }
-            write_json(self.output_dir / f"{self.task}.json", {**content, **result.details})
+            write_json(self.output_dir / f"{self.task}.json", {**content, **result.details}, indent=2, nan_as_null=True)
         self._print(numbers, result)
         return {self.task: numbers}
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.evaluators.base_evaluator import NO_BOOTSTRAP, Computed, PredictionEvaluator
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
-from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE, write_json
+from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.scores.delong import delong_interval
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth, level_cases, undefined_reason
@@ -71,7 +72,7 @@ class ImageScoreEvaluator(PredictionEvaluator):
         if self.output_dir is not None:
             named = [dict(zip(self.classes, row, strict=True)) for row in scores.tolist()]
             entries = [{"image_id": i, "scores": one} for i, one in zip(images.ids, named, strict=True)]
-            write_json(self.output_dir / IMAGE_SCORES_FILE, entries)
+            write_json(self.output_dir / IMAGE_SCORES_FILE, entries, indent=None, nan_as_null=True)
         truth = combine_truth(images.truth)
         result.details = {
             "delong_intervals": delong,

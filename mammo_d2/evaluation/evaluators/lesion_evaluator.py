@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.evaluators.base_evaluator import NO_BOOTSTRAP, Computed, PredictionEvaluator, to_array
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
-from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, lesion_entry, write_json
+from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, lesion_entry
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.scores.curves import score_table
 from mammo_d2.evaluation.metrics.scores.delong import delong_interval
@@ -132,7 +133,7 @@ class LesionEvaluator(PredictionEvaluator):
             result.details["intervals"] = {key: [curve.low[k], curve.high[k]] for key, k in places.items()}
             result.details["bootstrap"] = str(self.plan)
         if self.output_dir is not None:
-            write_json(self.output_dir / LESION_SCORES_FILE, entries)
+            write_json(self.output_dir / LESION_SCORES_FILE, entries, indent=None, nan_as_null=True)
             band = (curve.fnr, curve.low, curve.high) if self.plan.replicates else (None, None, None)
             plot_tnr([PlotCurve("lesions", curve.fnr, curve.tnr, *band)], self.output_dir / "tnr_fnr.png")
         return result

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mammo_d2.core.atomic import atomic_write
+from mammo_d2.core.files import atomic_write, write_json
 from mammo_d2.evaluation.evaluators.base_evaluator import NO_BOOTSTRAP, Computed, PredictionEvaluator
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
-from mammo_d2.evaluation.files.results import detections_to_coco, write_json
+from mammo_d2.evaluation.files.results import detections_to_coco
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.detection.matching import HitRule
 from mammo_d2.evaluation.metrics.localization.best_regions import best_of_each_class, first_hit_ranks
@@ -86,7 +86,7 @@ class RegionEvaluator(PredictionEvaluator):
         }
         if self.output_dir is not None:
             entries = detections_to_coco(data.detections, data.images, self.dataset.category_ids)
-            write_json(self.output_dir / REGIONS_FILE, entries)
+            write_json(self.output_dir / REGIONS_FILE, entries, indent=None, nan_as_null=True)
             maps = {str(i): one for i, (_, one) in zip(data.images.ids, found, strict=True) if one is not None}
             if maps:
                 with atomic_write(self.output_dir / MAPS_FILE) as stream:

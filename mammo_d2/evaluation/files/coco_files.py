@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from mammo_d2.core.files import read_json
 from mammo_d2.evaluation.files.image_scores import read_image_scores
-from mammo_d2.evaluation.files.results import ResultsError, read_json
+from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth
 from mammo_d2.evaluation.metrics.tables import (
     XYWH_ABS,
@@ -114,7 +115,7 @@ def load_ground_truth(
             that the file does not have.
     """
     path = Path(path)
-    content = read_json(path)
+    content = read_json(path, error=ResultsError)
     if not isinstance(content, Mapping) or not isinstance(content.get("images"), list):
         raise ResultsError(f"{path}: not a COCO ground-truth file (an object with images, annotations, categories)")
     _require(content, ("images", "annotations", "categories"), str(path))

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE, ResultsError, read_json
+from mammo_d2.core.files import read_json
+from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE, ResultsError
 
 #: What a search leaves in its folder: a list of its best trials, {"folder", "value"}, best first.
 TOP_FILE = "top.json"
@@ -85,7 +86,7 @@ def read_image_scores(path: str | os.PathLike) -> ImageScores:
             number in [0, 1]. The message names the entry.
     """
     path = Path(path)
-    content = read_json(path)
+    content = read_json(path, error=ResultsError)
     if not isinstance(content, list) or not content:
         raise ResultsError(f'{path}: image scores are a list of {{"image_id", "scores": {{class: p}}}}, with one image')
     ids: dict[Hashable, int] = {}
@@ -168,7 +169,7 @@ def top_runs(folder: str | os.PathLike, count: int) -> list[Path]:
         raise ResultsError(f"--top {count} must be at least 1")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; name the folder of a finished search")
-    trials = read_json(path)
+    trials = read_json(path, error=ResultsError)
     if not isinstance(trials, list) or len(trials) < count:
         has = len(trials) if isinstance(trials, list) else f"no list but {trials!r:.40}"
         raise ResultsError(f"{path}: {count} trials are asked for, it has {has}; lower --top or search on")

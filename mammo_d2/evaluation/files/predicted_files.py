@@ -7,10 +7,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mammo_d2.core.files import sha256_file
+from mammo_d2.core.files import read_json, sha256_file
 from mammo_d2.core.image_transform import ImageTransform, xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.evaluation.files.coco_files import Predicted
-from mammo_d2.evaluation.files.results import ResultsError, read_json
+from mammo_d2.evaluation.files.results import ResultsError
 
 # What a file may be to an image of a ground truth, with the image's name of it.
 _PREPARED, _SOURCE = "prepared", "source"
@@ -32,7 +32,7 @@ def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> 
             images, that is not the size of its image, or two files of one image.
     """
     path = Path(path)
-    content, images = read_json(path), read_json(ground_truth)["images"]
+    content, images = read_json(path, error=ResultsError), read_json(ground_truth, error=ResultsError)["images"]
     if not isinstance(content, Mapping) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     ):

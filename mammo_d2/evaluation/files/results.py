@@ -1,17 +1,13 @@
-"""COCO results entries, and JSON files of metrics and scores."""
+"""Entries of the result files: COCO detections, scores of lesions."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mammo_d2.core.atomic import atomic_write
+from mammo_d2.core.files import FileFormatError
 from mammo_d2.evaluation.metrics.tables import XYXY_ABS, DetectionTable, ImageTable
 
 RESULTS_FILE = "coco_instances_results.json"
@@ -19,7 +15,7 @@ IMAGE_SCORES_FILE = "image_scores.json"
 LESION_SCORES_FILE = "lesion_scores.json"
 
 
-class ResultsError(ValueError):
+class ResultsError(FileFormatError):
     """A results or ground-truth file that cannot be evaluated; the message names file, entry, field and remedy."""
 
 
@@ -74,43 +70,3 @@ def lesion_entry(
         "malignancy": float(malignancy),
         "windows": parts,
     }
-
-
-def write_json(path: str | os.PathLike, content: Any) -> Path:
-    """Write JSON in one step (a reader never sees half a file); NaN and inf become null."""
-    path = Path(path)
-    with atomic_write(path, "w") as stream:
-        json.dump(plain(content), stream, indent=None if isinstance(content, list) else 2, ensure_ascii=False)
-        stream.write("\n")
-    return path
-
-
-def read_json(path: str | os.PathLike) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ResultsError: it is not JSON.
-    """
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{os.fspath(path)}: not a JSON file ({error})") from error
-
-
-def plain(value: Any) -> Any:
-    """JSON-ready copy of nested dicts, lists, tuples and numpy values."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from mammo_d2.evaluation.files.results import write_json
+from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.study.plots import ForestRow, plot_forest, plot_froc, plot_roc
 from mammo_d2.evaluation.study.study import LEVELS, Metric, PairReport, Study, SystemReport
 
@@ -113,6 +113,8 @@ def write_metrics_json(study: Study, path: str | os.PathLike) -> Path:
                 for pair in study.pairs
             ],
         },
+        indent=2,
+        nan_as_null=True,
     )
 
 

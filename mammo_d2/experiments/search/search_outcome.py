@@ -11,8 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tabulate import tabulate
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.core.atomic import atomic_write
-from mammo_d2.core.files import write_json
+from mammo_d2.core.files import atomic_write, write_json
 from mammo_d2.engine.run_folder import CONFIG_FILE
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.evaluation.files.image_scores import TOP_FILE

@@ -15,7 +15,7 @@ from fvcore.common.checkpoint import (
     get_unexpected_parameters_message,
 )
 
-from mammo_d2.core.atomic import atomic_write
+from mammo_d2.core.files import atomic_write
 from mammo_d2.framework.weights.weight_files import read_weight_file
 from mammo_d2.framework.weights.weight_names import (
     is_torchvision_resnet,

@@ -212,7 +212,7 @@ def test_load_clips_and_completes(tmp_path):
 
 
 def test_unreadable_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.json: no such annotation file"):
+    with pytest.raises(FileNotFoundError, match=r"none\.json: no such file; .*prepare the data set"):
         load_coco(tmp_path / "none.json")
     path = tmp_path / "t.json"
     path.write_text('{"images": [1, ')

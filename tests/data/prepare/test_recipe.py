@@ -74,7 +74,6 @@ def test_file_form_is_that_of_a_manifest(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("{", "JSONDecodeError"),
         ('{"read": {}}', "KeyError: 'options'"),
         ('{"read": {}, "options": {"image": {"zoom": 2}}}', "unexpected keyword argument 'zoom'"),
         ('{"read": {"voi": "sigmoid"}, "options": {"image": null}}', "voi 'sigmoid' must be one of"),
@@ -87,6 +86,9 @@ def test_wrong_files_are_named(tmp_path, content, problem):
         Preparation.from_file(path)
 
 
-def test_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"p\.json: no such file"):
+def test_missing_file_and_broken_json_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"p\.json: no such file; name the manifest\.json"):
+        Preparation.from_file(tmp_path / "p.json")
+    (tmp_path / "p.json").write_text("{")
+    with pytest.raises(ValueError, match=r"p\.json: not valid JSON at line 1 .*; name the manifest\.json"):
         Preparation.from_file(tmp_path / "p.json")

@@ -1,14 +1,13 @@
 """What each process does in the test of evaluators on two ranks; writes FOLDER/rankN.json where there are results."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mammo_d2.config.keys import add_mammo_config
+from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.evaluators.registered import build_evaluators
-from mammo_d2.evaluation.files.results import plain
 from mammo_d2.framework import Boxes, DatasetCatalog, Instances, MetadataCatalog, comm, get_cfg
 from tests.evaluation.scenes import random_detections, random_records
 
@@ -36,6 +35,6 @@ def main(folder: str) -> None:
             evaluators.process([{"image_id": record["image_id"]}], [{"instances": instances}])
     results = evaluators.evaluate()
     if results:
-        (Path(folder) / f"rank{comm.get_rank()}.json").write_text(json.dumps(plain(results)))
+        write_json(Path(folder) / f"rank{comm.get_rank()}.json", results, nan_as_null=True)
     DatasetCatalog.remove(NAME)
     MetadataCatalog.remove(NAME)

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.files import coco_files
 from mammo_d2.evaluation.files.coco_files import iterate_results, load_detections, load_ground_truth, load_image_scores
-from mammo_d2.evaluation.files.results import ResultsError, detections_to_coco, write_json
+from mammo_d2.evaluation.files.results import ResultsError, detections_to_coco
 
 IMAGES = [
     {
@@ -123,7 +124,7 @@ def test_not_a_ground_truth_file(tmp_path, truth_file):
     with pytest.raises(ResultsError, match="not a COCO ground-truth file"):
         load_ground_truth(tmp_path / "list.json")
     (tmp_path / "cut.json").write_text('{"images": [')
-    with pytest.raises(ResultsError, match="not a JSON file"):
+    with pytest.raises(ResultsError, match=r"cut\.json: not valid JSON at line 1 column \d+"):
         load_ground_truth(tmp_path / "cut.json")
     with pytest.raises(ResultsError, match="no category named 'cancer'; it has benign, malignant"):
         load_ground_truth(truth_file(), ["cancer"])
@@ -202,7 +203,12 @@ def test_reading_in_pieces_gives_the_same_entries(monkeypatch, results_file, pie
 
 def test_results_survive_writing_and_reading(truth, tmp_path, results_file):
     table, _ = load_detections(results_file([entry(score=0.2), entry(score=0.7), entry(image_id=12)]), truth)
-    path = write_json(tmp_path / "again.json", detections_to_coco(table, truth.images, list(truth.class_of)))
+    path = write_json(
+        tmp_path / "again.json",
+        detections_to_coco(table, truth.images, list(truth.class_of)),
+        indent=None,
+        nan_as_null=True,
+    )
     assert json.loads(path.read_text())[0] == {"image_id": 10, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.7}
     again, _ = load_detections(path, truth)
     assert sorted(again.scores.tolist()) == sorted(table.scores.tolist())
@@ -241,10 +247,3 @@ def test_bad_image_scores_are_named_errors(truth, tmp_path, text, message):
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(ResultsError, match=f"s.csv: .*{message}"):
         load_image_scores(tmp_path / "s.csv", truth)
-
-
-def test_json_has_null_for_what_is_not_a_number(tmp_path):
-    content = {"a": np.float64("nan"), "b": [np.inf, np.int64(3), np.bool_(True)], "c": np.array([0.5, np.nan])}
-    path = write_json(tmp_path / "folder" / "x.json", content)
-    assert json.loads(path.read_text()) == {"a": None, "b": [None, 3, True], "c": [0.5, None]}
-    assert [p.name for p in path.parent.iterdir()] == ["x.json"]

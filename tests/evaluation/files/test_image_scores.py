@@ -66,7 +66,7 @@ class TestAverage:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not a JSON file"),
+        ("{", "not valid JSON at line 1"),
         ("[]", "with one image"),
         ('{"image_id": 1}', "image scores are a list"),
         ('[{"image_id": 1}]', r"entry 0: .* must have an image_id and scores"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from mammo_d2.core.files import read_json
 from mammo_d2.data.converters.folders.dicom_folder import DicomFolder
 from mammo_d2.data.reading.image_meta import ReadOptions
 from mammo_d2.phantom import DICOM_FOLDER, TRUTH_FILE, PhantomConfig, write_phantom
@@ -51,6 +51,6 @@ class Phantom(DicomFolder):
 def _settings_of(truth: Path) -> dict[str, Any] | None:
     """The configuration that an existing set was made with; the truth is written last, so the set is whole."""
     try:
-        return json.loads(truth.read_text(encoding="utf-8"))["info"]["settings"]
+        return read_json(truth)["info"]["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

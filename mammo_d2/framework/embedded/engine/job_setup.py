@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mammo_d2.core.atomic import atomic_write
+from mammo_d2.core.files import atomic_write
 from mammo_d2.framework.embedded.config import CfgNode
 from mammo_d2.framework.embedded.utils import comm
 from mammo_d2.framework.embedded.utils.files import PathManager
