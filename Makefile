@@ -1,5 +1,6 @@
 # make demo   from a fresh machine (Python, pip, make) to a trained, evaluated detector on synthetic mammograms
 # make test   from a fresh machine to a green test run
+# make test-fast   the same without the tests that take 5 seconds or more
 # make lint   ruff and mypy
 # make test-detectron2   the whole suite on detectron2, where it is installed
 #
@@ -12,7 +13,7 @@ PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.mammo_d2-installed
 DEMO_DIR ?= output/demo
 
-.PHONY: demo test test-detectron2 lint environment clean
+.PHONY: demo test test-fast test-detectron2 lint environment clean
 
 environment: $(STAMP)
 
@@ -26,6 +27,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2
+
+test-fast: $(STAMP)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 -m "not slow"
 
 test-detectron2: $(STAMP)
 	@$(PYTHON) -c "import detectron2" 2>/dev/null || { echo "detectron2 is not installed in $(VENV): see its installation page, https://detectron2.readthedocs.io/en/latest/tutorials/install.html"; exit 1; }

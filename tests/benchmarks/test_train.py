@@ -28,6 +28,7 @@ def test_ratios_are_medians_of_turns_against_the_first_contender(tmp_path, capsy
     assert "median s/step" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_contenders_with_shared_weights_have_the_same_first_loss(tmp_path):
     weights = str(tmp_path / "weights.pth")
     contenders = [Contender(name, ENGINE, []) for name in "ab"]

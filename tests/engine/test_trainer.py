@@ -33,6 +33,7 @@ def assert_same_weights(a: dict, b: dict):
         assert torch.equal(a[name], b[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [3, 5])
 def test_killed_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(folder, kill_at):
     """Checkpoints are written after iterations 1, 3 and 5: one kill loses a step, the other two."""

@@ -73,6 +73,7 @@ def test_columns_are_those_of_the_evaluators_that_ran(tmp_path):
     assert [float(cell) for cell in row.split("|")[-3:-1]] == [0.625, 0.75]
 
 
+@pytest.mark.slow
 def test_failed_run_names_its_log(tmp_path):
     with pytest.raises(ChildProcessError, match=r"'a' with seed 1 failed .*nowhere.*; see .*stdout\.txt"):
         run_ablation("", [Variant("a", ["DATASETS.TRAIN", "['nowhere']"])], [1], tmp_path)

@@ -282,6 +282,7 @@ def test_intervals_over_the_folds():
     assert cells(differences) == [["b", "+0.300 (-0.130 to +0.730)", ""], ["c", "+0.400", ""]]
 
 
+@pytest.mark.slow
 def test_a_failed_job_names_its_log(tmp_path):
     with pytest.raises(ChildProcessError, match=r"fold 0 failed \(error: .*nowhere.*\); see .*stdout\.txt"):
         processes.run_job(tmp_path / "job", "fold 0", "", ["DATASETS.TRAIN", "('nowhere',)"], 1)

@@ -117,6 +117,7 @@ def test_table_is_up_to_date() -> None:
     )
 
 
+@pytest.mark.slow
 def test_embedded_engine_does_without_detectron2() -> None:
     code = "import sys, mammo_d2.framework as f; print(f.ENGINE, 'detectron2' in sys.modules)"
     result = subprocess.run(

@@ -166,6 +166,7 @@ JOB = {
 }
 
 
+@pytest.mark.slow
 def test_an_interrupted_job(tmp_path, monkeypatch):
     """Training in float16 with gradient scaling, averaged weights, validation loss and evaluation."""
     write_dataset(tmp_path, positives=2, negatives=2)

@@ -34,6 +34,7 @@ WITHOUT_CHANCE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ENGINE == "detectron2", reason="detectron2's trainer asks for one GPU per process")
 @pytest.mark.usefixtures("hidden_gpus")
 def test_two_processes_train_and_evaluate_like_one(tmp_path):

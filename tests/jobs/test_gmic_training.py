@@ -86,6 +86,7 @@ def test_baseline_trains_on_the_same_data(run):
 QUICK = ("TEST.EVALUATORS", "['image']", "TEST.EVAL_PERIOD", "0")
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_like_float32(run):
     """bfloat16: losses on the map to two per cent in the first step, all finite, weights and their file in float32."""
 
@@ -107,6 +108,7 @@ def test_mixed_precision_trains_like_float32(run):
     assert {value.dtype for value in weights.values()} == {torch.float32, torch.int64}  # the latter count batches
 
 
+@pytest.mark.slow
 def test_resume_goes_on_in_the_epoch(run):
     """Six steps of four images, over three epochs of exams, at once and interrupted after four."""
     steps = (*QUICK, "SOLVER.MAX_ITER", "6", "SOLVER.CHECKPOINT_PERIOD", "4")

@@ -47,6 +47,7 @@ def measured():
     return groups
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("positive", "negative"), [("lesion", "distractor"), ("positive", "negative")])
 def test_no_threshold_finds_a_lesion(measured, positive, negative):
     first, second = measured[positive], measured[negative]

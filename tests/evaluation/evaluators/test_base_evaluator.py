@@ -23,6 +23,7 @@ def test_an_image_sent_to_two_ranks_counts_once(monkeypatch):
     assert evaluator.evaluate() == alone
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hidden_gpus")
 def test_two_ranks_give_the_numbers_of_one(tmp_path):
     launch(rank_job.main, 2, dist_url="auto", args=(str(tmp_path / "two"),))

@@ -4,6 +4,8 @@ import argparse
 import json
 import shutil
 
+import pytest
+
 from mammo_d2.config.loading import load_config
 from mammo_d2.experiments.search import search_outcome
 from mammo_d2.experiments.search.search import search
@@ -34,6 +36,7 @@ class StagesJob:
         pass
 
 
+@pytest.mark.slow
 def test_both_stages_are_searched_and_trials_share_what_does_not_depend_on_them(tmp_path, monkeypatch):
     data = write_job(tmp_path / "data")
     for split in ("val", "held"):

@@ -16,6 +16,7 @@ from tests.jobs.lesion.lesion_jobs import places, run, write_job
 SETTINGS = ["MODEL.LESION.NETWORK", "resnet18", "MODEL.LESION.EPOCH", "[2, 2, 146, 146]", "SOLVER.MAX_ITER", "2"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ENGINE == "detectron2", reason="detectron2's trainer asks for one GPU per process")
 @pytest.mark.usefixtures("hidden_gpus")
 def test_two_processes_make_the_stores_and_scores_of_one(tmp_path):

@@ -19,6 +19,7 @@ def weights(folder, stage="context_embedding_saliency"):
     return torch.load(folder / stage / "model_final.pth", weights_only=True)["model"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_job_ends_with_the_weights_of_an_uninterrupted_one(folder, monkeypatch):
     monkeypatch.setattr("mammo_d2.data.lesions.stores.PART", 10)
     whole = run(folder)

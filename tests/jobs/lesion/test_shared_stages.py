@@ -20,6 +20,7 @@ def test_the_file_has_the_seven_combinations():
     assert {kind for one in maps for kind in one} == {"indicator", "embedding", "saliency"}
 
 
+@pytest.mark.slow
 def test_combinations_share_the_patch_network_of_their_seed(tmp_path, monkeypatch):
     folder, trained, started = write_job(tmp_path), [], []
     train_stage = lesion_job.train_stage

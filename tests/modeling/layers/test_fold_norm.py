@@ -51,6 +51,7 @@ def test_the_graphs_give_the_outputs_of_the_modules():
     assert list(compiled.state_dict()) == names
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_COMPILER, reason="no C++ compiler with the headers of Python")
 def test_compiled_code_gives_the_outputs_of_the_modules(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))

@@ -16,6 +16,7 @@ from mammo_d2.framework.embedded.utils import comm as embedded_comm
 from tests.framework import job_cases, launch_jobs
 
 ROOT = Path(__file__).parents[4]
+pytestmark = pytest.mark.slow  # starts processes, in two ways
 
 
 @pytest.fixture(scope="module", params=["launch", "torchrun"])
