@@ -6,11 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-from mammo_d2.data.converters.converter import Converter
+from mammo_d2.data.converters.converter import Converter, DryRun
 from mammo_d2.data.prepare.contact_sheet import write_contact_sheet
 from mammo_d2.data.prepare.dataset import PrepareOptions, PrepareResult, prepare
 from mammo_d2.data.prepare.image import ImageOptions
-from mammo_d2.data.reading.image_meta import ReadOptions
 
 CHECK_FILE = "check.png"
 
@@ -50,24 +49,6 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def add_source_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    """The argument --source."""
-    parser.add_argument("--source", type=Path, required=True, help=what)
-
-
-def add_read_arguments(parser: argparse.ArgumentParser) -> None:
-    """How DICOM files become pixels."""
-    read = parser.add_argument_group("DICOM pixels")
-    read.add_argument("--voi", choices=("auto", "none", "window", "lut"), default="auto",
-                      help="VOI transformation; auto: the file's LUT, else its window, else none")  # fmt: skip
-    read.add_argument("--voi-by-vendor", nargs="*", default=[], metavar="VENDOR=VOI",
-                      help="other choices for manufacturers whose name contains VENDOR, e.g. fuji=none")  # fmt: skip
-    read.add_argument(
-        "--frame", type=int, default=None, help="frame of multi-frame files, from 0 (none: such files fail)"
-    )
-    read.add_argument("--for-processing", action="store_true", help="read FOR PROCESSING (raw) images too")
-
-
 def prepare_options(args: argparse.Namespace) -> PrepareOptions:
     """The options that ``add_prepare_arguments`` describes."""
     image = ImageOptions(
@@ -94,20 +75,14 @@ def prepare_options(args: argparse.Namespace) -> PrepareOptions:
     )
 
 
-def read_options(args: argparse.Namespace) -> ReadOptions:
-    """The options that ``add_read_arguments`` describes."""
-    pairs = []
-    for text in args.voi_by_vendor:
-        vendor, _, voi = text.partition("=")
-        if not vendor or not voi:
-            raise ValueError(f"--voi-by-vendor {text!r} must be VENDOR=VOI, e.g. fuji=none")
-        pairs.append((vendor, voi))
-    return ReadOptions(args.voi, tuple(pairs), frame=args.frame, for_processing=args.for_processing)
-
-
-def run_prepare(converter: Converter, args: argparse.Namespace) -> int:
+def run_prepare(converter_class: type[Converter], args: argparse.Namespace) -> int:
     """Prepare, draw the contact sheet, print the summary; returns the exit code."""
     options = prepare_options(args)
+    try:
+        converter = converter_class.from_arguments(args)
+    except DryRun as text:
+        print(f"{args.out}: dry run, {text}")
+        return 0
     result = prepare(converter, args.out, options)
     if args.check and not options.dry_run:
         write_contact_sheet(result.files, args.out / "images", args.out / CHECK_FILE, args.check)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from typing import Any
 
 from mammo_d2.data.converters.converter import Converter
+from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.reading.image_meta import ReadOptions
 
 _GRADE = re.compile(r"^(?:BI-?RADS)?\s*([0-6])\s*([abc]?)$", re.IGNORECASE)
@@ -56,6 +58,18 @@ class AssessedConverter(Converter):
     ) -> None:
         super().__init__(source, read_options)
         self.malignant_from = malignant_from
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """See the base class."""
+        super().add_arguments(parser)
+        parser.add_argument("--malignant-from", type=int, choices=(3, 4, 5, 6), default=MALIGNANT_FROM,
+                            help="least BI-RADS that counts as malignant")  # fmt: skip
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> AssessedConverter:
+        """See the base class."""
+        return cls(args.source, args.malignant_from, read_options(args))
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""

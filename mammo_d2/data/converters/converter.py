@@ -6,6 +6,7 @@ needs pixels (reading, cropping, scaling, writing, the splits) is done for all o
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import os
@@ -13,10 +14,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from mammo_d2.data.converters.source_arguments import add_read_arguments, add_source_argument, read_options
 from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
 from mammo_d2.data.reading.reader import read_image
 
@@ -87,8 +89,15 @@ class SourceImage:
     data: dict[str, Any] = field(default_factory=dict)
 
 
+class DryRun(Exception):
+    """Raised by ``Converter.from_arguments`` if a dry run has no source to look at; says what a run would do."""
+
+
 class Converter(ABC):
     """Base of all converters; must be picklable, for the worker processes call ``read`` and ``complete``.
+
+    ``command``, ``summary``, ``description`` and ``source_help`` are what ``mammo-d2 prepare`` offers it by, once it is
+    registered (see ``converter_registry``).
 
     Args:
         source: folder of the data set.
@@ -100,6 +109,14 @@ class Converter(ABC):
 
     #: Short name, also the default name of the prepared data set.
     name: str = ""
+    #: The sub-command of ``mammo-d2 prepare``, e.g. "mini-mias"; the entry point's name if it comes from one.
+    command: ClassVar[str] = ""
+    #: One line for the list of sub-commands.
+    summary: ClassVar[str] = ""
+    #: What the sub-command's help says.
+    description: ClassVar[str] = ""
+    #: What --source must hold.
+    source_help: ClassVar[str] = "folder of the data set"
 
     def __init__(self, source: str | os.PathLike[str], read_options: ReadOptions | None = None) -> None:
         self.source = Path(source)
@@ -107,6 +124,26 @@ class Converter(ABC):
         self.skipped: list[tuple[str, str]] = []
         if not self.source.is_dir():
             raise FileNotFoundError(f"{self.source}: no such folder; give the folder of the {self.name} data set")
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Arguments of the sub-command besides those of every one: by default --source and how DICOM is read."""
+        add_source_argument(parser, cls.source_help)
+        add_read_arguments(parser)
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> Converter:
+        """The converter that parsed arguments ask for.
+
+        Args:
+            args: those of ``add_arguments``; besides, ``out``, ``workers``, ``quiet``, ``dry_run``, ``keep_files`` and
+                the others of every sub-command.
+
+        Raises:
+            DryRun: the source is made by the run, and this is a dry run.
+            ValueError: arguments that do not go together.
+        """
+        return cls(args.source, read_options=read_options(args))
 
     @abstractmethod
     def images(self) -> Iterable[SourceImage]:

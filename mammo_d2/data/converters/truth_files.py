@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -126,6 +127,21 @@ class FolderWithTruth(Converter):
             assert self.truth.path is not None  # without truth every file is known
             self.skip(relative, f"not in {self.truth.path.name}")
         return found
+
+
+def truth_help(file: str) -> str:
+    """What a truth file must hold, for the help of a command.
+
+    Args:
+        file: what its column ``file`` holds.
+    """
+    columns = textwrap.indent(textwrap.fill(", ".join(COLUMNS[1:]), 106), "    ")
+    return (
+        "Truth may come as a COCO file with the categories benign and malignant, or as a CSV table, both in pixels of\n"
+        f"the files. The table has the column file ({file}) and any of\n{columns}\n"
+        "One row per lesion (category benign or malignant and a box), or one row without category and box for an\n"
+        "image. benign and malignant label the image: 1, 0, or empty where it is unknown."
+    )
 
 
 def file_key(name: str) -> str:

@@ -7,6 +7,7 @@ they are asked for; private tags, names, dates and descriptions are never read.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import hmac
 import os
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from mammo_d2.data.converters.converter import SourceImage
-from mammo_d2.data.converters.truth_files import FolderWithTruth
+from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.source_arguments import read_options
+from mammo_d2.data.converters.truth_files import FolderWithTruth, truth_help
 from mammo_d2.data.reading.dicom.dicom_file import is_dicom, read_dicom_meta
 from mammo_d2.data.reading.image_meta import ImageMeta, ImageReadError, ReadOptions
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
@@ -23,6 +26,7 @@ from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
 _SCREENING_EXCLUDES = ("magnification", "spot compression", "specimen")
 
 
+@register_converter
 class DicomFolder(FolderWithTruth):
     """Converter of a folder of DICOM files.
 
@@ -40,6 +44,12 @@ class DicomFolder(FolderWithTruth):
     """
 
     name = "dicom"
+    command = "dicom"
+    summary = "a folder of DICOM mammograms"
+    description = "Prepare a folder of DICOM mammograms.\n\n" + truth_help(
+        "path relative to the folder, or SOP Instance UID"
+    )
+    source_help = "folder of DICOM files, with sub-folders"
 
     def __init__(
         self,
@@ -56,6 +66,29 @@ class DicomFolder(FolderWithTruth):
         self.keep_ids = keep_ids
         self.id_salt = id_salt
         self.all_views = all_views
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """See the base class."""
+        super().add_arguments(parser)
+        parser.add_argument("--truth", type=Path, default=None, help="COCO JSON or CSV in pixels of the DICOM files")
+        parser.add_argument("--keep-ids", action="store_true",
+                            help="keep patient and exam identifiers and file names, rather than hash them")  # fmt: skip
+        parser.add_argument("--id-salt", default="", help="secret text in the hashes, where identifiers can be guessed")
+        parser.add_argument("--all-views", action="store_true", help="also spot, magnification and specimen images")
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> DicomFolder:
+        """See the base class."""
+        return cls(
+            args.source,
+            args.truth,
+            read_options(args),
+            keep_ids=args.keep_ids,
+            id_salt=args.id_salt,
+            all_views=args.all_views,
+            name=args.out.name,
+        )
 
     def parameters(self) -> dict[str, Any]:
         """See the base class; the salt itself is not recorded."""

@@ -6,16 +6,20 @@ from the truth or from the file's name ("0_L-CC.png"). Names and identifiers are
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.converters.converter import SourceImage
-from mammo_d2.data.converters.truth_files import FolderWithTruth
-from mammo_d2.data.reading.image_meta import ImageMeta
+from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.source_arguments import add_source_argument
+from mammo_d2.data.converters.truth_files import FolderWithTruth, truth_help
+from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
 
 # Depths of detectors and exports: a 16-bit file whose pixels fit into one of these probably has no more.
@@ -23,6 +27,7 @@ _DEPTHS = (10, 12, 14)
 SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".dcm", ".dicom"))
 
 
+@register_converter
 class ImageFolder(FolderWithTruth):
     """Converter of a folder of image files.
 
@@ -37,6 +42,29 @@ class ImageFolder(FolderWithTruth):
     """
 
     name = "images"
+    command = "images"
+    summary = "a folder of PNG, TIFF, PGM or JPEG mammograms"
+    description = (
+        "Prepare a folder of grey PNG, TIFF, PGM or JPEG files. Laterality and view that the truth does not give are\n"
+        "taken from file names such as 0_L-CC.png; names and identifiers are kept as they are.\n\n"
+        + truth_help("path relative to the folder")
+    )
+    source_help = "folder of PNG, TIFF, PGM or JPEG files, with sub-folders"
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """See the base class."""
+        add_source_argument(parser, cls.source_help)
+        parser.add_argument("--truth", type=Path, default=None, help="COCO JSON or CSV in pixels of the files")
+        parser.add_argument("--bits", type=int, default=0,
+                            help="used bits of 16-bit files, e.g. 12 if pixels go up to 4095 (0: all)")  # fmt: skip
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> ImageFolder:
+        """See the base class."""
+        if args.bits and args.keep_files:
+            raise ValueError("--bits scales the pixels, --keep-files leaves the files as they are; drop one of them")
+        return cls(args.source, args.truth, ReadOptions(bits=args.bits), name=args.out.name)
 
     def images(self) -> Iterator[SourceImage]:
         """See the base class.

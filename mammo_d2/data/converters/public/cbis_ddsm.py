@@ -12,6 +12,7 @@ Needs the four ``*_case_description_*_set.csv`` files and the DICOM files in the
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -29,6 +30,8 @@ from mammo_d2.data.converters.converter import (
     labels_from,
     read_table,
 )
+from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
 from mammo_d2.data.reading.reader import read_image
 
@@ -42,6 +45,7 @@ _KINDS = ("mass", "calc")
 _SHAPE_TOLERANCE = 0.02
 
 
+@register_converter
 class CbisDdsm(Converter):
     """Converter of CBIS-DDSM.
 
@@ -53,6 +57,12 @@ class CbisDdsm(Converter):
     """
 
     name = "cbis_ddsm"
+    command = "cbis-ddsm"
+    summary = "CBIS-DDSM: masks, pathology"
+    description = (
+        "Prepare CBIS-DDSM. The official training and test sets are kept; use --val-from-train for a validation set."
+    )
+    source_help = "folder with the four *_case_description_*_set.csv and, anywhere below, the downloaded case folders"
 
     def __init__(
         self,
@@ -68,6 +78,19 @@ class CbisDdsm(Converter):
             raise ConverterError(f"shared_patients {shared_patients!r} must be test, train or drop")
         self.kinds = tuple(kinds)
         self.shared_patients = shared_patients
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """See the base class."""
+        super().add_arguments(parser)
+        parser.add_argument("--kinds", nargs="+", choices=_KINDS, default=list(_KINDS), help="lesions")
+        parser.add_argument("--shared-patients", choices=("test", "train", "drop"), default="test",
+                            help="where the patients go that are in both official sets")  # fmt: skip
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> CbisDdsm:
+        """See the base class."""
+        return cls(args.source, args.kinds, args.shared_patients, read_options(args))
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""

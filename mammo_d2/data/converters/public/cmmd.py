@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage, read_table
+from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.reading.dicom.dicom_file import read_dicom_meta
 from mammo_d2.data.reading.image_meta import ImageReadError, ReadOptions
 
@@ -22,6 +23,7 @@ _COLUMNS = ("ID1", "LeftRight", "abnormality", "classification")
 _CLASSES = ("Benign", "Malignant")
 
 
+@register_converter
 class Cmmd(Converter):
     """Converter of CMMD.
 
@@ -31,6 +33,10 @@ class Cmmd(Converter):
     """
 
     name = "cmmd"
+    command = "cmmd"
+    summary = "CMMD: labels without boxes"
+    description = "Prepare CMMD. It has no boxes: for image-level methods."
+    source_help = "folder with the DICOM files and CMMD_clinicaldata_revision.csv (or .xlsx)"
 
     def __init__(self, source: str | os.PathLike[str], read_options: ReadOptions | None = None) -> None:
         super().__init__(source, read_options)

@@ -25,6 +25,7 @@ from mammo_d2.data.converters.birads import (
     parse_birads,
 )
 from mammo_d2.data.converters.converter import ConverterError, SourceAnnotation, SourceImage, read_table
+from mammo_d2.data.converters.converter_registry import register_converter
 
 _FILE = re.compile(r"^(\d+)_([0-9a-f]+)_MG_([LR])_(CC|ML|FB)_ANON\.dcm$", re.IGNORECASE)
 _POINT = re.compile(r"^\(\s*([-+0-9.eE]+)\s*,\s*([-+0-9.eE]+)\s*\)$")
@@ -35,6 +36,7 @@ _FINDINGS = {
 }  # fmt: skip
 
 
+@register_converter
 class Inbreast(AssessedConverter):
     """Converter of INbreast.
 
@@ -48,6 +50,10 @@ class Inbreast(AssessedConverter):
     """
 
     name = "inbreast"
+    command = "inbreast"
+    summary = "INbreast: contours, BI-RADS"
+    description = "Prepare INbreast. It has no pathology: BI-RADS from --malignant-from on counts as malignant."
+    source_help = "folder with AllDICOMs, AllXML and INbreast.csv"
 
     def images(self) -> Iterator[SourceImage]:
         """See the base class."""

@@ -11,6 +11,7 @@ tissue, class, severity, x, y, radius. Things to know about it:
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from mammo_d2.data.converters.converter import (
     clip_xywh,
     labels_from,
 )
+from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.source_arguments import add_source_argument
 
 SIDE = 1024
 SPACING = 0.2
@@ -45,6 +48,7 @@ class MiasRow:
     circle: tuple[float, float, float] | None
 
 
+@register_converter
 class MiniMias(Converter):
     """Converter of mini-MIAS.
 
@@ -58,12 +62,30 @@ class MiniMias(Converter):
     """
 
     name = "mini_mias"
+    command = "mini-mias"
+    summary = "the mini-MIAS films"
+    description = (
+        "Prepare mini-MIAS (http://peipa.essex.ac.uk/info/mias.html): 8-bit films, all MLO, circles become boxes."
+    )
+    source_help = "folder with Info.txt and the images mdb001.pgm (or .png) ..."
 
     def __init__(self, source: str | os.PathLike[str], unlocated: str = "drop") -> None:
         super().__init__(source)
         if unlocated not in ("drop", "keep"):
             raise ConverterError(f"unlocated {unlocated!r} must be drop or keep")
         self.unlocated = unlocated
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """See the base class."""
+        add_source_argument(parser, cls.source_help)
+        parser.add_argument("--unlocated", choices=("drop", "keep"), default="drop",
+                            help="images with a lesion whose place is not given")  # fmt: skip
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> MiniMias:
+        """See the base class."""
+        return cls(args.source, args.unlocated)
 
     def parameters(self) -> dict[str, object]:
         """See the base class."""

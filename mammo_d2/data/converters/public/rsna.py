@@ -6,16 +6,20 @@ methods that learn from image labels; to a detector of malignant lesions alone i
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage, read_table
+from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.reading.image_meta import ReadOptions
 
 _COLUMNS = ("site_id", "patient_id", "image_id", "laterality", "view", "cancer", "biopsy", "implant")
 
 
+@register_converter
 class Rsna(Converter):
     """Converter of the RSNA 2022 training set.
 
@@ -26,12 +30,29 @@ class Rsna(Converter):
     """
 
     name = "rsna"
+    command = "rsna"
+    summary = "RSNA 2022: labels without boxes"
+    description = (
+        "Prepare the training set of RSNA Screening Mammography 2022. It has no boxes: for image-level methods."
+    )
+    source_help = "folder with train.csv and train_images/"
 
     def __init__(
         self, source: str | os.PathLike[str], implants: bool = False, read_options: ReadOptions | None = None
     ) -> None:
         super().__init__(source, read_options)
         self.implants = implants
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """See the base class."""
+        super().add_arguments(parser)
+        parser.add_argument("--implants", action="store_true", help="also breasts with an implant")
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> Rsna:
+        """See the base class."""
+        return cls(args.source, args.implants, read_options(args))
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""

@@ -20,12 +20,14 @@ from mammo_d2.data.converters.birads import (
     parse_birads,
 )
 from mammo_d2.data.converters.converter import ConverterError, SourceAnnotation, SourceImage, read_table
+from mammo_d2.data.converters.converter_registry import register_converter
 
 _BREAST = ("study_id", "image_id", "laterality", "view_position", "breast_birads", "breast_density", "split")
 _FINDING = ("image_id", "finding_categories", "finding_birads", "xmin", "ymin", "xmax", "ymax")
 _SPLITS = {"training": "train", "test": "test"}
 
 
+@register_converter
 class VindrMammo(AssessedConverter):
     """Converter of VinDr-Mammo.
 
@@ -36,6 +38,12 @@ class VindrMammo(AssessedConverter):
     """
 
     name = "vindr_mammo"
+    command = "vindr-mammo"
+    summary = "VinDr-Mammo: boxes, BI-RADS"
+    description = (
+        "Prepare VinDr-Mammo. The official training and test sets are kept; use --val-from-train for a validation set."
+    )
+    source_help = "folder with images/, breast-level_annotations.csv and finding_annotations.csv"
 
     def images(self) -> Iterator[SourceImage]:
         """See the base class; the data set's own training and test sets are kept."""
