@@ -19,7 +19,7 @@ from benchmarks.memory import peak_mib
 from mammo_d2.config.loading import load_config
 from mammo_d2.framework import build_model
 from mammo_d2.inference.convert_gmic import GMIC_CONFIG
-from mammo_d2.modeling.layers.fold_norm import compile_networks, fold_norms
+from mammo_d2.modeling.fold_norm import compile_networks, fold_norms
 
 SIZE = (2944, 1920)
 # (first row, last row, width) of the breast in the window.

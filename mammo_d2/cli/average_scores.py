@@ -43,7 +43,7 @@ Examples (runs of configs/gmic; a search by docs/search.md; reader.csv: image_id
         --reader reader.csv --reader-weight 0.5
 """
 
-LEVELS = ("image", "breast", "patient")
+AUC_LEVELS = ("image", "breast", "patient")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def auc_rows(truth: GroundTruth, system: str, values: np.ndarray, aggregation: s
     rows = []
     for label, name in enumerate(truth.images.classes):
         areas, counts = {}, {}
-        for level in LEVELS:
+        for level in AUC_LEVELS:
             cases = level_cases(truth.images, truth.images.truth[:, label], values[:, label], level, aggregation)
             areas[level] = delong_interval(cases.truth, cases.scores, cases.patient, confidence)
             counts[level] = (int(cases.truth.sum()), int((cases.truth == 0).sum()))
@@ -104,12 +104,12 @@ def auc_rows(truth: GroundTruth, system: str, values: np.ndarray, aggregation: s
 
 def table_text(rows: Sequence[AucRow]) -> str:
     """The areas as a table, then why what is missing is missing."""
-    shown = [[row.system, row.name, *(_area(row.areas[level]) for level in LEVELS)] for row in rows]
+    shown = [[row.system, row.name, *(_area(row.areas[level]) for level in AUC_LEVELS)] for row in rows]
     numbers = {
         f"{row.name}, {level}: {p} positive, {n} negative" for row in rows for level, (p, n) in row.cases.items()
     }
     reasons = {f"{row.system}, {row.name}: {area.reason}" for row in rows for area in row.areas.values() if area.reason}
-    return "\n".join([tabulate(shown, ("AUC", "class", *LEVELS)), "", *sorted(numbers), *sorted(reasons)])
+    return "\n".join([tabulate(shown, ("AUC", "class", *AUC_LEVELS)), "", *sorted(numbers), *sorted(reasons)])
 
 
 def _area(area: AucInterval) -> str:

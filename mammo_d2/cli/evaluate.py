@@ -24,7 +24,8 @@ from mammo_d2.evaluation.metrics.detection.matching import DISTANCE_KINDS, OVERL
 from mammo_d2.evaluation.metrics.detection.presets import PRESETS, Preset, get_preset
 from mammo_d2.evaluation.metrics.scores.curves import NORMALIZATIONS
 from mammo_d2.evaluation.metrics.scores.score_statistic import ScoreRule
-from mammo_d2.evaluation.study.study import StudyOptions, System, run_study
+from mammo_d2.evaluation.study.run_study import run_study
+from mammo_d2.evaluation.study.study import StudyOptions, System
 from mammo_d2.evaluation.study.study_outputs import console_text, write_study
 
 DESCRIPTION = """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed.

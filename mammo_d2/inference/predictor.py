@@ -28,7 +28,7 @@ from mammo_d2.engine.step import amp_dtype
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import CfgNode, SafeCheckpointer
 from mammo_d2.inference.prediction_files import PICTURE_SIDE, FileProblem, Prediction
-from mammo_d2.modeling.layers.fold_norm import compile_networks, fold_norms
+from mammo_d2.modeling.fold_norm import compile_networks, fold_norms
 from mammo_d2.pictures.drawing import to_display
 from mammo_d2.pictures.evidence import Evidence
 

@@ -13,7 +13,7 @@ from mammo_d2.data.reading.reader import read_image
 from mammo_d2.framework import build_model
 from mammo_d2.inference.prediction_files import write_picture
 from mammo_d2.inference.predictor import Predictor
-from mammo_d2.modeling.layers.fold_norm import compile_networks
+from mammo_d2.modeling.fold_norm import compile_networks
 from tests.data.dicom_files import write_dicom
 from tests.inference.tiny_model import CROP_FLIP_SCALE, SIZE, write_mammogram
 from tests.modeling.gmic_models import gmic_cfg

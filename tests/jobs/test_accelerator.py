@@ -10,7 +10,7 @@ from mammo_d2.engine.step import StepTrainer
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import EventStorage, build_model
 from mammo_d2.inference.predictor import Predictor
-from mammo_d2.modeling.layers.fold_norm import fold_norms
+from mammo_d2.modeling.fold_norm import fold_norms
 from tests.data.toy_dataset import write_dataset
 from tests.engine import toy_training
 from tests.fake_accelerator import DeviceMismatchError, accelerator

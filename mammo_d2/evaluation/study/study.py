@@ -1,4 +1,4 @@
-"""Evaluate one or more result files against one ground truth: numbers, intervals, curves, paired differences.
+"""What a study is made of: systems and options, and the numbers, curves and comparisons that come out.
 
 A *system* is a detector's results, image scores, or both. A *task* is a family of numbers of one system
 ("froc/malignant", "ap/malignant", "patient", …); a *metric* is ``task/key``, e.g. "froc/malignant/sens@0.5".
@@ -6,45 +6,20 @@ A *system* is a detector's results, image scores, or both. A *task* is a family 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mammo_d2.evaluation.files.coco_files import GroundTruth
-from mammo_d2.evaluation.metrics.bootstrap import (
-    BootstrapPlan,
-    Comparison,
-    Interval,
-    Statistic,
-    bootstrap,
-    estimate,
-    paired_comparison,
-    percentile_interval,
-)
-from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision
-from mammo_d2.evaluation.metrics.detection.detection_ap import ApStatistic
-from mammo_d2.evaluation.metrics.detection.froc import froc_events
-from mammo_d2.evaluation.metrics.detection.froc_curve import froc_curve, summarize_froc
-from mammo_d2.evaluation.metrics.detection.froc_statistic import FrocStatistic
+from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan, Comparison, Interval
 from mammo_d2.evaluation.metrics.detection.presets import Preset, get_preset
-from mammo_d2.evaluation.metrics.scores.curves import roc_curve, score_table, threshold_at_sensitivity
-from mammo_d2.evaluation.metrics.scores.delong import AucComparison, AucInterval, delong_interval, delong_test
-from mammo_d2.evaluation.metrics.scores.levels import (
-    LevelCases,
-    aggregate_truth,
-    combine_truth,
-    level_cases,
-    max_box_scores,
-    positive_labels,
-    undefined_reason,
-)
-from mammo_d2.evaluation.metrics.scores.score_statistic import RocBand, ScoreRule, ScoreStatistic, wilson_intervals
+from mammo_d2.evaluation.metrics.scores.delong import AucComparison, AucInterval
+from mammo_d2.evaluation.metrics.scores.score_statistic import ScoreRule
 from mammo_d2.evaluation.metrics.tables import DetectionTable
 from mammo_d2.evaluation.study.plots import PlotCurve
 
+#: Levels of the decisions about cases, in the order of the tables.
 LEVELS = ("patient", "exam", "breast", "image")
-_ROC_GRID = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
@@ -80,7 +55,7 @@ class StudyOptions:
 
 
 @dataclass
-class Metric:
+class MetricValue:
     """One number: its value, interval (NaN limits where none is computed) and why it is NaN ("" if it is not)."""
 
     value: float
@@ -94,7 +69,7 @@ class SystemReport:
     patients' sensitivity, specificity and accuracy, curves by task, notes."""
 
     name: str
-    metrics: dict[str, Metric]
+    metrics: dict[str, MetricValue]
     auc: dict[str, AucInterval]
     froc_curves: dict[str, PlotCurve]
     roc_curves: dict[str, PlotCurve]
@@ -120,173 +95,3 @@ class Study:
     systems: list[SystemReport]
     pairs: list[PairReport]
     options: list[str]
-
-
-@dataclass
-class _Work:
-    """The statistics of one system before resampling: numbers, bands of curves, and the cases of the AUC tests."""
-
-    statistics: dict[str, Statistic]
-    bands: dict[str, Statistic]
-    cases: dict[str, LevelCases]
-    fixed: dict[str, Metric]
-    reasons: dict[str, str]
-    report: SystemReport
-
-
-def run_study(
-    truth: GroundTruth, systems: Sequence[System], options: StudyOptions, progress: Callable[[int], None] | None = None
-) -> Study:
-    """Evaluate systems on one ground truth with the same bootstrap draws.
-
-    Args:
-        truth: the ground truth.
-        systems: at least one.
-        options: what to compute.
-        progress: called with the number of replicates done.
-    """
-    positive = positive_labels(truth.images.classes, options.positive_classes)
-    case_truth = combine_truth(truth.images.truth[:, positive])
-    works = [_prepare(truth, system, options, positive, case_truth) for system in systems]
-    patients = int(truth.images.patient.max(initial=-1)) + 1
-    strata = np.nan_to_num(aggregate_truth(case_truth, truth.images.patient), nan=2.0)
-    everything = {
-        f"{number}:{kind}:{name}": statistic
-        for number, work in enumerate(works)
-        for kind, group in (("number", work.statistics), ("band", work.bands))
-        for name, statistic in group.items()
-    }
-    values = bootstrap(everything, patients, options.plan, strata, progress)
-    for number, work in enumerate(works):
-        _finish(work, number, values, patients, options.plan, options.scores)
-    pairs = [_compare(works, number, values, options.plan) for number in range(1, len(works))]
-    classes = [truth.images.classes[label] for label in positive]
-    words = [
-        str(options.preset),
-        f"positive classes: {', '.join(classes)}; {options.scores}; image scores combined by {options.aggregation}, "
-        "box scores by max",
-        str(options.plan),
-        "AUC interval: DeLong, below patient level with Obuchowski's correction for patients",
-    ]
-    return Study([work.report for work in works], pairs, words)
-
-
-def _prepare(
-    truth: GroundTruth, system: System, options: StudyOptions, positive: list[int], case_truth: np.ndarray
-) -> _Work:
-    report = SystemReport(system.name, {}, {}, {}, {}, {**truth.notes, **system.notes}, [])
-    work = _Work({}, {}, {}, {}, {}, report)
-    if system.detections is not None:
-        _prepare_detection(work, truth, system.detections, options)
-    scores, how = system.image_scores, options.aggregation
-    if scores is None and system.detections is not None:
-        best, how = max_box_scores(system.detections, len(truth.images), positive), "max"
-    elif scores is not None:
-        # An image that lacks one class's score still has the others'.
-        best = np.max(scores[:, positive], axis=1, initial=-np.inf, where=~np.isnan(scores[:, positive]))
-        best[np.isneginf(best)] = np.nan
-    else:
-        raise ValueError(f"system {system.name!r} has neither detections nor image scores")
-    for level in LEVELS:
-        cases = level_cases(truth.images, case_truth, best, level, how)
-        _prepare_level(work, level, cases, options.scores)
-    return work
-
-
-def _prepare_detection(work: _Work, truth: GroundTruth, detections: DetectionTable, options: StudyOptions) -> None:
-    data, preset = truth.data(detections), options.preset
-    patient, rule = truth.images.patient, preset.rule
-    classes = list(enumerate(truth.images.classes))
-    labels: list[tuple[int | None, str]] = [*classes] if len(classes) == 1 else [*classes, (None, "all")]
-    for label, name in labels:
-        events = froc_events(data, rule, label)
-        task = f"froc/{name}"
-        summary = summarize_froc(events, rule)
-        work.statistics[task] = FrocStatistic(events, patient, rule)
-        if summary.reason:
-            work.reasons[task] = work.reasons[f"ap/{name}"] = summary.reason
-        for key, value in summary.flat().items():
-            if not key.startswith(("sens@", "mean_sens")):
-                reason = (summary.reason or "no lesion was found") if np.isnan(value) else ""
-                work.fixed[f"{task}/{key}"] = Metric(value, reason=reason)
-        grid = np.geomspace(min(rule.rates) / 4 or 0.01, max(rule.rates) * 1.25, 60)
-        work.bands[task] = FrocStatistic(events, patient, rule, grid.tolist())
-        curve = froc_curve(events)
-        work.report.froc_curves[name] = PlotCurve(work.report.name, curve.fp_per_image, curve.sensitivity, grid)
-        thresholds = preset.thresholds if options.all_thresholds else preset.thresholds[:1]
-        sets = [froc_events(data, preset.ap_rule_at(t), label) for t in thresholds]
-        wanted = {f"AP@{thresholds[0]:g}": sets[:1], **({"AP": sets} if len(sets) > 1 else {})}
-        work.statistics[f"ap/{name}"] = ApStatistic(wanted, patient, preset.ap)
-    coco = coco_average_precision(data)
-    for key, value in coco.numbers.items():
-        work.fixed[f"coco/{key}"] = Metric(value, reason=coco.reasons.get(key, ""))
-    work.report.options.append(coco.options)
-
-
-def _prepare_level(work: _Work, level: str, cases: LevelCases, rule: ScoreRule) -> None:
-    work.statistics[level] = ScoreStatistic(cases, rule)
-    work.bands[level] = RocBand(cases, _ROC_GRID)
-    work.cases[level] = cases
-    table = score_table(cases.truth, cases.scores)
-    for sensitivity in rule.sensitivities:
-        key = f"{level}/threshold@sens{sensitivity:g}"
-        work.fixed[key] = Metric(threshold_at_sensitivity(table, sensitivity), reason=undefined_reason(cases))
-    positives = int(cases.truth.sum())
-    work.fixed[f"{level}/num_positive"] = Metric(float(positives))
-    work.fixed[f"{level}/num_negative"] = Metric(float(len(cases.truth) - positives))
-    work.fixed[f"{level}/num_unknown"] = Metric(float(cases.unknown))
-    if cases.unscored:
-        work.report.notes = {**work.report.notes, f"{level} cases without score (left out)": cases.unscored}
-    if reason := undefined_reason(cases):
-        work.reasons[level] = reason
-    curve = roc_curve(table)
-    work.report.roc_curves[level] = PlotCurve(work.report.name, curve.fpr, curve.tpr, _ROC_GRID)
-
-
-def _finish(
-    work: _Work, number: int, values: Mapping[str, np.ndarray], patients: int, plan: BootstrapPlan, rule: ScoreRule
-) -> None:
-    for task, statistic in work.statistics.items():
-        replicates = values[f"{number}:number:{task}"]
-        for row, (key, value) in enumerate(zip(statistic.keys, estimate(statistic, patients), strict=True)):
-            reason = (work.reasons.get(task) or "not defined on these data") if np.isnan(value) else ""
-            interval = percentile_interval(replicates[row], plan.confidence)
-            work.report.metrics[f"{task}/{key}"] = Metric(float(value), interval, reason)
-    work.report.metrics.update(work.fixed)
-    # Cases of a patient are independent of other patients only: Wilson's intervals are for patients.
-    work.report.wilson = wilson_intervals(work.cases["patient"], rule, plan.confidence)
-    for level, cases in work.cases.items():
-        work.report.auc[level] = delong_interval(cases.truth, cases.scores, cases.patient, plan.confidence)
-    for task in work.bands:
-        replicates = values[f"{number}:band:{task}"]
-        curves = work.report.roc_curves if task in work.cases else work.report.froc_curves
-        name = task if task in work.cases else task.removeprefix("froc/")
-        if replicates.shape[1]:
-            intervals = [percentile_interval(row, plan.confidence) for row in replicates]
-            low, high = np.array([i.low for i in intervals]), np.array([i.high for i in intervals])
-            curves[name] = PlotCurve(curves[name].name, curves[name].x, curves[name].y, curves[name].band_x, low, high)
-        else:
-            curves[name] = PlotCurve(curves[name].name, curves[name].x, curves[name].y)
-
-
-def _compare(works: Sequence[_Work], number: int, values: Mapping[str, np.ndarray], plan: BootstrapPlan) -> PairReport:
-    first, second = works[0], works[number]
-    differences: dict[str, Comparison] = {}
-    tests: dict[str, AucComparison] = {}
-    for task, statistic in first.statistics.items():
-        if task not in second.statistics:
-            continue
-        a, b = values[f"0:number:{task}"], values[f"{number}:number:{task}"]
-        for row, key in enumerate(statistic.keys):
-            name = f"{task}/{key}"
-            x, y = first.report.metrics[name].value, second.report.metrics[name].value
-            differences[name] = paired_comparison(x, y, a[row], b[row], plan.confidence)
-    for level in LEVELS:
-        one, other = first.cases[level], second.cases[level]
-        same = len(one.truth) == len(other.truth) and np.array_equal(one.patient, other.patient)
-        if same and level not in first.reasons:
-            try:
-                tests[level] = delong_test(one.truth, other.scores, one.scores, one.patient, plan.confidence)
-            except ValueError:
-                continue  # a single positive or negative patient: the bootstrap row stands alone
-    return PairReport(first.report.name, second.report.name, differences, tests)

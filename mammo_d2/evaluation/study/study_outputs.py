@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.study.plots import ForestRow, plot_forest, plot_froc, plot_roc
-from mammo_d2.evaluation.study.study import LEVELS, Metric, PairReport, Study, SystemReport
+from mammo_d2.evaluation.study.study import LEVELS, MetricValue, PairReport, Study, SystemReport
 
 _PATIENT_KEYS = ("auc", "pauc_ratio", "sensitivity", "specificity", "accuracy", "ap")
 
@@ -40,7 +40,7 @@ def _number(value: float, digits: int = 3) -> str:
     return "n/a" if np.isnan(value) else f"{value:.{digits}f}"
 
 
-def _cell(metric: Metric | None) -> str:
+def _cell(metric: MetricValue | None) -> str:
     if metric is None:
         return ""
     if np.isnan(metric.interval.low):

@@ -25,7 +25,7 @@ FEATURE = "res22"
 STEM_REACH = Reach(2, 3, 3).then(Reach(2, 0, 2))
 
 
-class PreActivationBlock(nn.Module):
+class ResNet22Block(nn.Module):
     """``shortcut(a) + conv2(relu(bn2(conv1(a))))``, ``a = relu(bn1(x))``; without a projection the shortcut is x."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, project: bool):
@@ -68,8 +68,8 @@ class ResNet22(Backbone):
         in_channels, reach = width, STEM_REACH
         for number, stride in enumerate(keys.STRIDES):
             channels = width * 2**number
-            first = PreActivationBlock(in_channels, channels, stride, project=True)
-            second = PreActivationBlock(channels, channels, 1, project=False)
+            first = ResNet22Block(in_channels, channels, stride, project=True)
+            second = ResNet22Block(channels, channels, 1, project=False)
             self.stages.append(nn.Sequential(first, second))
             in_channels, reach = channels, reach.then(first.reach).then(second.reach)
         self.norm = nn.BatchNorm2d(in_channels)
@@ -100,7 +100,7 @@ class ResNet22(Backbone):
         for stage in self.stages:
             assert isinstance(stage, nn.Sequential)
             for block in stage:
-                assert isinstance(block, PreActivationBlock)
+                assert isinstance(block, ResNet22Block)
                 x, runs = apply_shortened(block, x, block.reach, runs)
         return x
 

@@ -18,16 +18,16 @@ WORTHWHILE = 0.1
 
 
 @dataclass(frozen=True)
-class Run:
+class EqualRun:
     """Slices ``start`` to ``stop − 1`` along an axis are equal."""
 
     start: int
     stop: int
 
-    def after(self, reach: Reach) -> "Run":
+    def after(self, reach: Reach) -> "EqualRun":
         """Slices of the layer's output that are known to be equal; may be empty."""
         start = self.first_output(reach)
-        return Run(start, max(start, (self.stop - 1 - reach.after) // reach.stride + 1))
+        return EqualRun(start, max(start, (self.stop - 1 - reach.after) // reach.stride + 1))
 
     def first_output(self, reach: Reach) -> int:
         """The first output that sees nothing before the run."""
@@ -39,7 +39,7 @@ class Run:
         return max(0, spare // reach.stride * reach.stride)
 
 
-def equal_runs(images: Tensor, axis: int, shortest: int = 16) -> list[Run]:
+def equal_runs(images: Tensor, axis: int, shortest: int = 16) -> list[EqualRun]:
     """Runs of at least ``shortest`` equal rows (``axis`` 2) or columns (3) of images (N, D, H, W), in order."""
     count = images.shape[axis]
     same = images.narrow(axis, 1, count - 1) == images.narrow(axis, 0, count - 1)
@@ -48,15 +48,18 @@ def equal_runs(images: Tensor, axis: int, shortest: int = 16) -> list[Run]:
     for index, one in enumerate([*equal, False], start=1):
         if not one:
             if index - start >= shortest:
-                runs.append(Run(start, index))
+                runs.append(EqualRun(start, index))
             start = index
     return runs
 
 
-Runs = tuple[list[Run], list[Run]]
+#: Runs of rows and of columns, each in order.
+AxisRuns = tuple[list[EqualRun], list[EqualRun]]
 
 
-def apply_shortened(layer: Callable[[Tensor], Tensor], x: Tensor, reach: Reach, runs: Runs) -> tuple[Tensor, Runs]:
+def apply_shortened(
+    layer: Callable[[Tensor], Tensor], x: Tensor, reach: Reach, runs: AxisRuns
+) -> tuple[Tensor, AxisRuns]:
     """``layer(x)``, and the runs of its output, without computing what is equal.
 
     Args:
@@ -78,7 +81,7 @@ def apply_shortened(layer: Callable[[Tensor], Tensor], x: Tensor, reach: Reach, 
     return y, (rows, columns)
 
 
-def _without(x: Tensor, axis: int, runs: Sequence[Run], counts: Sequence[int]) -> Tensor:
+def _without(x: Tensor, axis: int, runs: Sequence[EqualRun], counts: Sequence[int]) -> Tensor:
     """The last ``counts`` slices of each run taken out."""
     kept, begin = [], 0
     for run, count in zip(runs, counts, strict=True):
@@ -88,7 +91,7 @@ def _without(x: Tensor, axis: int, runs: Sequence[Run], counts: Sequence[int]) -
     return torch.cat([*kept, x.narrow(axis, begin, x.shape[axis] - begin)], dim=axis) if kept else x
 
 
-def _with_copies(y: Tensor, axis: int, runs: Sequence[Run], counts: Sequence[int], reach: Reach) -> Tensor:
+def _with_copies(y: Tensor, axis: int, runs: Sequence[EqualRun], counts: Sequence[int], reach: Reach) -> Tensor:
     """The outputs of what was taken out put back: copies of one that saw equal slices only."""
     parts, begin, gone = [], 0, 0
     for run, count in zip(runs, counts, strict=True):

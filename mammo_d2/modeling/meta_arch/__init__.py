@@ -3,7 +3,8 @@
 from mammo_d2.modeling.meta_arch.deep_mil import DeepMIL
 from mammo_d2.modeling.meta_arch.gmic import GMIC
 from mammo_d2.modeling.meta_arch.gmic_ensemble import GMICEnsemble
-from mammo_d2.modeling.meta_arch.lesion import LesionContextClassifier, LesionPatchClassifier
+from mammo_d2.modeling.meta_arch.lesion_context import LesionContextClassifier
+from mammo_d2.modeling.meta_arch.lesion_model import LesionPatchClassifier
 from mammo_d2.modeling.meta_arch.resnet22_classifier import ResNet22Classifier
 from mammo_d2.modeling.meta_arch.weakly_supervised import WeaklySupervisedRCNN
 

@@ -19,8 +19,8 @@ from mammo_d2.framework import (
 )
 from mammo_d2.modeling.functional.saliency import SaliencyBoxRule, saliency_boxes
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
-from mammo_d2.modeling.layers.mil_heads import build_mil_head, cell_mask
 from mammo_d2.modeling.layers.receptive_field import cover_image
+from mammo_d2.modeling.meta_arch.mil_heads import build_mil_head, cell_mask
 
 
 @META_ARCH_REGISTRY.register()

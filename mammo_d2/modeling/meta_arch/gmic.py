@@ -9,7 +9,6 @@ Shape shorthand: N images of H×W pixels, C classes, maps of h×w cells, K patch
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,59 +30,13 @@ from mammo_d2.modeling.functional.saliency import (
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
 from mammo_d2.modeling.layers.attention import EqualAttention, GatedAttention
 from mammo_d2.modeling.layers.receptive_field import PIXELS, cover_image, shown_parts
+from mammo_d2.modeling.meta_arch.gmic_variants import GMIC_VARIANTS, GMICPrediction
 from mammo_d2.modeling.meta_arch.gmic_weights import rename_released
 from mammo_d2.modeling.meta_arch.image_model import ImageModel, to_image_pixels
 from mammo_d2.modeling.pretrained import load_pretrained, read_pretrained
 
 FUSIONS = ("average", "concat")
 PATCH_CHANNELS = 512
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of the paper's table 1.
-
-    Attributes:
-        patches: "retrieved" by saliency, "random", or "" for a model without local module.
-        gated: gated attention, else equal weights.
-        prediction: whose prediction is the model's: "both", "global" or "local".
-    """
-
-    patches: str = "retrieved"
-    gated: bool = True
-    prediction: str = "both"
-
-
-VARIANTS = {
-    "full": Variant(),
-    "loc": Variant(patches="", prediction="global"),
-    "mil": Variant(prediction="local"),
-    "no_attention": Variant(gated=False, prediction="local"),
-    "random": Variant(patches="random", prediction="local"),
-    "loc_random": Variant(patches="random"),
-}
-
-
-@dataclass
-class GMICPrediction:
-    """What the network says about a batch.
-
-    Attributes:
-        saliency: (N, C, h, w) in [0, 1].
-        global_scores: (N, C) ŷ_loc.
-        positions: (N, K, 2) int64, top left pixels (row, column) of the patches on the network input.
-        attention: (N, K).
-        local_logits: (N, C), whose sigmoid is ŷ_mil.
-        fusion_logits: (N, C), whose sigmoid is the fused prediction.
-        The last four are None where the variant has no such part.
-    """
-
-    saliency: Tensor
-    global_scores: Tensor
-    positions: Tensor | None = None
-    attention: Tensor | None = None
-    local_logits: Tensor | None = None
-    fusion_logits: Tensor | None = None
 
 
 @META_ARCH_REGISTRY.register()
@@ -120,7 +73,7 @@ class GMIC(ImageModel):
         Args:
             backbone: with one feature map.
             findings: the C classes.
-            variant: a key of ``VARIANTS``.
+            variant: a key of ``GMIC_VARIANTS``.
             fusion: "average" or "concat".
             top_fraction: t, as a fraction of the map's cells.
             num_patches: K.
@@ -139,8 +92,8 @@ class GMIC(ImageModel):
             size_divisibility=backbone.size_divisibility, classes=[finding.name for finding in findings], **kwargs
         )
         self.backbone = backbone
-        if variant not in VARIANTS:
-            raise ValueError(f"MODEL.GMIC.VARIANT is {variant!r}; use one of {', '.join(VARIANTS)}")
+        if variant not in GMIC_VARIANTS:
+            raise ValueError(f"MODEL.GMIC.VARIANT is {variant!r}; use one of {', '.join(GMIC_VARIANTS)}")
         if fusion not in FUSIONS:
             raise ValueError(f"MODEL.GMIC.FUSION is {fusion!r}; use one of {', '.join(FUSIONS)}")
         if num_patches < 1 or min(patch_size) < 1 or not 0 < top_fraction <= 1:
@@ -149,7 +102,7 @@ class GMIC(ImageModel):
                 f"TOP_FRACTION {top_fraction} must lie in (0, 1]"
             )
         self.findings = list(findings)
-        self.variant = VARIANTS[variant]
+        self.variant = GMIC_VARIANTS[variant]
         self.top_fraction, self.num_patches = top_fraction, num_patches
         self.patch_size = (int(patch_size[0]), int(patch_size[1]))
         self.sparsity_weight, self.sparsity_exponent = sparsity_weight, sparsity_exponent

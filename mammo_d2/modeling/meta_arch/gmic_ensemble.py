@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, configurable
-from mammo_d2.modeling.meta_arch.gmic import GMIC, GMICPrediction
+from mammo_d2.modeling.meta_arch.gmic import GMIC
+from mammo_d2.modeling.meta_arch.gmic_variants import GMICPrediction
 from mammo_d2.modeling.meta_arch.image_model import ImageModel
 
 

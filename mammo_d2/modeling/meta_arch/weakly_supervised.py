@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, GeneralizedRCNN, ImageList, Instances, configurable
+from mammo_d2.modeling.feature_cache import FeatureCache, ModuleFingerprint, content_key
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
-from mammo_d2.modeling.layers.feature_cache import FeatureCache, ModuleFingerprint, content_key
 from mammo_d2.modeling.roi_heads.dual_branch import whole_image_if_empty
 
 logger = logging.getLogger(__name__)

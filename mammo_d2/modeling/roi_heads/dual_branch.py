@@ -44,7 +44,7 @@ class DualBranchVariant:
     region_scores: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-VARIANTS = {
+DUAL_BRANCH_VARIANTS = {
     "cls_det_rs": DualBranchVariant(True, True, mil.dual_branch_log_probs, mil.localization_scores),
     "db_baseline": DualBranchVariant(
         False, True, lambda cls, det, mask, k: mil.dual_branch_log_probs(cls, det, mask), mil.localization_scores
@@ -90,7 +90,7 @@ class DualBranchROIHeads(nn.Module):
             encoder: see ``region_encoders.py``.
             in_feature: feature map that it works on.
             num_findings: C.
-            variant: one of ``VARIANTS``.
+            variant: one of ``DUAL_BRANCH_VARIANTS``.
             num_selected: k regions that each finding ranks.
             fc_dim: width of FC3.
             dropout: after FC3, in training.
@@ -101,11 +101,11 @@ class DualBranchROIHeads(nn.Module):
             ValueError: an unknown variant, k below 1, or one finding without normal class.
         """
         super().__init__()
-        if variant not in VARIANTS:
-            raise ValueError(f"MODEL.DUAL_BRANCH.VARIANT is {variant!r}; use one of {', '.join(VARIANTS)}")
+        if variant not in DUAL_BRANCH_VARIANTS:
+            raise ValueError(f"MODEL.DUAL_BRANCH.VARIANT is {variant!r}; use one of {', '.join(DUAL_BRANCH_VARIANTS)}")
         if num_selected < 1:
             raise ValueError(f"MODEL.DUAL_BRANCH.NUM_SELECTED is {num_selected}; it must be at least 1")
-        self.variant = VARIANTS[variant]
+        self.variant = DUAL_BRANCH_VARIANTS[variant]
         num_classes = num_findings + self.variant.normal_class
         if num_classes < 2:
             raise ValueError(

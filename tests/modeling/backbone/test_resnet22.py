@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mammo_d2.modeling.backbone.resnet22 import PreActivationBlock
+from mammo_d2.modeling.backbone.resnet22 import ResNet22Block
 from mammo_d2.modeling.meta_arch.resnet22_classifier import birads_targets
 from tests.modeling.gmic_models import gmic_input, gmic_model
 
@@ -11,7 +11,7 @@ CLASSIFIER = ("MODEL.META_ARCHITECTURE", "ResNet22Classifier")
 
 def test_block_is_the_formula():
     torch.manual_seed(0)
-    block = PreActivationBlock(3, 5, 2, project=True).eval()
+    block = ResNet22Block(3, 5, 2, project=True).eval()
     block.bn1.running_mean.uniform_(-1, 1)
     x = torch.randn(2, 3, 7, 6)
     active = F.relu((x - block.bn1.running_mean[:, None, None]) / (1 + 1e-5) ** 0.5)

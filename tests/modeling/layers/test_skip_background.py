@@ -2,9 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mammo_d2.modeling.layers.fold_norm import fold_norms
+from mammo_d2.modeling.fold_norm import fold_norms
 from mammo_d2.modeling.layers.receptive_field import Reach
-from mammo_d2.modeling.layers.skip_background import Run, apply_shortened, equal_runs
+from mammo_d2.modeling.layers.skip_background import EqualRun, apply_shortened, equal_runs
 from tests.modeling.gmic_models import gmic_input, gmic_model
 
 
@@ -12,10 +12,10 @@ def test_equal_runs():
     image = torch.zeros(2, 1, 6, 9)
     image[0, 0, 1, 3] = 1
     image[1, 0, 2, 8] = 1
-    assert equal_runs(image, 3, shortest=2) == [Run(0, 3), Run(4, 8)]
-    assert equal_runs(image, 2, shortest=2) == [Run(3, 6)]
+    assert equal_runs(image, 3, shortest=2) == [EqualRun(0, 3), EqualRun(4, 8)]
+    assert equal_runs(image, 2, shortest=2) == [EqualRun(3, 6)]
     assert equal_runs(image, 3, shortest=5) == []
-    assert equal_runs(torch.zeros(1, 1, 4, 5), 3, shortest=2) == [Run(0, 5)]
+    assert equal_runs(torch.zeros(1, 1, 4, 5), 3, shortest=2) == [EqualRun(0, 5)]
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -1,3 +1,5 @@
+"""DeepMIL: losses of the schemes, results in pixels of the prepared image, padding, settings."""
+
 import math
 
 import pytest
@@ -5,9 +7,6 @@ import torch
 
 from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.framework import build_model, get_cfg
-from mammo_d2.modeling.backbone import AlexNet
-from mammo_d2.modeling.layers.mil_heads import build_mil_head, cell_mask
-from mammo_d2.modeling.layers.receptive_field import MapShape
 
 HEADS = ("max", "label_assignment", "sparse", "classifier")
 
@@ -43,58 +42,6 @@ def set_responses(model, monkeypatch, logits: torch.Tensor) -> None:
     """Let the head give these logits (N, C, h, w) whatever the image is."""
     monkeypatch.setattr(model.backbone, "forward", lambda images: {"pool5": logits})
     monkeypatch.setattr(model.head, "forward", lambda features: features)
-
-
-class TestAlexNet:
-    def test_shape(self):
-        backbone = AlexNet(in_channels=1).eval()
-        features = backbone(torch.zeros(1, 1, 227, 227))["pool5"]
-        shape = backbone.output_shape()["pool5"]
-        assert features.shape == (1, shape.channels, 6, 6)
-        assert shape.stride == 32
-
-    def test_names_are_those_of_torchvision(self):
-        from torchvision.models import alexnet
-
-        theirs = {name: p.shape for name, p in alexnet(weights=None).state_dict().items() if "features" in name}
-        assert {name: p.shape for name, p in AlexNet().state_dict().items()} == theirs
-
-    def test_freezing(self):
-        trained = [name for name, p in AlexNet(freeze_at=2).named_parameters() if p.requires_grad]
-        assert trained == [f"features.{i}.{kind}" for i in (6, 8, 10) for kind in ("weight", "bias")]
-
-    def test_too_many_frozen_layers(self):
-        with pytest.raises(ValueError, match="FREEZE_AT is 6"):
-            AlexNet(freeze_at=6)
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_gradients_of_the_heads(make_cfg, head):
-    """Features and weights in double precision; the second image ends before the last column."""
-    cfg = make_cfg()
-    cfg.MODEL.DEEP_MIL.HEAD, cfg.MODEL.DEEP_MIL.CLASSIFIER_FC = head, []
-    torch.manual_seed(0)
-    module = build_mil_head(cfg, 3, 2).double()
-    for weight in module.parameters():
-        torch.nn.init.normal_(weight)
-    features = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
-    mask = torch.ones(2, 2, 3, dtype=torch.bool)
-    mask[1, :, 2] = False
-    targets = torch.tensor([[1.0, 0.0], [0.0, math.nan]])
-    inputs = (features, *module.parameters())
-    assert torch.autograd.gradcheck(lambda x, *weights: module.loss(module(x), mask, targets), inputs)
-
-
-def test_cells_of_padding_are_masked():
-    # 2×3 cells of 32 pixels centred at 16, 48, 80
-    mask = cell_mask([(49, 64), (48, 96)], MapShape(stride=32, first_centre=16.0), (2, 3))
-    assert mask.tolist() == [[[True, True, False]] * 2, [[True] * 3, [False] * 3]]
-    # centred on every 32nd pixel
-    mask = cell_mask([(32, 65), (33, 64)], MapShape(stride=32), (2, 3))
-    assert mask.tolist() == [[[True] * 3, [False] * 3], [[True, True, False]] * 2]
-    # AlexNet's first cell is centred at 31.5: an image of fewer rows still has a region
-    mask = cell_mask([(10, 64)], MapShape(stride=32, first_centre=31.5), (2, 3))
-    assert mask.tolist() == [[[True, True, False], [False] * 3]]
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -1,5 +1,6 @@
+"""GMIC: losses, variants, outputs in pixels of the image file, patch networks from files."""
+
 import math
-from unittest import mock
 
 import pytest
 import torch
@@ -8,9 +9,7 @@ import torch.nn.functional as F
 from mammo_d2.data.breast.window_transform import WindowTransform
 from mammo_d2.modeling.functional.losses import multi_label_bce, sparsity_loss
 from mammo_d2.modeling.functional.saliency import retrieve_windows, top_fraction_mean
-from mammo_d2.modeling.layers.attention import EqualAttention, GatedAttention
-from mammo_d2.modeling.meta_arch.gmic import VARIANTS, GMICPrediction
-from mammo_d2.modeling.meta_arch.gmic_weights import STRAY, released_name, rename_released
+from mammo_d2.modeling.meta_arch.gmic_variants import GMIC_VARIANTS, GMICPrediction
 from tests.modeling.gmic_models import gmic_input, gmic_model
 
 BATCH = [gmic_input(0, 1, seed=1), gmic_input(None, 0, seed=2)]
@@ -19,31 +18,6 @@ TARGETS = torch.tensor([[0.0, 1.0], [math.nan, 0.0]])
 
 def normalized(*inputs: dict) -> torch.Tensor:
     return torch.stack([(record["image"] - 128) / 64 for record in inputs])
-
-
-class TestAttention:
-    def test_hand_computed(self):
-        attention = GatedAttention(2, 1)
-        with torch.no_grad():
-            attention.content.weight.copy_(torch.tensor([[1.0, 0.0]]))
-            attention.gate.weight.copy_(torch.tensor([[0.0, 1.0]]))
-            attention.score.weight.fill_(2.0)
-        weights, pooled = attention(torch.tensor([[[1.0, 0.0], [0.0, 3.0]]]))
-        # scores 2 tanh(1) sigma(0) = tanh 1, and 2 tanh(0) sigma(3) = 0
-        first = math.exp(math.tanh(1)) / (math.exp(math.tanh(1)) + 1)
-        assert weights.tolist() == [pytest.approx([first, 1 - first])]
-        assert pooled.tolist() == [pytest.approx([first, 3 * (1 - first)])]
-
-    def test_order_of_the_instances_does_not_matter(self):
-        torch.manual_seed(0)
-        attention, features = GatedAttention(5, 3), torch.randn(2, 4, 5)
-        torch.testing.assert_close(attention(features)[1], attention(features[:, [2, 0, 3, 1]])[1])
-
-    def test_equal_weights(self):
-        features = torch.tensor([[[1.0], [2.0], [6.0]]])
-        weights, pooled = EqualAttention()(features)
-        assert weights.tolist() == [pytest.approx([1 / 3] * 3)]
-        assert pooled.tolist() == [[3.0]]
 
 
 class TestTraining:
@@ -71,7 +45,7 @@ class TestTraining:
         for name, value in expected.items():
             torch.testing.assert_close(losses[name], value)
 
-    @pytest.mark.parametrize("variant", VARIANTS)
+    @pytest.mark.parametrize("variant", GMIC_VARIANTS)
     def test_every_parameter_learns(self, variant):
         model = gmic_model("MODEL.GMIC.VARIANT", variant, "MODEL.GMIC.FUSION", "concat")
         sum(model(BATCH).values()).backward()
@@ -273,35 +247,3 @@ def test_other_files_for_the_patch_network_are_explained(tmp_path):
     torch.save({"model": {"conv1.weight": torch.zeros(64, 3, 7, 7)}}, path)
     with pytest.raises(ValueError, match="are no weights of ResNet-18: Missing key"):
         gmic_model("MODEL.GMIC.PATCH_WEIGHTS", str(path))
-
-
-class TestReleasedNames:
-    def test_names(self):
-        pairs = {
-            "ds_net.first_conv.weight": "backbone.conv1.weight",
-            "ds_net.layer_list.3.0.downsample.0.weight": "backbone.stages.3.0.shortcut.weight",
-            "ds_net.layer_list.4.1.bn2.running_var": "backbone.stages.4.1.bn2.running_var",
-            "ds_net.final_bn.num_batches_tracked": "backbone.norm.num_batches_tracked",
-            "dn_resnet.layer2.0.downsample.1.bias": "patch_net.layer2.0.downsample.1.bias",
-            "mil_attn_U.weight": "attention.gate.weight",
-            "fusion_dnn.bias": "fusion.bias",
-            "shared_rep_filter.weight": None,
-        }
-        assert {name: released_name(name) for name in pairs} == pairs
-
-    def test_left_out_and_unknown(self):
-        weights = dict.fromkeys(("ds_net.first_conv.weight", "fusion_dnn.bias", "mil_attn_w.weight", *STRAY, "new"), 0)
-        with mock.patch("mammo_d2.modeling.meta_arch.gmic_weights.logger") as logger:
-            assert set(rename_released(weights)) == {
-                "backbone.conv1.weight", "fusion.bias", "attention.score.weight", "new",
-            }  # fmt: skip
-            assert "shared_rep_filter.weight" in logger.info.call_args.args[2]
-        assert set(rename_released(weights, has_fusion=False)) == {
-            "backbone.conv1.weight", "attention.score.weight", "new",
-        }  # fmt: skip
-        assert set(rename_released(weights, has_local=False, has_fusion=False)) == {"backbone.conv1.weight", "new"}
-
-    def test_our_own_files_stay_as_they_are(self):
-        weights = gmic_model("MODEL.GMIC.FUSION", "concat").state_dict()
-        assert list(rename_released(weights)) == list(weights)
-        assert set(rename_released(weights, has_fusion=False)) == set(gmic_model().state_dict())

@@ -9,7 +9,7 @@ from torch import nn
 
 from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.framework import Boxes, EventStorage, Instances, build_model, get_cfg
-from mammo_d2.modeling.roi_heads.dual_branch import VARIANTS, DualBranchROIHeads
+from mammo_d2.modeling.roi_heads.dual_branch import DUAL_BRANCH_VARIANTS, DualBranchROIHeads
 from tests.modeling.conftest import make_image
 
 WEIGHTS = [math.log(2.0), math.log(4.0)]
@@ -120,7 +120,7 @@ class TestHeads:
         _, losses = heads.forward_codes([CODES], [regions(2)], torch.tensor([[1.0, 0.0]]))
         assert losses["loss_image"].item() == pytest.approx(-math.log(13 / 32) - math.log(22 / 32))
 
-    @pytest.mark.parametrize("variant", VARIANTS)
+    @pytest.mark.parametrize("variant", DUAL_BRANCH_VARIANTS)
     def test_gradients_through_the_whole_head(self, variant):
         """Codes and every weight, with images of three, one and two regions and k = 2."""
         torch.manual_seed(0)
@@ -208,7 +208,7 @@ HEAD = {"roi_heads.fc3", "roi_heads.cls_score", "roi_heads.det_score"}
 
 
 class TestModel:
-    @pytest.mark.parametrize("variant", VARIANTS)
+    @pytest.mark.parametrize("variant", DUAL_BRANCH_VARIANTS)
     def test_end_to_end_training_reaches_everything(self, make_model, variant):
         model = make_model("MODEL.DUAL_BRANCH.VARIANT", variant, "MODEL.DUAL_BRANCH.DROPOUT", 0.0)
         head = HEAD if variant != "max_region" else HEAD - {"roi_heads.det_score"}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mammo_d2.framework import build_model
-from mammo_d2.modeling.layers.fold_norm import compile_networks, fold_norms
+from mammo_d2.modeling.fold_norm import compile_networks, fold_norms
 from tests.modeling.gmic_models import gmic_cfg, gmic_input, gmic_model
 
 HAS_COMPILER = (
@@ -72,6 +72,6 @@ def test_every_member_of_an_ensemble():
 
 def test_a_backbone_that_leaves_out_background_stays_as_it_is():
     model = gmic_model("MODEL.RESNET22.SKIP_BACKGROUND", True).eval()
-    with mock.patch("mammo_d2.modeling.layers.fold_norm.logger") as logger:
+    with mock.patch("mammo_d2.modeling.fold_norm.logger") as logger:
         assert compile_networks(model, "eager") == ["patch_net"]
     assert logger.warning.call_args.args[1] == "backbone"

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from mammo_d2.modeling.backbone.resnet22 import PreActivationBlock
+from mammo_d2.modeling.backbone.resnet22 import ResNet22Block
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def fold_norms(model: nn.Module) -> int:
         raise ValueError("normalisation can be folded in evaluation mode only: call model.eval() first")
     pairs: list[tuple[nn.Module, str, str]] = []
     for module in model.modules():
-        if isinstance(module, PreActivationBlock):
+        if isinstance(module, ResNet22Block):
             pairs.append((module, "conv1", "bn2"))
         elif isinstance(module, BasicBlock):
             pairs += [(module, "conv1", "bn1"), (module, "conv2", "bn2")]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mammo_d2.modeling.layers.feature_cache import FeatureCache, ModuleFingerprint, content_key
+from mammo_d2.modeling.feature_cache import FeatureCache, ModuleFingerprint, content_key
 
 
 class TestFeatureCache:
