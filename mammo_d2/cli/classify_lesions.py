@@ -6,6 +6,7 @@ from mammo_d2.cli.common import make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import write_json
 from mammo_d2.data.format.catalog import load_records, register_datasets
+from mammo_d2.engine.run_folder import result_weights
 from mammo_d2.engine.setup import use_available_device
 from mammo_d2.experiments.processes import check_method
 from mammo_d2.inference.classify_lesions import (
@@ -21,7 +22,7 @@ from mammo_d2.inference.detected_lesions import (
     records_with_results,
     transform_of,
 )
-from mammo_d2.jobs.lesion.lesion_stages import CONTEXT_MODEL, best_weights, load_classifier, stage_config
+from mammo_d2.jobs.lesion.lesion_stages import CONTEXT_MODEL, load_classifier, stage_config
 
 DESCRIPTION = """Malignancy of given lesions with a classifier of tools/train_lesion.py, as COCO annotations.
 
@@ -71,7 +72,7 @@ def run(argv: list[str]) -> int:
     use_available_device(cfg)
     register_datasets(cfg)
     stage = stage_config(cfg, CONTEXT_MODEL)
-    model = load_classifier(stage, best_weights(Path(stage.OUTPUT_DIR)))
+    model = load_classifier(stage, result_weights(stage.OUTPUT_DIR))
     if args.image:
         with prepared_record(cfg, args.image, args.box) as (record, transform):
             entries = results_in_file(classify_lesions(stage, model, [record]), transform)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mammo_d2.engine.run_folder import BEST_WEIGHTS
 from mammo_d2.framework import HookBase, comm, get_event_storage, hooks
 
 
@@ -145,7 +146,7 @@ class BestAndEarlyStop(HookBase):
             metric: name in the event storage, e.g. "froc/malignant/sens@0.5".
             mode: "max" or "min".
             patience: evaluations without a better value before stopping; 0 never stops.
-            save: called with the file name (without ending) on the main process.
+            save: called with the file name on the main process.
             stop: called with the reason, on every rank, when patience is over; needed if ``patience`` is positive.
 
         Raises:
@@ -177,7 +178,7 @@ class BestAndEarlyStop(HookBase):
         if self._better(number):
             self.best, self.best_iter, self.bad_evaluations = float(number), iteration, 0
             if self.save is not None and comm.is_main_process():
-                self.save("model_best")
+                self.save(BEST_WEIGHTS)
         else:
             self.bad_evaluations += 1
             self._stop_if_over()

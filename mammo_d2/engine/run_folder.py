@@ -1,98 +1,33 @@
-"""Reading back what a training or evaluation run wrote into its output folder.
+"""What a run leaves in its OUTPUT_DIR: the names of the files, where they lie, and which weights are the result.
 
-config.yaml                                  the complete configuration
+config.yaml, config_eval.yaml                the complete configuration of the training, and of an evaluation alone
+preparation.json                             how the training images were prepared
+run_record.json                              config and data, of runs that may be continued (``run_record.py``)
+stdout.txt                                   output of a run that an ablation, cross-validation or search started
 metrics.json                                 one JSON object per line: iteration, losses, learning rate, ...
-inference/<data set>/metrics.json            {task: {metric: value}}
-inference/<data set>/<task>.json             options in force, reasons for undefined values
-inference/<data set>/coco_instances_results.json
-inference/<data set>/top_regions.json, response_maps.npz   of the evaluator "regions"
-inference/<data set>/lesion_scores.json      of the evaluator "lesion"
-inference/<data set>/*.png                   curves
+model_<iteration>.pth, last_checkpoint       where an interrupted training goes on
+model_final.pth                              the last weights; written when everything else of the training is done
+model_best.pth                               those of the best evaluation, with TEST.BEST_METRIC
+model_ema.pth                                the average at the end, with SOLVER.EMA.ENABLED
+inference/<data set>/metrics.json            {task: {metric: value}}, and the evaluators' files (``run_results.py``)
 
-The lesion classifier's job has its configuration there, and its trainings in folders of their own:
-
-patch/metrics.json, context_<maps>/metrics.json
-context_<maps>/best/inference/<data set>/    the evaluation of its best weights
+A job of several trainings has the files from metrics.json on in a folder for each of them (``mammo_d2/jobs``).
 """
 
-from __future__ import annotations
-
-import json
-import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
 from pathlib import Path
-from typing import Any
 
-from mammo_d2.core.files import read_json
-from mammo_d2.evaluation.evaluators.region_evaluator import MAPS_FILE, REGIONS_FILE
-from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, RESULTS_FILE
+CONFIG_FILE, EVALUATION_CONFIG_FILE = "config.yaml", "config_eval.yaml"
+PREPARATION_FILE, RECORD_FILE, LOG_FILE = "preparation.json", "run_record.json", "stdout.txt"
+# The training log, and the numbers of an evaluation.
+SCALARS_FILE, METRICS_FILE = "metrics.json", "metrics.json"
+INFERENCE_FOLDER = "inference"
 
-CONFIG_FILE, SCALARS_FILE, INFERENCE_FOLDER = "config.yaml", "metrics.json", "inference"
-# Of the lesion classifier's job: its stages' folders, and the one in a stage with the evaluation of its best weights.
-PATCH_FOLDER, CONTEXT_PREFIX, BEST_FOLDER = "patch", "context_", "best"
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """Numbers of one evaluator.
-
-    Attributes:
-        numbers: by key, NaN where undefined.
-        reasons: why, by key.
-        options: what was in force, in words.
-        intervals: (low, high) by key, where there are any.
-        interval_words: what kind of intervals these are.
-    """
-
-    numbers: Mapping[str, float]
-    reasons: Mapping[str, str]
-    options: str
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    interval_words: str = ""
-
-
-@dataclass(frozen=True)
-class DatasetResult:
-    """The evaluation on one data set.
-
-    Attributes:
-        name: registered name of the data set.
-        tasks: by evaluator.
-        predictions: COCO results in prepared pixels; None where they were not written.
-        pictures: PNG files by name without ending, e.g. "froc".
-        regions: COCO results of the best regions of each class, in prepared pixels; None where they were not written.
-        maps: file of the response maps by image id; None where there is none.
-        lesions: entries of the lesions' malignancy (see ``lesion_entry``); None where they were not written.
-    """
-
-    name: str
-    tasks: Mapping[str, TaskResult]
-    predictions: list[dict[str, Any]] | None
-    pictures: Mapping[str, bytes]
-    regions: list[dict[str, Any]] | None = None
-    maps: Path | None = None
-    lesions: list[dict[str, Any]] | None = None
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its folder, the text of its configuration, the logged scalars and the evaluations."""
-
-    folder: Path
-    config_text: str
-    scalars: list[dict[str, float]]
-    datasets: list[DatasetResult]
-
-
-@dataclass(frozen=True)
-class LesionStage:
-    """A training of the lesion classifier's job: folder, logged scalars, evaluations of its best weights."""
-
-    folder: Path
-    scalars: list[dict[str, float]]
-    datasets: list[DatasetResult]
+FINAL_WEIGHTS, BEST_WEIGHTS, EMA_WEIGHTS = "model_final.pth", "model_best.pth", "model_ema.pth"
+# Weights before a loss that was not finite, and those that were trained when an evaluation or another hook failed.
+LAST_GOOD_WEIGHTS, UNEVALUATED_WEIGHTS = "model_last_good.pth", "model_unevaluated.pth"
+LAST_CHECKPOINT = "last_checkpoint"
 
 
 def config_file(folder: str | os.PathLike) -> str:
@@ -107,128 +42,61 @@ def config_file(folder: str | os.PathLike) -> str:
     return str(path)
 
 
-def read_run(folder: str | os.PathLike) -> Run:
-    """Read a run's folder. Parts that a run need not have (training log, an evaluation) may be absent.
+def config_of_weights(weights: str | os.PathLike) -> Path | None:
+    """Configuration of the run that weights are from: beside them, or one folder above; None if it is not there."""
+    places = [folder / CONFIG_FILE for folder in Path(weights).parents[:2]]
+    return next((path for path in places if path.is_file()), None)
+
+
+def inference_folder(folder: str | os.PathLike, dataset: str) -> Path:
+    """Where the evaluation of one data set is written."""
+    return Path(folder) / INFERENCE_FOLDER / dataset
+
+
+def inference_folders(folder: str | os.PathLike) -> list[Path]:
+    """Folders of the evaluations, by name of the data set."""
+    inference = Path(folder) / INFERENCE_FOLDER
+    return sorted(path for path in inference.iterdir() if path.is_dir()) if inference.is_dir() else []
+
+
+def evaluation_metrics(folder: str | os.PathLike) -> Path | None:
+    """metrics.json of the first evaluation; None where nothing has been evaluated."""
+    files = [path / METRICS_FILE for path in inference_folders(folder)]
+    return next((path for path in files if path.is_file()), None)
+
+
+def is_finished(folder: str | os.PathLike) -> bool:
+    """Whether a training has come to its end."""
+    return (Path(folder) / FINAL_WEIGHTS).is_file()
+
+
+def result_weights(folder: str | os.PathLike) -> Path:
+    """The weights that are the result of a finished training: the best ones, else the average, else the last ones.
 
     Raises:
-        FileNotFoundError: there is no config.yaml.
-        ValueError: a file that is damaged.
+        FileNotFoundError: the training has not finished.
     """
     folder = Path(folder)
-    config = Path(config_file(folder))
-    return Run(
-        folder, config.read_text(encoding="utf-8"), read_scalars(folder / SCALARS_FILE), _read_evaluations(folder)
-    )
-
-
-def read_lesion_stage(folder: str | os.PathLike) -> LesionStage:
-    """Read the folder of a lesion classifier's stage; all of its parts may be absent.
-
-    Raises:
-        ValueError: a file that is damaged.
-    """
-    folder = Path(folder)
-    return LesionStage(folder, read_scalars(folder / SCALARS_FILE), _read_evaluations(folder / BEST_FOLDER))
-
-
-def _read_evaluations(folder: Path) -> list[DatasetResult]:
-    inference = folder / INFERENCE_FOLDER
-    names = sorted(path.name for path in inference.iterdir() if path.is_dir()) if inference.is_dir() else []
-    return [read_dataset_result(inference / name) for name in names]
-
-
-def read_scalars(path: str | os.PathLike) -> list[dict[str, float]]:
-    """The training log, one entry per logged iteration, rising; empty where there is none.
-
-    The writer puts scalars of different iterations on lines of their own, in any order. A run that was resumed or
-    started again appends: from its first iteration on it replaces the older lines. A last line that was cut off by a
-    kill is left out.
-
-    Raises:
-        ValueError: a line that is not a JSON object with an iteration.
-    """
-    path = Path(path)
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    entries: dict[int, dict[str, float]] = {}
-    newest = -1
-    for number, line in enumerate(lines, start=1):
-        try:
-            entry = json.loads(line)
-            iteration = entry["iteration"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            if number == len(lines):
-                break
-            raise ValueError(f"{path}: line {number} is not a JSON object with an iteration: {line[:80]!r}") from error
-        if "total_loss" in entry:
-            if iteration <= newest:
-                entries = {known: value for known, value in entries.items() if known < iteration}
-            newest = iteration
-        entries.setdefault(iteration, {}).update(entry)
-    return [entries[iteration] for iteration in sorted(entries)]
-
-
-def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
-    """Read the evaluation of one data set from ``inference/<data set>``.
-
-    Raises:
-        ValueError: a file that is not JSON of the expected form.
-    """
-    folder = Path(folder)
-    results = _load(folder / "metrics.json", {})
-    tasks = {}
-    for task, numbers in results.items():
-        if not isinstance(numbers, Mapping):
-            raise ValueError(f"{folder / 'metrics.json'}: {task!r} must be an object of numbers, not {numbers!r:.80}")
-        details = _load(folder / f"{task}.json", {})
-        tasks[task] = TaskResult(
-            {key: math.nan if value is None else float(value) for key, value in numbers.items()},
-            details.get("reasons", {}),
-            details.get("options", ""),
-            *_intervals(details),
+    if not is_finished(folder):
+        raise FileNotFoundError(
+            f"{folder / FINAL_WEIGHTS}: no such file; the training has not finished, tools/train_net.py --resume goes "
+            "on with it"
         )
-    pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
-    maps = folder / MAPS_FILE
-    return DatasetResult(
-        folder.name,
-        tasks,
-        _load(folder / RESULTS_FILE, None),
-        pictures,
-        _load(folder / REGIONS_FILE, None),
-        maps if maps.is_file() else None,
-        _load(folder / LESION_SCORES_FILE, None),
-    )
+    found = [folder / name for name in (BEST_WEIGHTS, EMA_WEIGHTS, FINAL_WEIGHTS)]
+    return next(path for path in found if path.is_file())
 
 
-def _intervals(details: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float]], str]:
-    """The bootstrap's intervals, or DeLong's of an AUC that has none, without undefined ones; and what they are."""
-    known: dict[str, tuple[float, float]] = {}
-    words: list[str] = []
-    kinds = (
-        ("intervals", details.get("bootstrap", "")),
-        (
-            "delong_intervals",
-            "confidence intervals of the AUC by DeLong's method, what is of one patient taken together",
-        ),
-    )
-    for kind, meaning in kinds:
-        new = {
-            key: (limits[0], limits[1])
-            for key, limits in (details.get(kind) or {}).items()
-            if None not in limits and key not in known
-        }
-        known |= new
-        words += [meaning] if new else []
-    return known, "; ".join(words)
+def forget_training(folder: str | os.PathLike) -> None:
+    """Delete what would be taken for that of a training which is begun anew, once that is interrupted and resumed."""
+    for name in (LAST_CHECKPOINT, FINAL_WEIGHTS, BEST_WEIGHTS, EMA_WEIGHTS):
+        (Path(folder) / name).unlink(missing_ok=True)
 
 
-def _load(path: Path, default: Any) -> Any:
-    """Content of a JSON file of ``default``'s type (a list for None), or ``default`` where there is no file."""
-    if not path.is_file():
-        return default
-    content = read_json(path, remedy="evaluate the run again")
-    wanted = list if default is None else dict
-    if not isinstance(content, wanted):
-        raise ValueError(f"{path}: must hold a JSON {'array' if wanted is list else 'object'}; evaluate the run again")
-    return content
+def remove_checkpoints(folder: str | os.PathLike) -> None:
+    """Delete the checkpoints of finished trainings in a folder and below, but for the weights that have a name."""
+    for path in Path(folder).rglob("model_*.pth"):
+        if re.fullmatch(r"model_\d+\.pth", path.name):
+            path.unlink()
+            pointer = path.with_name(LAST_CHECKPOINT)
+            if pointer.is_file() and pointer.read_text().strip() == path.name:
+                pointer.unlink()

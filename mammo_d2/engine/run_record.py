@@ -19,11 +19,11 @@ import yaml
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import read_json, sha256_file, write_json
 from mammo_d2.data.format.catalog import register_datasets
+from mammo_d2.engine.run_folder import RECORD_FILE, SCALARS_FILE
 from mammo_d2.framework import CfgNode, MetadataCatalog
 
-RECORD_FILE = "run_record.json"
 # Files that a run started again would use, unless they are empty.
-_TRACES = ("*.pth", "metrics.json", "study.log")
+_TRACES = ("*.pth", SCALARS_FILE, "study.log")
 # Differences that a message tells.
 _TOLD = 3
 

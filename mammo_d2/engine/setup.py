@@ -13,6 +13,7 @@ from mammo_d2.core.files import atomic_write, make_folder
 from mammo_d2.data.format.annotations import check_splits
 from mammo_d2.data.format.catalog import check_names, register_datasets
 from mammo_d2.engine.preparation_record import record_preparation
+from mammo_d2.engine.run_folder import CONFIG_FILE, EVALUATION_CONFIG_FILE
 from mammo_d2.framework import (
     ENGINE,
     CfgNode,
@@ -73,7 +74,7 @@ def _set_up_output(cfg: CfgNode, args: argparse.Namespace) -> None:
     folder = Path(cfg.OUTPUT_DIR)
     if comm.is_main_process():
         make_folder(folder, "OUTPUT_DIR")
-    config = folder / "config.yaml"
+    config = folder / CONFIG_FILE
     kept = config.read_bytes() if getattr(args, "eval_only", False) and config.is_file() else None
     default_setup(cfg, args)
     if ENGINE == "detectron2":  # it opens the log for its own messages and fvcore's
@@ -82,7 +83,7 @@ def _set_up_output(cfg: CfgNode, args: argparse.Namespace) -> None:
         written = config.read_bytes()
         with atomic_write(config) as file:
             file.write(kept)
-        with atomic_write(folder / "config_eval.yaml") as file:
+        with atomic_write(folder / EVALUATION_CONFIG_FILE) as file:
             file.write(written)
 
 
@@ -139,7 +140,7 @@ def check_device(cfg: CfgNode) -> None:
 
 
 def _recorded_seed(output_dir: str) -> int:
-    config = Path(output_dir) / "config.yaml"
+    config = Path(output_dir) / CONFIG_FILE
     if not config.is_file():
         return -1
     return int(CfgNode.load_yaml_with_base(str(config), allow_unsafe=False).get("SEED", -1))

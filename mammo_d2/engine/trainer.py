@@ -1,7 +1,6 @@
 """MammoTrainer: the training job on either engine, with an exact resume."""
 
 import logging
-import os
 import weakref
 from pathlib import Path
 
@@ -13,6 +12,14 @@ from mammo_d2.data.loading.loader import build_test_loader, build_train_loader
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
+from mammo_d2.engine.run_folder import (
+    EMA_WEIGHTS,
+    FINAL_WEIGHTS,
+    LAST_GOOD_WEIGHTS,
+    METRICS_FILE,
+    UNEVALUATED_WEIGHTS,
+    inference_folder,
+)
 from mammo_d2.engine.setup import draw_seed
 from mammo_d2.engine.step import NonFiniteLossError, StepTrainer, amp_dtype
 from mammo_d2.engine.validation_loss import ValidationLoss
@@ -27,9 +34,6 @@ from mammo_d2.framework import (
     hooks,
     setup_logger,
 )
-
-# Weights that were trained when an evaluation, or another hook, failed.
-UNEVALUATED = "model_unevaluated"
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +98,7 @@ class MammoTrainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str):
-        return build_evaluators(cfg, dataset_name, inference_dir(cfg, dataset_name))
+        return build_evaluators(cfg, dataset_name, str(inference_folder(cfg.OUTPUT_DIR, dataset_name)))
 
     def build_hooks(self) -> list:
         cfg = self.cfg
@@ -150,8 +154,7 @@ class MammoTrainer(DefaultTrainer):
             super().after_step()
         except Exception:
             if comm.is_main_process():
-                self._save_weights(UNEVALUATED)
-                path = os.path.join(self.cfg.OUTPUT_DIR, f"{UNEVALUATED}.pth")
+                path = self._save_weights(UNEVALUATED_WEIGHTS)
                 logger.error(
                     "What follows iteration %d failed, as the error says. The weights trained so far are in %s; "
                     "evaluate them with --eval-only MODEL.WEIGHTS",
@@ -160,10 +163,12 @@ class MammoTrainer(DefaultTrainer):
                 )
             raise
 
-    def _save_weights(self, name: str) -> None:
+    def _save_weights(self, name: str) -> Path:
         """Weights alone (the average if there is one), without touching the checkpoint a resume starts from."""
         model = self.ema.model if self.ema is not None else unwrap(self.model)
-        save_weights(model, Path(self.cfg.OUTPUT_DIR) / f"{name}.pth")
+        path = Path(self.cfg.OUTPUT_DIR) / name
+        save_weights(model, path)
+        return path
 
     # --- running ------------------------------------------------------------------------------------------------
     def resume_or_load(self, resume: bool = True) -> None:
@@ -205,17 +210,17 @@ class MammoTrainer(DefaultTrainer):
                         logger.info("Stopping at iteration %d: %s", self.iter, self._stop_reason)
                         self.max_iter = self.iter + 1
                         if comm.is_main_process():
-                            self.checkpointer.save("model_final", iteration=self.iter)
+                            self.checkpointer.save(Path(FINAL_WEIGHTS).stem, iteration=self.iter)
                         break
             except NonFiniteLossError:
                 if comm.is_main_process() and self.iter > self.start_iter:
                     self.iter -= 1
-                    self.checkpointer.save("model_last_good", iteration=self.iter)
+                    self.checkpointer.save(Path(LAST_GOOD_WEIGHTS).stem, iteration=self.iter)
                 raise
             finally:
                 self.after_train()
         if self.ema is not None and comm.is_main_process():
-            self._save_weights("model_ema")
+            self._save_weights(EMA_WEIGHTS)
         return getattr(self, "_last_eval_results", None)
 
     @classmethod
@@ -228,14 +233,9 @@ class MammoTrainer(DefaultTrainer):
         if comm.is_main_process():
             per_dataset = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
             for name in cfg.DATASETS.TEST:
-                folder = Path(inference_dir(cfg, name))
-                write_json(folder / "metrics.json", per_dataset[name], indent=2, nan_as_null=True)
+                folder = inference_folder(cfg.OUTPUT_DIR, name)
+                write_json(folder / METRICS_FILE, per_dataset[name], indent=2, nan_as_null=True)
         return results
-
-
-def inference_dir(cfg: CfgNode, dataset_name: str) -> str:
-    """Where the evaluation of one data set is written."""
-    return os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

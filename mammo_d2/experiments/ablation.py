@@ -10,11 +10,11 @@ from pathlib import Path
 import yaml
 
 from mammo_d2.config.loading import load_config
+from mammo_d2.engine.run_folder import LOG_FILE
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE
 from mammo_d2.experiments.auc_intervals import Cases, mean_auc_interval, read_image_cases, read_lesion_cases
 from mammo_d2.experiments.processes import (
-    LOG_FILE,
     is_lesion_config,
     metrics_file,
     read_metrics,

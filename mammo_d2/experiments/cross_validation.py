@@ -17,6 +17,7 @@ from mammo_d2.core.files import read_json, sha256_bytes, write_json
 from mammo_d2.data.format.annotations import load_coco
 from mammo_d2.data.format.catalog import category_names, load_mammo_coco
 from mammo_d2.data.prepare.splits import group_images, make_folds, stratum_of
+from mammo_d2.engine.run_folder import LOG_FILE, is_finished, result_weights
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE
 from mammo_d2.evaluation.metrics.scores.curves import roc_curve, score_table
@@ -25,7 +26,6 @@ from mammo_d2.evaluation.metrics.scores.levels import LevelCases, combine_truth,
 from mammo_d2.evaluation.metrics.tables import ImageTable, images_from_records
 from mammo_d2.evaluation.study.plots import PlotCurve, plot_roc
 from mammo_d2.experiments.processes import (
-    LOG_FILE,
     check_method,
     metrics_file,
     read_metrics,
@@ -210,11 +210,9 @@ def cross_validate(
         folder = output / f"fold{fold}"
         if metrics_file(folder / "test", trained=False) is not None:
             return
-        if not (folder / "train" / "model_final.pth").is_file():
+        if not is_finished(folder / "train"):
             run_job(folder / "train", f"fold {fold}", config_file, settings[fold]["training"], jobs, "--resume")
-        best = folder / "train" / "model_best.pth"
-        weights = best if plan.validation and best.is_file() else folder / "train" / "model_final.pth"
-        test = [*settings[fold]["test"], "MODEL.WEIGHTS", str(weights)]
+        test = [*settings[fold]["test"], "MODEL.WEIGHTS", str(result_weights(folder / "train"))]
         run_job(folder / "test", f"the test of fold {fold}", config_file, test, jobs, "--eval-only")
 
     run_all(train_and_test, range(plan.folds), jobs)

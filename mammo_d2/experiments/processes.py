@@ -18,10 +18,9 @@ from tabulate import tabulate
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import read_json
-from mammo_d2.engine.run_folder import BEST_FOLDER, CONTEXT_PREFIX
+from mammo_d2.engine.run_folder import LOG_FILE, evaluation_metrics, is_finished
 from mammo_d2.framework import CfgNode
-
-LOG_FILE = "stdout.txt"
+from mammo_d2.jobs.lesion.lesion_stages import BEST_FOLDER, CONTEXT_PREFIX
 
 Job = TypeVar("Job")
 
@@ -112,11 +111,11 @@ def run_all(run: Callable[[Job], None], items: Sequence[Job], jobs: int) -> None
 
 def metrics_file(folder: Path, trained: bool = True) -> Path | None:
     """metrics.json of a finished run, None of another; ``trained`` False: of an evaluation alone."""
-    found = sorted(folder.glob("inference/*/metrics.json"))
-    if found and (not trained or (folder / "model_final.pth").is_file()):
-        return found[0]
+    found = evaluation_metrics(folder)
+    if found and (not trained or is_finished(folder)):
+        return found
     # Of the lesion classifier's job it is the last file.
-    best = sorted(folder.glob(f"{CONTEXT_PREFIX}*/{BEST_FOLDER}/inference/*/metrics.json"))
+    best = [evaluation_metrics(path) for path in sorted(folder.glob(f"{CONTEXT_PREFIX}*/{BEST_FOLDER}"))]
     return best[0] if best else None
 
 

@@ -17,6 +17,7 @@ from mammo_d2.data.lesions.stage_loaders import build_lesion_loader
 from mammo_d2.data.prepare.recipe import FULL_SCALE_8
 from mammo_d2.data.reading.reader import image_size
 from mammo_d2.engine.preparation_record import find_preparation
+from mammo_d2.engine.run_folder import FINAL_WEIGHTS
 from mammo_d2.evaluation.files.results import lesion_entry
 from mammo_d2.framework import BoxMode, CfgNode, MetadataCatalog
 from mammo_d2.inference.detected_lesions import is_inside
@@ -100,7 +101,7 @@ def prepared_record(
     """
     job = cfg.clone()
     job.defrost()
-    job.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")  # beside preparation.json
+    job.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / FINAL_WEIGHTS)  # beside preparation.json
     preparation = find_preparation(job)
     prepared = preparation.apply(file_name)
     named = view_in_name(str(file_name))

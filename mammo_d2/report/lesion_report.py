@@ -6,9 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from mammo_d2.engine.run_folder import CONTEXT_PREFIX, PATCH_FOLDER, DatasetResult, LesionStage, Run, read_lesion_stage
+from mammo_d2.engine.run_results import DatasetResult, LesionStage, Run, read_lesion_stage
 from mammo_d2.evaluation.files.results import LESION_SCORES_FILE
 from mammo_d2.framework import CfgNode
+from mammo_d2.jobs.lesion.lesion_stages import CONTEXT_PREFIX, PATCH_FOLDER
 from mammo_d2.report.html import DISCLAIMER, Block, Note, Section, Stats, Text
 from mammo_d2.report.lesion_pictures import MAX_WINDOWS, lesion_pictures
 from mammo_d2.report.metric_tables import evaluation_blocks, headline_numbers

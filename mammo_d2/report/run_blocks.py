@@ -12,7 +12,7 @@ from typing import Any
 
 from mammo_d2.core.image_truth import image_truth, joined_truth
 from mammo_d2.data.format.catalog import load_records
-from mammo_d2.engine.run_folder import DatasetResult
+from mammo_d2.engine.run_results import DatasetResult
 from mammo_d2.framework import CfgNode, MetadataCatalog
 from mammo_d2.pictures.drawing import NamedPicture, encode_png, save_picture
 from mammo_d2.report.html import Block, Details, Figure, Figures, Heading, Note, Table, Text

@@ -11,7 +11,8 @@ from typing import Any
 
 from mammo_d2 import __version__
 from mammo_d2.data.format.catalog import register_datasets
-from mammo_d2.engine.run_folder import CONFIG_FILE, DatasetResult, Run, read_run
+from mammo_d2.engine.run_folder import CONFIG_FILE, FINAL_WEIGHTS
+from mammo_d2.engine.run_results import DatasetResult, Run, read_run
 from mammo_d2.evaluation.evaluators.region_evaluator import REGIONS_FILE, RegionEvaluator
 from mammo_d2.evaluation.evaluators.registered import froc_rule_from_config
 from mammo_d2.framework import ENGINE, CfgNode, MetadataCatalog
@@ -150,7 +151,7 @@ def _example_blocks(cfg: CfgNode, result: DatasetResult, records: list[dict[str,
 
 def _without_regions(cfg: CfgNode, run: Run) -> str:
     """Why there is no weak localisation, and the command that makes it."""
-    weights = run.folder / "model_final.pth"
+    weights = run.folder / FINAL_WEIGHTS
     evaluators = list(dict.fromkeys([*cfg.TEST.EVALUATORS, RegionEvaluator.task]))
     return (
         f"there is no {REGIONS_FILE}, which the evaluator {RegionEvaluator.task!r} writes. To evaluate again with it: "

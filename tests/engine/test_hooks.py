@@ -65,7 +65,7 @@ def run_best(values, mode="max", patience=0):
 def test_best_is_saved_when_the_metric_improves():
     hook, saved, _ = run_best([0.1, 0.3, 0.2, 0.4])
     assert (hook.best, hook.best_iter) == (0.4, 3)
-    assert saved == ["model_best"] * 3
+    assert saved == ["model_best.pth"] * 3
 
 
 def test_min_mode():

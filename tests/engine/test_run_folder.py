@@ -1,141 +1,81 @@
-"""Reading a run's folder back: the training log after resumes and kills, evaluations, damaged files."""
-
-import json
-import math
+"""Where the files of a run lie, and which weights are its result."""
 
 import pytest
 
-from mammo_d2.engine.run_folder import read_dataset_result, read_lesion_stage, read_run, read_scalars
+from mammo_d2.engine.run_folder import (
+    config_file,
+    config_of_weights,
+    evaluation_metrics,
+    forget_training,
+    inference_folder,
+    inference_folders,
+    is_finished,
+    remove_checkpoints,
+    result_weights,
+)
 
 
-def write_log(path, entries):
-    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    return path
+def touch(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
 
 
-def test_log_lines_of_one_iteration_are_joined_and_sorted(tmp_path):
-    # The writer puts an evaluation at iteration 29 after the losses of iteration 39.
-    log = write_log(
-        tmp_path / "metrics.json",
-        [
-            {"iteration": 19, "total_loss": 2.0},
-            {"iteration": 39, "total_loss": 1.0},
-            {"iteration": 29, "coco/AP50": 0.5},
-            {"iteration": 39, "coco/AP50": 0.75},
-        ],
-    )
-    assert read_scalars(log) == [
-        {"iteration": 19, "total_loss": 2.0},
-        {"iteration": 29, "coco/AP50": 0.5},
-        {"iteration": 39, "total_loss": 1.0, "coco/AP50": 0.75},
-    ]
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
-def test_resumed_run_replaces_what_it_repeats(tmp_path):
-    entries = [(19, 5.0), (39, 4.0), (59, 3.0), (39, 3.9), (59, 2.9), (79, 2.0)]
-    log = write_log(tmp_path / "metrics.json", [{"iteration": i, "total_loss": v} for i, v in entries])
-    assert [(line["iteration"], line["total_loss"]) for line in read_scalars(log)] == [
-        (19, 5.0),
-        (39, 3.9),
-        (59, 2.9),
-        (79, 2.0),
-    ]
-
-
-def test_run_started_anew_leaves_nothing_of_a_longer_old_one(tmp_path):
-    entries = [{"iteration": i, "total_loss": 1.0} for i in (19, 39, 59, 79)] + [{"iteration": 19, "total_loss": 9.0}]
-    assert read_scalars(write_log(tmp_path / "metrics.json", entries)) == [{"iteration": 19, "total_loss": 9.0}]
-
-
-def test_last_line_cut_off_by_a_kill_is_left_out(tmp_path):
-    log = write_log(tmp_path / "metrics.json", [{"iteration": 19, "total_loss": 2.0}])
-    with log.open("a") as stream:
-        stream.write('{"iteration": 39, "tot')
-    assert [line["iteration"] for line in read_scalars(log)] == [19]
-
-
-def test_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path):
-    log = tmp_path / "metrics.json"
-    log.write_text('{"iteration": 19}\n{"loss": 1}\n{"iteration": 59}\n')
-    with pytest.raises(ValueError, match=r"metrics\.json: line 2 is not a JSON object with an iteration"):
-        read_scalars(log)
-
-
-def test_no_log_is_an_empty_one(tmp_path):
-    assert read_scalars(tmp_path / "metrics.json") == []
+def test_the_result_is_the_best_weights_else_the_average_else_the_last_ones(tmp_path):
+    touch(tmp_path, "model_best.pth", "model_ema.pth")  # best so far
+    assert not is_finished(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"model_final\.pth: no such file; .*tools/train_net\.py --resume"):
+        result_weights(tmp_path)
+    touch(tmp_path, "model_final.pth")
+    assert is_finished(tmp_path)
+    for name in ("model_best.pth", "model_ema.pth", "model_final.pth"):
+        assert result_weights(tmp_path) == tmp_path / name
+        (tmp_path / name).unlink()
 
 
 def test_folder_without_config_is_not_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config\.yaml: no such file; name the OUTPUT_DIR of a run"):
-        read_run(tmp_path)
+        config_file(tmp_path)
+    touch(tmp_path, "config.yaml")
+    assert config_file(tmp_path) == str(tmp_path / "config.yaml")
 
 
-def test_run_with_nothing_but_its_config(tmp_path):
-    (tmp_path / "config.yaml").write_text("SEED: 1\n")
-    run = read_run(tmp_path)
-    assert (run.config_text, run.scalars, run.datasets) == ("SEED: 1\n", [], [])
+def test_the_config_of_weights_is_beside_them_or_one_folder_above(tmp_path):
+    weights = tmp_path / "run" / "patch" / "model_best.pth"
+    touch(tmp_path, "config.yaml")
+    assert config_of_weights(weights) is None
+    touch(tmp_path / "run", "config.yaml")
+    assert config_of_weights(weights) == tmp_path / "run" / "config.yaml"
+    touch(weights.parent, "config.yaml")
+    assert config_of_weights(weights) == weights.parent / "config.yaml"
 
 
-def test_evaluation_is_read_with_options_reasons_and_pictures(tmp_path):
-    (tmp_path / "metrics.json").write_text('{"froc": {"malignant/sens@1": 0.5, "benign/sens@1": NaN, "x": null}}')
-    (tmp_path / "froc.json").write_text('{"options": "IoU >= 0.5", "reasons": {"benign/sens@1": "no lesion"}}')
-    (tmp_path / "roc.png").write_bytes(b"png")
-    result = read_dataset_result(tmp_path)
-    froc = result.tasks["froc"]
-    assert froc.numbers["malignant/sens@1"] == 0.5
-    assert math.isnan(froc.numbers["benign/sens@1"])
-    assert math.isnan(froc.numbers["x"])
-    assert (froc.options, froc.reasons) == ("IoU >= 0.5", {"benign/sens@1": "no lesion"})
-    assert (froc.intervals, froc.interval_words) == ({}, "")
-    assert result.pictures == {"roc": b"png"}
-    assert result.predictions is None
+def test_evaluations_of_a_run(tmp_path):
+    assert inference_folders(tmp_path) == []
+    assert evaluation_metrics(tmp_path) is None
+    second, third = (inference_folder(tmp_path, name) for name in ("b_test", "c_test"))
+    assert second == tmp_path / "inference" / "b_test"
+    touch(tmp_path / "inference" / "a_test")  # begun
+    touch(third, "metrics.json")
+    touch(second, "metrics.json")
+    assert [path.name for path in inference_folders(tmp_path)] == ["a_test", "b_test", "c_test"]
+    assert evaluation_metrics(tmp_path) == second / "metrics.json"
 
 
-def test_bootstrap_intervals_are_preferred_to_delong(tmp_path):
-    (tmp_path / "metrics.json").write_text('{"patient": {"auc": 0.8}}')
-    details = {"delong_intervals": {"auc": [0.6, 0.9], "breast_auc": [None, None]}, "intervals": {}, "bootstrap": "no"}
-    (tmp_path / "patient.json").write_text(json.dumps(details))
-    task = read_dataset_result(tmp_path).tasks["patient"]
-    assert task.intervals == {"auc": (0.6, 0.9)}
-    assert "DeLong" in task.interval_words
-    details |= {"intervals": {"auc": [0.5, 0.95]}, "bootstrap": "95% of 200"}
-    (tmp_path / "patient.json").write_text(json.dumps(details))
-    task = read_dataset_result(tmp_path).tasks["patient"]
-    assert (task.intervals, task.interval_words) == ({"auc": (0.5, 0.95)}, "95% of 200")
+def test_a_training_begun_anew_forgets_where_the_former_one_was(tmp_path):
+    touch(tmp_path, "last_checkpoint", "model_0000009.pth", "model_final.pth", "model_best.pth", "metrics.json")
+    forget_training(tmp_path)
+    assert names_in(tmp_path) == ["metrics.json", "model_0000009.pth"]
 
 
-def test_bootstrap_and_delong_intervals_complete_each_other(tmp_path):
-    (tmp_path / "metrics.json").write_text('{"lesion": {"auc": 0.8, "tnr@fnr0": 0.25}}')
-    details = {"delong_intervals": {"auc": [0.6, 0.9]}, "intervals": {"tnr@fnr0": [0.1, 0.5]}, "bootstrap": "of 200"}
-    (tmp_path / "lesion.json").write_text(json.dumps(details))
-    task = read_dataset_result(tmp_path).tasks["lesion"]
-    assert task.intervals == {"auc": (0.6, 0.9), "tnr@fnr0": (0.1, 0.5)}
-    assert task.interval_words.startswith("of 200; confidence intervals of the AUC by DeLong's method")
-
-
-def test_stage_of_a_lesion_job(tmp_path):
-    assert read_lesion_stage(tmp_path / "patch").scalars == []
-    stage = tmp_path / "context_embedding"
-    (stage / "best" / "inference" / "toy_test").mkdir(parents=True)
-    (stage / "inference" / "toy_val").mkdir(parents=True)
-    write_log(stage / "metrics.json", [{"iteration": 19, "total_loss": 2.0}])
-    (stage / "best" / "inference" / "toy_test" / "lesion_scores.json").write_text('[{"image_id": 1}]')
-    read = read_lesion_stage(stage)
-    assert read.scalars == [{"iteration": 19, "total_loss": 2.0}]
-    # What the training evaluated, its last weights among it, is no result of the best ones.
-    assert [(result.name, result.lesions) for result in read.datasets] == [("toy_test", [{"image_id": 1}])]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("metrics.json", '{"coco": ', r"metrics\.json: not valid JSON at line 1"),
-        ("metrics.json", "[]", r"metrics\.json: must hold a JSON object"),
-        ("metrics.json", '{"coco": 3}', r"'coco' must be an object of numbers, not 3"),
-        ("coco_instances_results.json", "{}", r"results\.json: must hold a JSON array"),
-    ],
-)
-def test_damaged_evaluation_files_are_named(tmp_path, name, content, message):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=message):
-        read_dataset_result(tmp_path)
+def test_checkpoints_of_finished_trainings_are_removed_with_the_pointer_to_them(tmp_path):
+    for stage, newest in (("patch", "model_0000019.pth"), ("context", "model_final.pth")):
+        touch(tmp_path / stage, "model_0000009.pth", "model_0000019.pth", "model_final.pth", "model_best.pth")
+        (tmp_path / stage / "last_checkpoint").write_text(newest)
+    remove_checkpoints(tmp_path)
+    assert names_in(tmp_path / "patch") == ["model_best.pth", "model_final.pth"]
+    assert names_in(tmp_path / "context") == ["last_checkpoint", "model_best.pth", "model_final.pth"]

@@ -10,7 +10,7 @@ import torch
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.format.catalog import register_datasets
-from mammo_d2.engine.run_folder import read_scalars
+from mammo_d2.engine.run_results import read_scalars
 from mammo_d2.engine.step import NonFiniteLossError
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import SafeCheckpointer
@@ -188,7 +188,7 @@ def test_every_evaluation_is_logged_and_the_last_can_be_the_best(folder, monkeyp
     values = iter([0.5, 0.25, 0.75])
     monkeypatch.setattr(MammoTrainer, "test", classmethod(lambda *_: {"patient": {"auc": next(values)}}))
     run(folder, "TEST.EVAL_PERIOD", "2", "TEST.BEST_METRIC", "patient/auc")
-    logged = {entry["iteration"]: entry.get("patient/auc") for entry in read_scalars(folder / "out" / "metrics.json")}
+    logged = {entry["iteration"]: entry.get("patient/auc") for entry in read_scalars(folder / "out")}
     assert logged == {1: 0.5, 3: 0.25, 5: 0.75}
     best = torch.load(folder / "out" / "model_best.pth", weights_only=True)["model"]
     assert_same_weights(best, final_weights(folder / "out"))

@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from mammo_d2.config.loading import load_config
+from mammo_d2.engine.run_folder import LOG_FILE, remove_checkpoints
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.experiments.search.search_outcome import write_report
 from mammo_d2.experiments.search.search_plan import Plan
@@ -30,7 +31,6 @@ from mammo_d2.experiments.search.trial import (
     TrialJob,
     alone_in,
     read_evaluations,
-    remove_checkpoints,
     stages_of,
     trial_folder,
 )
@@ -202,7 +202,7 @@ class RunningTrial:
         status = self.job.poll()  # before reading, so that nothing is written after the last look
         if status in _NOT_A_RESULT:
             raise SearchError(
-                f"trial {self.trial.number} ended early (exit status {status}); see {self.folder / 'stdout.txt'}. "
+                f"trial {self.trial.number} ended early (exit status {status}); see {self.folder / LOG_FILE}. "
                 "The same command goes on with it"
             )
         evaluations = read_evaluations(self.folder, self.stages, self.plan.metric)
@@ -222,7 +222,7 @@ class RunningTrial:
         values = [one for one in evaluations if one.last_stage and not math.isnan(one.value)]
         if status != 0 or not values:
             reason = f"exit status {status}" if status else f"{self.plan.metric} is undefined"
-            self.trial.set_user_attr("reason", f"{reason}; see {self.folder / 'stdout.txt'}")
+            self.trial.set_user_attr("reason", f"{reason}; see {self.folder / LOG_FILE}")
             self._tell(TrialState.FAIL, None, None)
         else:
             best = _best(values, self.plan.mode)

@@ -12,13 +12,14 @@ from tabulate import tabulate
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import atomic_write, write_json
-from mammo_d2.engine.run_folder import CONFIG_FILE
+from mammo_d2.engine.run_folder import CONFIG_FILE, METRICS_FILE, inference_folder
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.evaluation.files.image_scores import TOP_FILE
-from mammo_d2.experiments.processes import BEST_FOLDER, is_lesion_config, run_all, run_job, write_tables
+from mammo_d2.experiments.processes import is_lesion_config, run_all, run_job, write_tables
 from mammo_d2.experiments.search.search_plan import Plan
 from mammo_d2.experiments.search.search_ranges import value_of
 from mammo_d2.experiments.search.trial import trained_weights, trial_folder
+from mammo_d2.jobs.lesion.lesion_stages import BEST_FOLDER
 
 BEST_FILE = "best.yaml"
 # Of the trials in the table: those with a value first.
@@ -155,10 +156,10 @@ def evaluate_top(plan: Plan, dataset: str = "", jobs: int = 1) -> list[dict[str,
             folder = target = trial / f"best_{dataset}"
             overrides += ["MODEL.WEIGHTS", str(plan.output / entry["weights"])]
         entry["folder"] = str(target.relative_to(plan.output))
-        results = target / "inference" / dataset
+        results = inference_folder(target, dataset)
         if not of_job:
             claims[results] = load_config(plan.config_file, overrides)
-        if not (results / "metrics.json").is_file():
+        if not (results / METRICS_FILE).is_file():
             evaluations.append((folder, overrides))
     claim_folders(claims)
 

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import math
 import os
-import re
 import signal
 import subprocess
 import time
@@ -12,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mammo_d2.engine.run_folder import SCALARS_FILE, read_scalars
+from mammo_d2.engine.run_folder import SCALARS_FILE, is_finished, result_weights
+from mammo_d2.engine.run_results import read_scalars
 from mammo_d2.experiments.processes import is_lesion_config, start_job
 from mammo_d2.framework import CfgNode
 
@@ -92,12 +92,11 @@ def read_evaluations(folder: Path, stages: Sequence[Stage], metric: str) -> list
     before = 0
     task = metric.split("/")[0] + "/"
     for stage in stages:
-        # "." finds the folder itself.
-        for path in sorted(folder.glob(f"{stage.pattern or '.'}/{SCALARS_FILE}")):
+        for path in sorted(folder.glob(stage.pattern)) if stage.pattern else [folder]:
             entries = [entry for entry in read_scalars(path) if any(key.startswith(task) for key in entry)]
             if entries and not any(metric in entry for entry in entries):
                 keys = sorted({key for entry in entries for key in entry if key.startswith(task)})
-                raise SearchError(f"the metric {metric!r} is not in {path}; there are {', '.join(keys)}")
+                raise SearchError(f"the metric {metric!r} is not in {path / SCALARS_FILE}; there are {', '.join(keys)}")
             for number, entry in enumerate(entries, 1):
                 value = entry.get(metric, math.nan)
                 found.append(Evaluation(before + number, int(entry["iteration"]) + 1, value, stage is stages[-1]))
@@ -185,25 +184,12 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Delete a finished trial's checkpoints but for ``model_final.pth`` and ``model_best.pth``."""
-    for path in folder.rglob("model_*.pth"):
-        if re.fullmatch(r"model_\d+\.pth", path.name):
-            path.unlink()
-            pointer = path.with_name("last_checkpoint")
-            if pointer.is_file() and pointer.read_text().strip() == path.name:
-                pointer.unlink()
-
-
 def trained_weights(folder: Path) -> Path:
     """The best weights of a finished trial.
 
     Raises:
         FileNotFoundError: there are none.
     """
-    for place in ("", "context_*/"):
-        for name in ("model_best.pth", "model_ema.pth", "model_final.pth"):
-            found = sorted(folder.glob(place + name))
-            if found:
-                return found[0]
-    raise FileNotFoundError(f"{folder}: neither model_best.pth nor model_final.pth; was it cleared?")
+    if is_finished(folder):
+        return result_weights(folder)
+    return result_weights(next(folder.glob("context_*"), folder))

@@ -20,16 +20,16 @@ from typing import Any
 
 from mammo_d2.data.format.catalog import load_records
 from mammo_d2.engine.evaluator_check import check_evaluators
-from mammo_d2.engine.run_folder import BEST_FOLDER
+from mammo_d2.engine.run_folder import config_of_weights, forget_training, is_finished, result_weights
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.engine.setup import check_patients_apart, setup
 from mammo_d2.framework import CfgNode, comm, seed_all_rng
 from mammo_d2.jobs.lesion.context_saliency import make_saliency
 from mammo_d2.jobs.lesion.embeddings import make_embeddings
 from mammo_d2.jobs.lesion.lesion_stages import (
+    BEST_FOLDER,
     CONTEXT_MODEL,
     PATCH_MODEL,
-    best_weights,
     load_classifier,
     stage_config,
     with_own_settings,
@@ -102,15 +102,14 @@ def claim_stages(cfg: CfgNode, shared_only: bool, resume: bool) -> None:
     if not resume and comm.is_main_process():
         # Once interrupted and resumed, an earlier run's weights would be taken for those of a stage not yet begun.
         for folder in claims:
-            for name in ("last_checkpoint", "model_final.pth", "model_best.pth"):
-                (folder / name).unlink(missing_ok=True)
+            forget_training(folder)
             shutil.rmtree(folder / BEST_FOLDER, ignore_errors=True)
     comm.synchronize()
 
 
 def train_stage(cfg: CfgNode, resume: bool) -> None:
     """Train a stage's model; with ``resume`` go on, or do nothing if it has finished."""
-    if resume and (Path(cfg.OUTPUT_DIR) / "model_final.pth").is_file():
+    if resume and is_finished(cfg.OUTPUT_DIR):
         logger.info("%s has finished: %s", cfg.MODEL.META_ARCHITECTURE, cfg.OUTPUT_DIR)
         return
     # The initial weights must not depend on which stages have run in this process before.
@@ -129,7 +128,7 @@ def evaluate_best(stage: CfgNode) -> dict[str, Any]:
     cfg.defrost()
     cfg.OUTPUT_DIR = str(Path(stage.OUTPUT_DIR) / BEST_FOLDER)
     cfg.freeze()
-    return LesionTrainer.test(cfg, load_classifier(stage, best_weights(Path(stage.OUTPUT_DIR))))
+    return LesionTrainer.test(cfg, load_classifier(stage, result_weights(stage.OUTPUT_DIR)))
 
 
 def check_lesions_unseen(cfg: CfgNode, final: CfgNode) -> None:
@@ -146,8 +145,8 @@ def check_lesions_unseen(cfg: CfgNode, final: CfgNode) -> None:
     """
     seen = [(cfg.DATASETS.TRAIN, final.DATASETS.TEST), (cfg.DATASETS.TEST, final.DATASETS.TEST)]
     for weights in (cfg.MODEL.LESION.CONTEXT_WEIGHTS, cfg.MODEL.LESION.PATCH_WEIGHTS):
-        configs = [folder / "config.yaml" for folder in Path(weights).parents[:2]] if weights else []
-        for path in [path for path in configs if path.is_file()][:1]:
+        path = config_of_weights(weights) if weights else None
+        if path is not None:
             trained = CfgNode.load_yaml_with_base(str(path), allow_unsafe=False).get("DATASETS", {}).get("TRAIN", ())
             seen.append((trained, (*cfg.DATASETS.TEST, *final.DATASETS.TEST)))
     for train, test in seen:

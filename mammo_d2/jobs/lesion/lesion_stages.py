@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 
 from mammo_d2.data.format.catalog import category_names
-from mammo_d2.engine.run_folder import CONTEXT_PREFIX, PATCH_FOLDER
+from mammo_d2.engine.run_folder import result_weights
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import CfgNode, SafeCheckpointer
 
 PATCH_MODEL, CONTEXT_MODEL = "LesionPatchClassifier", "LesionContextClassifier"
+# The stages' folders, and the one in f_agg's with the evaluation of its best weights.
+PATCH_FOLDER, CONTEXT_PREFIX, BEST_FOLDER = "patch", "context_", "best"
 # Keys of MODEL.LESION that f_agg alone depends on.
 _AGGREGATION_KEYS = ("MAPS", "CHANNELS", "CONTEXT_STAGE", "FINAL_TEST")
 
@@ -35,7 +37,9 @@ def stage_config(cfg: CfgNode, model: str) -> CfgNode:
     stage = with_own_settings(cfg, model)
     Path(stage.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
     if model == CONTEXT_MODEL:
-        stage.MODEL.LESION.PATCH_WEIGHTS = keys.PATCH_WEIGHTS or str(best_weights(Path(cfg.OUTPUT_DIR) / PATCH_FOLDER))
+        stage.MODEL.LESION.PATCH_WEIGHTS = keys.PATCH_WEIGHTS or str(
+            result_weights(Path(cfg.OUTPUT_DIR) / PATCH_FOLDER)
+        )
         # The weights of f_loc have the names of the part of f_agg that they are, where it has that part.
         has_network = "embedding" in stage.MODEL.LESION.MAPS
         stage.MODEL.WEIGHTS = stage.MODEL.LESION.PATCH_WEIGHTS if has_network else ""
@@ -65,18 +69,6 @@ def without_aggregation(cfg: CfgNode) -> CfgNode:
     for key in _AGGREGATION_KEYS:
         rest.MODEL.LESION[key] = []
     return rest
-
-
-def best_weights(folder: Path) -> Path:
-    """model_best.pth of a finished training, else model_final.pth.
-
-    Raises:
-        FileNotFoundError: the training has not finished.
-    """
-    if not (folder / "model_final.pth").is_file():
-        raise FileNotFoundError(f"{folder}/model_final.pth: no such file; run tools/train_lesion.py --resume first")
-    best = folder / "model_best.pth"
-    return best if best.is_file() else folder / "model_final.pth"
 
 
 def load_classifier(cfg: CfgNode, weights: Path) -> torch.nn.Module:

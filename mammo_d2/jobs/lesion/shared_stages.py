@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mammo_d2.config.loading import load_config
+from mammo_d2.engine.run_folder import result_weights
 from mammo_d2.engine.run_record import fingerprint
 from mammo_d2.experiments.processes import run_all, run_job
-from mammo_d2.jobs.lesion.lesion_stages import best_weights, without_aggregation
+from mammo_d2.jobs.lesion.lesion_stages import without_aggregation
 from mammo_d2.modeling.functional.lesion_maps import MAP_KINDS
 
 
@@ -47,6 +48,8 @@ def prepare_shared(config_file: str, runs: Sequence[list[str]], output: Path, jo
 
     run_all(make, list(shared), jobs)
     return [
-        overrides if folder is None else [*overrides, "MODEL.LESION.PATCH_WEIGHTS", str(best_weights(folder / "patch"))]
+        overrides
+        if folder is None
+        else [*overrides, "MODEL.LESION.PATCH_WEIGHTS", str(result_weights(folder / "patch"))]
         for overrides, folder in complete
     ]

@@ -6,7 +6,6 @@ from mammo_d2.config.loading import load_config
 from mammo_d2.jobs.lesion.lesion_stages import (
     CONTEXT_MODEL,
     PATCH_MODEL,
-    best_weights,
     stage_config,
     without_aggregation,
 )
@@ -27,7 +26,10 @@ def test_a_stage_has_its_own_settings_and_folder(folder):
     patch = stage_config(cfg, PATCH_MODEL)
     assert (patch.MODEL.META_ARCHITECTURE, patch.SOLVER.IMS_PER_BATCH) == (PATCH_MODEL, 4)
     assert patch.OUTPUT_DIR == str(folder / "out" / "patch")
-    with pytest.raises(FileNotFoundError, match=r"patch/model_final\.pth: no such file; run tools/train_lesion\.py"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"patch/model_final\.pth: no such file; the training has not finished, tools/train_net\.py",
+    ):
         stage_config(cfg, CONTEXT_MODEL)
     for name in ("model_final.pth", "model_best.pth"):
         (folder / "out" / "patch" / name).touch()
@@ -41,16 +43,6 @@ def test_a_stage_has_its_own_settings_and_folder(folder):
     assert context.MODEL.LESION.CACHE == patch.MODEL.LESION.CACHE == str(folder / "out" / "cache")
 
 
-def test_weights_of_a_finished_training(tmp_path):
-    (tmp_path / "model_best.pth").touch()
-    with pytest.raises(FileNotFoundError, match=r"model_final\.pth"):  # best so far
-        best_weights(tmp_path)
-    (tmp_path / "model_final.pth").touch()
-    assert best_weights(tmp_path).name == "model_best.pth"
-    (tmp_path / "model_best.pth").unlink()
-    assert best_weights(tmp_path).name == "model_final.pth"
-
-
 def test_combinations_of_maps_are_alike_but_for_the_aggregation(folder):
     one, other, third = (job_config(folder, "MODEL.LESION." + key, value) for key, value in (
         ("MAPS", "['indicator']"), ("CHANNELS", "5"), ("WINDOWS", "7"),
@@ -59,7 +51,7 @@ def test_combinations_of_maps_are_alike_but_for_the_aggregation(folder):
 
 
 def test_bad_input_is_named(folder):
-    with pytest.raises(FileNotFoundError, match=r"model_final.pth.*train_lesion.py"):
+    with pytest.raises(FileNotFoundError, match=r"model_final.pth.*train_net.py --resume"):
         run(folder, eval_only=True)
     with pytest.raises(ValueError, match="needs benign and malignant"):
         run(folder, "DATASETS.CATEGORIES", "['malignant']", "MODEL.LESION.MAPS", "['embedding']")
