@@ -194,7 +194,7 @@ def test_folders_are_not_crowded():
     crowded = {}
     for folder in {module.path.parent for module in modules().values()}:
         files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-        if len(files) > MOST_FILES:
+        if len(files) > MOST_FILES and folder != ROOT / PACKAGE / "cli":  # as many as there are commands
             crowded[str(folder.relative_to(ROOT))] = len(files)
     assert crowded == {}
 
@@ -205,9 +205,10 @@ def test_files_are_short():
 
 
 def test_a_file_name_is_there_once():
+    """A command's file is named like the command, which may be what the room below is called that does the work."""
     places = defaultdict(list)
     for module in modules().values():
-        if not lies_in(module.name, EMBEDDED) and not module.path.name.startswith("__"):
+        if module.room != "cli" and not lies_in(module.name, EMBEDDED) and not module.path.name.startswith("__"):
             places[module.path.name].append(module.name)
     assert {file: names for file, names in places.items() if len(names) > 1} == {}
 

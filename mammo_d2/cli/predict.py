@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import mammo_d2
+from mammo_d2 import __version__
 from mammo_d2.cli.common import EXIT_FAILED, EXIT_OK, make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import make_folder
@@ -68,7 +68,7 @@ def run(argv: list[str]) -> int:
     predictions: list[Prediction] = []
     problems: list[FileProblem] = []
     outcomes = predictor(files, batch_size=args.batch_size, strict=args.strict, pictures=args.pictures)
-    info = {"description": f"predictions of {args.weights} by mammo_d2 {mammo_d2.__version__}, research software"}
+    info = {"description": f"predictions of {args.weights} by mammo_d2 {__version__}, research software"}
     try:
         for outcome in tqdm(outcomes, "predict", len(files), unit="image", disable=args.quiet):
             if isinstance(outcome, FileProblem):
