@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from mammo_d2.core.boxes import xyxy_to_xywh
 from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.files.coco_files import load_detections, load_ground_truth
 from mammo_d2.evaluation.files.results import detections_to_coco
@@ -135,8 +136,7 @@ MEASUREMENTS = {
 
 def write_files(data: EvaluationData, folder: Path) -> None:
     """The data as a COCO ground truth and a COCO results file."""
-    boxes = data.lesions.boxes.copy()
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes = xyxy_to_xywh(data.lesions.boxes)
     images = [{"id": n, "height": 1000, "width": 1000, "patient_id": n // VIEWS} for n in range(len(data.images))]
     annotations = [
         {"id": n, "image_id": image, "category_id": 1, "bbox": box}

@@ -14,29 +14,6 @@ from typing import Any
 import numpy as np
 
 
-def xywh_to_xyxy(boxes: Any) -> np.ndarray:
-    """Convert boxes (..., 4) from x, y, width, height to x1, y1, x2, y2; float64."""
-    boxes = np.array(boxes, dtype=np.float64)
-    boxes[..., 2:] += boxes[..., :2]
-    return boxes
-
-
-def xyxy_to_xywh(boxes: Any) -> np.ndarray:
-    """Convert boxes (..., 4) from x1, y1, x2, y2 to x, y, width, height; float64."""
-    boxes = np.array(boxes, dtype=np.float64)
-    boxes[..., 2:] -= boxes[..., :2]
-    return boxes
-
-
-def clip_boxes(boxes_xyxy: Any, size: tuple[int, int]) -> np.ndarray:
-    """Clip XYXY boxes (..., 4) to an image of ``size`` (height, width)."""
-    boxes = np.array(boxes_xyxy, dtype=np.float64)
-    height, width = size
-    boxes[..., 0::2] = boxes[..., 0::2].clip(0, width)
-    boxes[..., 1::2] = boxes[..., 1::2].clip(0, height)
-    return boxes
-
-
 @dataclass(frozen=True)
 class ImageTransform:
     """How a prepared image came from its source: crop, then horizontal flip, then scale.

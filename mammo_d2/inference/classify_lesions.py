@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import torch
 
-from mammo_d2.core.image_transform import ImageTransform, xywh_to_xyxy, xyxy_to_xywh
+from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
+from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.lesions.stage_loaders import build_lesion_loader
 from mammo_d2.data.prepare.recipe import FULL_SCALE_8

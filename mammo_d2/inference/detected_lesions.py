@@ -7,11 +7,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from mammo_d2.core.boxes import clip_boxes, xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.files import read_json
-from mammo_d2.core.image_transform import ImageTransform, clip_boxes, xywh_to_xyxy, xyxy_to_xywh
-from mammo_d2.data.lesions.windows import run_length
+from mammo_d2.core.image_transform import ImageTransform
+from mammo_d2.core.masks import box_of_segmentation, decode_mask, encode_mask
 from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.evaluation.files.source_pixels import SOURCE_RESULTS_FILE
 from mammo_d2.framework import BoxMode
@@ -59,8 +59,7 @@ def records_with_results(
             if in_source and not transform.is_identity:
                 lesion = _to_prepared(lesion, transform, size)
             if "segmentation" in lesion:
-                extent = coco_mask.toBbox(run_length(lesion, *size)).tolist()
-                lesion = {"bbox": extent, **lesion}
+                lesion = {"bbox": box_of_segmentation(lesion["segmentation"], size), **lesion}
         except ValueError as error:
             raise ResultsError(f"{results_file}, entry {number}: {error}{_other_pixels(in_source)}") from error
         if is_inside(lesion["bbox"], size):
@@ -170,7 +169,7 @@ def _to_prepared(lesion: Mapping[str, Any], transform: ImageTransform, size: tup
     if "bbox" in lesion:
         moved["bbox"] = xyxy_to_xywh(transform.boxes_to_prepared(xywh_to_xyxy(lesion["bbox"]))).tolist()
     if "segmentation" in lesion:
-        part = transform.crop_and_flip(coco_mask.decode(run_length(lesion, *transform.source_size)))
-        mask = cv2.resize(np.ascontiguousarray(part), size[::-1], interpolation=cv2.INTER_NEAREST)
-        moved["segmentation"] = coco_mask.encode(np.asfortranarray(mask))
+        part = transform.crop_and_flip(decode_mask(lesion["segmentation"], transform.source_size))
+        mask = cv2.resize(np.ascontiguousarray(part, np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
+        moved["segmentation"] = encode_mask(mask)
     return moved

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mammo_d2.core.image_transform import clip_boxes
+from mammo_d2.core.boxes import clip_boxes
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.format.catalog import category_names
 from mammo_d2.data.loading.loader import worker_options

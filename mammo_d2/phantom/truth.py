@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
+from mammo_d2.core.masks import encode_mask
 from mammo_d2.phantom.patient import PhantomFinding, PhantomView
 from mammo_d2.phantom.settings import PhantomConfig
 from mammo_d2.phantom.streams import class_counts
@@ -80,12 +78,11 @@ def collect_truth(config: PhantomConfig, records: list[dict[str, Any]]) -> dict[
 
 
 def _shape(finding: PhantomFinding) -> dict[str, Any]:
-    rle = coco_mask.encode(np.asfortranarray(finding.mask.astype(np.uint8)))
     return {
         "bbox": [float(v) for v in finding.bbox],
         "area": float(finding.mask.sum()),
         "iscrowd": 0,
-        "segmentation": {"size": [int(v) for v in rle["size"]], "counts": rle["counts"].decode("ascii")},
+        "segmentation": encode_mask(finding.mask),
     }
 
 

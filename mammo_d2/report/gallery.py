@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mammo_d2.core.boxes import xywh_to_xyxy
 from mammo_d2.data.reading.reader import read_image
 from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.evaluation.metrics.detection.matching import HitRule, find_hits
@@ -66,10 +67,8 @@ def evaluation_data(
                 f"results entry {number}: image_id {entry['image_id']!r} or category_id {entry['category_id']!r} is "
                 "not in the data set; the data set has changed since the evaluation, evaluate again"
             )
-    boxes = np.array([entry["bbox"] for entry in predictions], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
     detections = DetectionTable(
-        boxes,
+        xywh_to_xyxy([entry["bbox"] for entry in predictions]).reshape(-1, 4),
         np.array([entry["score"] for entry in predictions], np.float64),
         np.array([rows[entry["image_id"]] for entry in predictions], np.int64),
         np.array([class_of[entry["category_id"]] for entry in predictions], np.int64),

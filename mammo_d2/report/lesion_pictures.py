@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mammo_d2.core.boxes import xywh_to_xyxy
 from mammo_d2.data.loading.mapper import fitted_size, resize_image
 from mammo_d2.data.reading.reader import read_image
 from mammo_d2.evaluation.files.results import ResultsError
@@ -146,12 +147,12 @@ def lesion_pictures(
         for row in rows:
             entry = entries[row]
             record, malignancy = by_id[entry["image_id"]], entry["malignancy"]
-            windows = _xyxy([window["bbox"] for window in entry["windows"]])
+            windows = xywh_to_xyxy([window["bbox"] for window in entry["windows"]]).reshape(-1, 4)
             scores = np.array([window["malignancy"] for window in entry["windows"]], np.float64)
             try:
                 picture = lesion_picture(
                     read_image(record["file_name"])[0],
-                    _xyxy([entry["bbox"]])[0],
+                    xywh_to_xyxy(entry["bbox"]),
                     windows,
                     scores,
                     malignancy=malignancy,
@@ -166,10 +167,3 @@ def lesion_pictures(
             name = re.sub(r"[^\w.-]+", "_", f"{truth}_{entry['image_id']}_{entry.get('annotation_id', row)}")
             pictures.append(NamedPicture(truth, f"{name}.png", picture, caption))
     return pictures, problems
-
-
-def _xyxy(boxes: Sequence[Sequence[float]]) -> np.ndarray:
-    """(n, 4) float64 of XYWH boxes."""
-    table = np.array(boxes, np.float64).reshape(-1, 4)
-    table[:, 2:] += table[:, :2]
-    return table

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammo_d2.core.image_transform import ImageTransform, clip_boxes, xywh_to_xyxy, xyxy_to_xywh
+from mammo_d2.core.image_transform import ImageTransform
 
 # A source of 100 x 80 (H x W); columns 10..49 and rows 20..79 are kept, mirrored, then halved in y and doubled in x.
 TRANSFORM = ImageTransform((100, 80), (10, 20, 40, 60), True, (0.5, 2.0))
@@ -127,9 +127,3 @@ def test_from_dict_names_the_bad_field(value, message):
 def test_wrong_image_size_is_an_error():
     with pytest.raises(ValueError, match="height 10 and width 10 does not fit"):
         TRANSFORM.crop_and_flip(np.zeros((10, 10)))
-
-
-def test_box_forms():
-    np.testing.assert_array_equal(xywh_to_xyxy([[1, 2, 3, 4]]), [[1, 2, 4, 6]])
-    np.testing.assert_array_equal(xyxy_to_xywh([1, 2, 4, 6]), [1, 2, 3, 4])
-    np.testing.assert_array_equal(clip_boxes([[-5, -1, 30, 8]], (10, 20)), [[0, 0, 20, 8]])

@@ -11,8 +11,8 @@ import torch
 from pycocotools.coco import COCO
 
 from mammo_d2.config.loading import load_config
+from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.files import write_json
-from mammo_d2.core.image_transform import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.data.format.catalog import load_records, register_datasets
 from mammo_d2.data.prepare.recipe import ImageOptions, Preparation
 from mammo_d2.evaluation.files.results import ResultsError

@@ -231,9 +231,3 @@ def circle_box(x: float, y: float, radius: float) -> tuple[float, float, float, 
     The centre of pixel (x, y) lies at (x + 0.5, y + 0.5) in continuous coordinates.
     """
     return x + 0.5 - radius, y + 0.5 - radius, 2 * radius, 2 * radius
-
-
-def clip_xywh(box: Sequence[float], width: float, height: float) -> tuple[float, float, float, float]:
-    """The part of an XYWH box within an image; sides may come out zero or negative."""
-    x1, y1 = max(box[0], 0.0), max(box[1], 0.0)
-    return x1, y1, min(box[0] + box[2], width) - x1, min(box[1] + box[3], height) - y1

@@ -13,10 +13,11 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mammo_d2.core.boxes import clip_xywh
 from mammo_d2.core.files import read_json
 from mammo_d2.data.format.image_check import check_image_files
 from mammo_d2.data.format.problems import Report, SchemaError
-from mammo_d2.data.format.record_checks import RecordChecker, clip_xywh
+from mammo_d2.data.format.record_checks import RecordChecker
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from mammo_d2.core.boxes import clip_xywh, overhang_xywh
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.format.problems import Report
 
@@ -140,7 +141,7 @@ class RecordChecker:
         if box is not None:
             if not _is_numbers(box, 4) or box[2] <= 0 or box[3] <= 0:
                 self.error("bad-box", name, "breast_box", box, "must be [x, y, width, height]", "correct or remove it")
-            elif _outside(box, size) > _EDGE_TOLERANCE:
+            elif overhang_xywh(box, size) > _EDGE_TOLERANCE:
                 self.warn(
                     "breast-box-outside", name, "breast_box", box, f"reaches outside the image {_wh(size)}",
                     "it belongs in pixels of the prepared image",
@@ -239,7 +240,7 @@ class RecordChecker:
                 "box-outside", name, "bbox", box, f"lies outside the image {_wh(size)}",
                 "correct the box (swapped x and y? pixels of another resolution?) or delete the annotation",
             )  # fmt: skip
-        elif _outside(box, size) > _EDGE_TOLERANCE:
+        elif overhang_xywh(box, size) > _EDGE_TOLERANCE:
             self.warn(
                 "box-partly-outside", name, "bbox", box, f"reaches outside the image {_wh(size)}",
                 "it is clipped when the file is loaded",
@@ -296,18 +297,3 @@ def _is_numbers(value: Any, length: int) -> bool:
 
 def _wh(size: tuple[int, int]) -> str:
     return f"(width {size[1]}, height {size[0]})"
-
-
-def _outside(box: list[float], size: tuple[int, int]) -> float:
-    """How far an XYWH box reaches out of the image, in pixels."""
-    x, y, w, h = box
-    return max(-x, -y, x + w - size[1], y + h - size[0], 0.0)
-
-
-def clip_xywh(box: list[float], size: tuple[int, int]) -> list[float]:
-    """The part of an XYWH box that lies in an image of ``size`` (height, width); sides may come out negative."""
-    if _outside(box, size) == 0:
-        return box
-    x, y, w, h = box
-    x1, y1 = max(x, 0.0), max(y, 0.0)
-    return [x1, y1, min(x + w, size[1]) - x1, min(y + h, size[0]) - y1]

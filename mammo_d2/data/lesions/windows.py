@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from mammo_d2.core.boxes import xywh_to_xyxy
+from mammo_d2.core.masks import box_of_segmentation, decode_mask, to_rle
 from mammo_d2.framework import BoxMode
 
 # Draws of a place before a window is put where it must fit.
@@ -67,9 +68,13 @@ def lesion_region(annotation: Mapping[str, Any], image_size: Sequence[int], mask
         ValueError: no pixel of it is inside the image, or a mask of another size.
     """
     height, width = image_size
-    runs = run_length(annotation, height, width) if annotation.get("segmentation") else None
+    segmentation = annotation.get("segmentation")
+    try:
+        runs = to_rle(segmentation, image_size) if segmentation else None
+    except ValueError as error:
+        raise ValueError(f"annotation {annotation.get('id')!r}: {error}") from error
     if masks and runs is not None:
-        mask = coco_mask.decode(runs).astype(bool)
+        mask = decode_mask(runs, image_size)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if len(rows):
             x0, y0, x1, y1 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
@@ -77,10 +82,10 @@ def lesion_region(annotation: Mapping[str, Any], image_size: Sequence[int], mask
     x0, y0, x1, y1 = BoxMode.convert(
         list(annotation["bbox"]), annotation.get("bbox_mode", BoxMode.XYWH_ABS), BoxMode.XYXY_ABS
     )
-    if runs is not None and (extent := coco_mask.toBbox(runs))[2] > 0:
+    if runs is not None and (extent := box_of_segmentation(runs, image_size))[2] > 0:
         # A mask that sticks out of its box is kept away from, too; decoding it would take far longer.
-        x0, y0 = min(x0, extent[0]), min(y0, extent[1])
-        x1, y1 = max(x1, extent[0] + extent[2]), max(y1, extent[1] + extent[3])
+        left, top, right, bottom = xywh_to_xyxy(extent)
+        x0, y0, x1, y1 = min(x0, left), min(y0, top), max(x1, right), max(y1, bottom)
     left, top = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
     right, bottom = min(width, int(np.ceil(x1))), min(height, int(np.ceil(y1)))
     if left >= right or top >= bottom:
@@ -89,25 +94,6 @@ def lesion_region(annotation: Mapping[str, Any], image_size: Sequence[int], mask
             f"{height}x{width} (height x width); correct it or remove the annotation"
         )
     return LesionRegion((left, top, right, bottom))
-
-
-def run_length(annotation: Mapping[str, Any], height: int, width: int) -> Any:
-    """Compressed run-length encoding of an annotation's polygons or runs.
-
-    Raises:
-        ValueError: runs of an image of another size.
-    """
-    segmentation = annotation["segmentation"]
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if list(segmentation["size"]) != [height, width]:
-        raise ValueError(
-            f"annotation {annotation.get('id')!r}: the segmentation is of an image of {segmentation['size']} (height, "
-            f"width), its image has [{height}, {width}]; correct it or remove the segmentation"
-        )
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, height, width)
-    return segmentation
 
 
 @dataclass(frozen=True)

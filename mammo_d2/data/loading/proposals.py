@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mammo_d2.core.boxes import xywh_to_xyxy
 from mammo_d2.core.files import read_json
 from mammo_d2.data.breast.window_transform import WindowTransform
 from mammo_d2.data.loading.augmentation import transform_boxes, visible_boxes
@@ -49,7 +50,8 @@ def read_proposals(path: str | os.PathLike[str]) -> dict[Any, tuple[np.ndarray, 
     found = {}
     for image_id, values in rows.items():
         table = np.array(values, np.float32)
-        table[:, 2:4] += table[:, :2]
+        # float64 sums of float32 numbers, rounded to float32, are the float32 sums.
+        table[:, :4] = xywh_to_xyxy(table[:, :4])
         order = np.argsort(-table[:, 4], kind="stable")
         found[image_id] = (table[order, :4], table[order, 4])
     return found

@@ -10,12 +10,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from mammo_d2.core.boxes import clip_xywh, xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.files import read_json, sha256_bytes, sha256_file, write_bytes_atomic, write_json
-from mammo_d2.core.image_transform import ImageTransform, xywh_to_xyxy, xyxy_to_xywh
+from mammo_d2.core.image_transform import ImageTransform
+from mammo_d2.core.masks import decode_mask, encode_mask
 from mammo_d2.data.breast.mask import breast_box, breast_mask, chest_wall_side, laterality_of_side
-from mammo_d2.data.converters.converter import Converter, SourceAnnotation, SourceImage, clip_xywh
+from mammo_d2.data.converters.converter import Converter, SourceAnnotation, SourceImage
 from mammo_d2.data.prepare.recipe import ImageOptions, choose_transform, prepared_pixels
 from mammo_d2.data.reading.image_meta import ImageMeta
 
@@ -179,15 +180,15 @@ def _usable(annotation: SourceAnnotation, size: tuple[int, int], number: int, wa
     box, height, width = annotation.bbox, *size
     if box is None or not all(math.isfinite(v) for v in box) or box[2] <= 0 or box[3] <= 0:
         raise ValueError(f"lesion {number}: box {box} has no area; correct it in the source's annotations")
-    clipped = clip_xywh(box, width, height)
+    clipped = clip_xywh(box, size)
     if clipped[2] <= 0 or clipped[3] <= 0:
         raise ValueError(
             f"lesion {number}: box {box} lies outside the image (width {width}, height {height}); correct it in the "
             "source's annotations (swapped x and y? pixels of another resolution?)"
         )
-    if clipped != tuple(box):
+    if clipped is not box:
         warn(f"lesion {number}: box {tuple(round(v, 1) for v in box)} reaches outside the image, clipped")
-    return replace(annotation, bbox=clipped)
+    return replace(annotation, bbox=(clipped[0], clipped[1], clipped[2], clipped[3]))
 
 
 def _write(
@@ -221,8 +222,7 @@ def _write(
 def _map_xywh(box: Any, transform: ImageTransform) -> list[float]:
     """An XYWH box in prepared pixels, clipped to the image."""
     mapped = xyxy_to_xywh(transform.boxes_to_prepared(xywh_to_xyxy(box)))
-    height, width = transform.prepared_size
-    return [round(float(v), 4) for v in clip_xywh(mapped.tolist(), width, height)]
+    return [round(float(v), 4) for v in clip_xywh(mapped.tolist(), transform.prepared_size)]
 
 
 def _map_points(points: Any, transform: ImageTransform) -> Any:
@@ -235,16 +235,10 @@ def _map_points(points: Any, transform: ImageTransform) -> Any:
 
 def _map_segmentation(segmentation: Any, transform: ImageTransform) -> Any:
     if isinstance(segmentation, dict):
-        rle = dict(segmentation)
-        if isinstance(rle["counts"], list):
-            rle = coco_mask.frPyObjects(rle, *transform.source_size)
-        elif isinstance(rle["counts"], str):
-            rle["counts"] = rle["counts"].encode("ascii")
-        part = np.ascontiguousarray(transform.crop_and_flip(coco_mask.decode(rle)))
+        mask = decode_mask(segmentation, transform.source_size)
+        part = np.ascontiguousarray(transform.crop_and_flip(mask), np.uint8)
         height, width = transform.prepared_size
-        part = cv2.resize(part, (width, height), interpolation=cv2.INTER_NEAREST)
-        mapped = coco_mask.encode(np.asfortranarray(part))
-        return {"size": [int(v) for v in mapped["size"]], "counts": mapped["counts"].decode("ascii")}
+        return encode_mask(cv2.resize(part, (width, height), interpolation=cv2.INTER_NEAREST))
     return [_map_points(polygon, transform) for polygon in segmentation]
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mammo_d2.core.boxes import boxes_of_annotations
+from mammo_d2.core.masks import decode_mask
 from mammo_d2.evaluation.evaluators.base_evaluator import NO_BOOTSTRAP, Computed, PredictionEvaluator, to_array
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
@@ -21,7 +23,7 @@ from mammo_d2.evaluation.metrics.localization.saliency_agreement import (
 )
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth
 from mammo_d2.evaluation.metrics.scores.score_statistic import MeanStatistic
-from mammo_d2.evaluation.metrics.tables import XYWH_ABS, images_from_records
+from mammo_d2.evaluation.metrics.tables import images_from_records
 
 
 class SaliencyEvaluator(PredictionEvaluator):
@@ -64,11 +66,10 @@ class SaliencyEvaluator(PredictionEvaluator):
             if not annotations:
                 continue
             saliency = to_array(output["saliency"][label])
-            boxes = np.array([a["bbox"] for a in annotations], float)
-            if annotations[0].get("bbox_mode", XYWH_ABS) == XYWH_ABS:
-                boxes[:, 2:] += boxes[:, :2]
+            boxes = boxes_of_annotations(annotations)
             if all(a.get("segmentation") for a in annotations):
-                areas = areas_of_mask(_mask([a["segmentation"] for a in annotations], size), saliency.shape)
+                mask = np.logical_or.reduce([decode_mask(a["segmentation"], size) for a in annotations])
+                areas = areas_of_mask(mask, saliency.shape)
             else:
                 areas = areas_of_boxes(boxes, size, saliency.shape)
             kept[label] = (continuous_sums(saliency, areas), pointing_game(saliency, boxes, size, self.tolerance))
@@ -103,19 +104,3 @@ class SaliencyEvaluator(PredictionEvaluator):
         truth = combine_truth(images.truth)
         result.details = {"intervals": self.intervals(statistics, images.patient, truth, self.plan)}
         return result
-
-
-def _mask(segmentations: Sequence[Any], size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool union of COCO segmentations (polygons or RLE)."""
-    from pycocotools import mask as coco_mask
-
-    union = np.zeros(size, bool)
-    for segmentation in segmentations:
-        if isinstance(segmentation, list):
-            rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-        elif isinstance(segmentation["counts"], list):
-            rle = coco_mask.frPyObjects(segmentation, *size)
-        else:
-            rle = segmentation
-        union |= coco_mask.decode(rle).astype(bool)
-    return union

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from mammo_d2.core.boxes import XYWH_ABS, xywh_to_xyxy
 from mammo_d2.core.files import read_json
 from mammo_d2.evaluation.files.image_scores import read_image_scores
 from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth
 from mammo_d2.evaluation.metrics.tables import (
-    XYWH_ABS,
     DetectionTable,
     EvaluationData,
     ImageTable,
@@ -293,9 +293,8 @@ def _table_of(
     if bad.any():
         number = int(np.argmax(bad))
         _check_entry(entries[number], rows, labels, f"{path}: entry {start + number}")
-    boxes[:, 2:] += boxes[:, :2]
     mine = label >= 0
-    table = DetectionTable(boxes, scores, image, label)
+    table = DetectionTable(xywh_to_xyxy(boxes), scores, image, label)
     return (table if mine.all() else table.take(mine)), int((~mine).sum())
 
 

@@ -7,8 +7,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.files import read_json, sha256_file
-from mammo_d2.core.image_transform import ImageTransform, xywh_to_xyxy, xyxy_to_xywh
+from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.evaluation.files.coco_files import Predicted
 from mammo_d2.evaluation.files.results import ResultsError
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from mammo_d2.core.boxes import XYXY_ABS, xyxy_to_xywh
 from mammo_d2.core.files import FileFormatError
-from mammo_d2.evaluation.metrics.tables import XYXY_ABS, DetectionTable, ImageTable
+from mammo_d2.evaluation.metrics.tables import DetectionTable, ImageTable
 
 RESULTS_FILE = "coco_instances_results.json"
 IMAGE_SCORES_FILE = "image_scores.json"
@@ -24,12 +25,10 @@ def detections_to_coco(
 ) -> list[dict[str, Any]]:
     """COCO results entries (image_id, category_id, bbox XYWH, score), sorted by image row and falling score."""
     order = np.lexsort((-detections.scores, detections.image))
-    boxes = detections.boxes[order]
-    boxes[:, 2:] -= boxes[:, :2]
     columns = zip(
         detections.image[order].tolist(),
         detections.label[order].tolist(),
-        boxes.tolist(),
+        xyxy_to_xywh(detections.boxes[order]).tolist(),
         detections.scores[order].tolist(),
         strict=True,
     )
@@ -55,18 +54,17 @@ def lesion_entry(
         ``image_id``; ``annotation_id`` where the annotation has one; ``bbox`` XYWH; ``malignancy``; ``windows``, a list
         of {"bbox" XYWH, "malignancy"}.
     """
-    x, y, width, height = (float(value) for value in annotation["bbox"])
-    if annotation.get("bbox_mode") == XYXY_ABS:
-        width, height = width - x, height - y
+    is_xyxy = annotation.get("bbox_mode") == XYXY_ABS
+    box = xyxy_to_xywh(annotation["bbox"]) if is_xyxy else np.array(annotation["bbox"], np.float64)
     parts = [
-        {"bbox": [x0, y0, x1 - x0, y1 - y0], "malignancy": score}
-        for (x0, y0, x1, y1), score in zip(windows.tolist(), scores.tolist(), strict=True)
+        {"bbox": window, "malignancy": score}
+        for window, score in zip(xyxy_to_xywh(windows).tolist(), scores.tolist(), strict=True)
     ]
     number = {} if annotation.get("id") is None else {"annotation_id": annotation["id"]}
     return {
         "image_id": image_id,
         **number,
-        "bbox": [x, y, width, height],
+        "bbox": box.tolist(),
         "malignancy": float(malignancy),
         "windows": parts,
     }

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.evaluation.files.results import ResultsError
 
@@ -41,11 +40,9 @@ def results_to_source(entries: Sequence[Mapping[str, Any]], images: Iterable[Map
         by_image.setdefault(entry["image_id"], []).append(number)
     moved = [dict(entry) for entry in entries]
     for image_id, numbers in by_image.items():
-        boxes = np.array([entries[number]["bbox"] for number in numbers], float)
-        boxes[:, 2:] += boxes[:, :2]
+        boxes = xywh_to_xyxy([entries[number]["bbox"] for number in numbers])
         value, size = transforms[image_id]
-        source = np.asarray(ImageTransform.from_dict(value, size).boxes_to_source(boxes), float)
-        source[:, 2:] -= source[:, :2]
+        source = xyxy_to_xywh(ImageTransform.from_dict(value, size).boxes_to_source(boxes))
         for number, box in zip(numbers, source.tolist(), strict=True):
             moved[number]["bbox"] = box
     return moved

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mammo_d2.core.boxes import boxes_of_annotations
 from mammo_d2.core.image_truth import image_truth
-
-XYXY_ABS, XYWH_ABS = 0, 1  # the values of detectron2's BoxMode, so that this module needs no framework
 
 
 @dataclass(frozen=True)
@@ -159,21 +158,16 @@ def lesions_from_records(records: Sequence[Mapping]) -> LesionTable:
     Raises:
         ValueError: a box whose ``bbox_mode`` is neither XYXY_ABS nor XYWH_ABS.
     """
-    boxes, image, label, crowd, ignore, area, modes = [], [], [], [], [], [], []
+    annotations, image, label, crowd, ignore, area = [], [], [], [], [], []
     for row, record in enumerate(records):
         for annotation in record.get("annotations", ()):
-            boxes.append(annotation["bbox"])
-            modes.append(int(annotation.get("bbox_mode", XYWH_ABS)))
+            annotations.append(annotation)
             image.append(row)
             label.append(annotation["category_id"])
             crowd.append(bool(annotation.get("iscrowd", 0)))
             ignore.append(bool(annotation.get("ignore", 0)))
             area.append(annotation.get("area") or np.nan)
-    table = np.array(boxes, float).reshape(-1, 4)
-    mode = np.array(modes, int)
-    if ((mode != XYXY_ABS) & (mode != XYWH_ABS)).any():
-        raise ValueError(f"annotation with bbox_mode {mode.max()}: only XYXY_ABS (0) and XYWH_ABS (1) can be evaluated")
-    table[mode == XYWH_ABS, 2:] += table[mode == XYWH_ABS, :2]
+    table = boxes_of_annotations(annotations)
     areas = np.array(area, float)
     by_box = (table[:, 2] - table[:, 0]) * (table[:, 3] - table[:, 1])
     return LesionTable(

@@ -1,6 +1,6 @@
 import pytest
 
-from mammo_d2.data.converters.converter import ConverterError, circle_box, clip_xywh, labels_from, read_table
+from mammo_d2.data.converters.converter import ConverterError, circle_box, labels_from, read_table
 from tests.data.toy_source import ToySource
 
 
@@ -31,10 +31,6 @@ def test_labels():
 def test_circle_by_hand():
     # Radius 10 around pixel (50, 60), whose centre is at (50.5, 60.5).
     assert circle_box(50, 60, 10) == (40.5, 50.5, 20, 20)
-
-
-def test_clip():
-    assert clip_xywh((-5, 90, 20, 20), 100, 100) == (0, 90, 15, 10)
 
 
 def test_missing_source_folder(tmp_path):

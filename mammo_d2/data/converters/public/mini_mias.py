@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mammo_d2.core.boxes import clip_xywh
 from mammo_d2.data.converters.converter import (
     Converter,
     ConverterError,
     SourceAnnotation,
     SourceImage,
     circle_box,
-    clip_xywh,
     labels_from,
 )
 from mammo_d2.data.converters.converter_registry import register_converter
@@ -187,5 +187,7 @@ def _annotation(row: MiasRow, lesion_id: str) -> SourceAnnotation:
     assert row.pathology is not None
     x, y, radius = row.circle
     # Row y counts from the bottom: the published conversion is 1024 - y.
-    box = clip_xywh(circle_box(x, SIDE - y, radius), SIDE, SIDE)
-    return SourceAnnotation(row.pathology, box, None, row.pathology, lesion_id, {"finding": row.finding})
+    left, top, width, height = clip_xywh(circle_box(x, SIDE - y, radius), (SIDE, SIDE))
+    return SourceAnnotation(
+        row.pathology, (left, top, width, height), None, row.pathology, lesion_id, {"finding": row.finding}
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mammo_d2.core.boxes import xyxy_to_xywh
 from mammo_d2.evaluation.metrics.detection.coco_arrays import AREAS, CocoArrays, coco_arrays
 from mammo_d2.evaluation.metrics.tables import EvaluationData
 
@@ -39,10 +40,8 @@ def _tools(backend: str):
 
 def _dataset(data: EvaluationData) -> dict:
     lesions = data.lesions
-    boxes = lesions.boxes.copy()
-    boxes[:, 2:] -= boxes[:, :2]
     columns = zip(
-        boxes.tolist(),
+        xyxy_to_xywh(lesions.boxes).tolist(),
         lesions.image.tolist(),
         lesions.label.tolist(),
         lesions.area.tolist(),
@@ -63,8 +62,7 @@ def _dataset(data: EvaluationData) -> dict:
 
 def _detections(data: EvaluationData) -> list[dict]:
     detections = data.detections
-    boxes = detections.boxes.copy()
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes = xyxy_to_xywh(detections.boxes)
     columns = zip(
         boxes.tolist(), detections.image.tolist(), detections.label.tolist(), detections.scores.tolist(), strict=True
     )

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mammo_d2.core.image_transform import xywh_to_xyxy
+from mammo_d2.core.boxes import xywh_to_xyxy
 from mammo_d2.data.converters.converter import ConverterError
 from mammo_d2.data.converters.public.mini_mias import MiniMias, read_info
 from mammo_d2.data.format.annotations import check_splits, validate_coco
