@@ -6,6 +6,18 @@ from mammo_d2.evaluation.metrics.tables import DetectionTable, EvaluationData, i
 
 SIDE = 10.0
 
+# As make() takes them: two lesions in image 0, one in image 1, images 2 and 3 empty.
+LESIONS = [(0, 0, 0), (0, 1, 0), (1, 0, 0)]
+DETECTIONS = [
+    (0, 0, 0.9),  # hit
+    (0, 0, 0.6),  # second hit on the same lesion
+    (0, 5, 0.8),  # false
+    (1, 0, 0.5),  # hit
+    (2, 0, 0.7),  # false, empty image
+    (3, 0, 0.5),  # false, empty image, tied with the hit in image 1
+    (3, 1, 0.2),  # false
+]
+
 
 def box(place):
     """A 10 x 10 box; boxes of different whole places do not touch."""

@@ -5,6 +5,7 @@ import torch
 
 from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.framework import Boxes, Instances, build_model, get_cfg
+from mammo_d2.modeling.backbone.vgg_m import VGGM
 
 
 def detector_cfg(form: str = "FPN", *overrides):
@@ -67,3 +68,9 @@ def make_image(boxes: list[list[float]], size: tuple[int, int] = (64, 96), seed:
     instances.gt_classes = torch.zeros(len(boxes), dtype=torch.long)
     pixels = torch.rand((3, *size), generator=torch.Generator().manual_seed(seed)) * 255
     return {"image": pixels, "instances": instances, "height": size[0], "width": size[1]}
+
+
+def small_vgg(**kwargs) -> VGGM:
+    """A seeded narrow VGG-M for one channel, in evaluation mode."""
+    torch.manual_seed(0)
+    return VGGM(in_channels=1, channels=(6, 8, 10, 10, 12), **kwargs).eval()
