@@ -15,7 +15,7 @@ from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.lesions.stage_loaders import build_lesion_loader
-from mammo_d2.data.prepare.recipe import FULL_SCALE_8
+from mammo_d2.data.reading.image_meta import FULL_SCALE_8_BIT
 from mammo_d2.data.reading.reader import image_size
 from mammo_d2.engine.preparation_record import find_preparation
 from mammo_d2.engine.run_folder import FINAL_WEIGHTS
@@ -112,7 +112,7 @@ def prepared_record(
         place = Path(file_name)
         if preparation.image is not None and not preparation.image.keep_files:
             place = Path(folder) / "prepared.png"
-            kind = np.uint8 if prepared.max_value == FULL_SCALE_8 else np.uint16
+            kind = np.uint8 if prepared.max_value == FULL_SCALE_8_BIT else np.uint16
             if not cv2.imwrite(str(place), prepared.pixels.astype(kind)):
                 raise OSError(f"{place} could not be written; is the disk full?")
         record = {**record_of_boxes(place, moved), **facts}

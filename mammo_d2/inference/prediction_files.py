@@ -19,7 +19,7 @@ import numpy as np
 from mammo_d2.core.boxes import xyxy_to_xywh
 from mammo_d2.core.files import write_bytes_atomic, write_json
 from mammo_d2.core.image_transform import ImageTransform
-from mammo_d2.data.format.annotations import CATEGORIES
+from mammo_d2.core.lesion_classes import CATEGORIES
 from mammo_d2.data.reading.image_meta import ImageMeta
 from mammo_d2.evaluation.metrics.localization.best_regions import best_of_each_class
 from mammo_d2.pictures.drawing import class_colors, overlay, save_picture

@@ -19,7 +19,7 @@ from mammo_d2.phantom.settings import PhantomConfig
 from mammo_d2.phantom.streams import assign_classes, assign_share, stream
 
 SIDES = ("L", "R")
-VIEWS = ("CC", "MLO")
+PHANTOM_VIEWS = ("CC", "MLO")
 
 
 @dataclass
@@ -135,7 +135,7 @@ def generate_patient(config: PhantomConfig, index: int) -> list[PhantomView]:
     for s, side in enumerate(SIDES):
         breast = patient.breasts[side]
         canvases = {}
-        for v, view in enumerate(VIEWS):
+        for v, view in enumerate(PHANTOM_VIEWS):
             geometry = view_geometry(config, breast, view, stream(config, index, "outline", s, v))
             tissue = make_tissue(geometry, patient, breast, stream(config, index, "tissue", s, v))
             canvases[view] = _Canvas(ViewPlan(geometry, tissue))
@@ -143,7 +143,7 @@ def generate_patient(config: PhantomConfig, index: int) -> list[PhantomView]:
         rng = stream(config, index, "place", s)
         _put_lesions(canvases, breast, own, rng)
         rate = config.distractor_rate_positive if own else config.distractor_rate
-        for v, view in enumerate(VIEWS):
+        for v, view in enumerate(PHANTOM_VIEWS):
             rng = stream(config, index, "distractor", s, v)
             _put_distractors(config, canvases, view, breast, rate, rng, f"{patient.patient_id}-{side}-{view}")
             views.append(_complete(config, patient, canvases[view], s, v))
@@ -202,7 +202,7 @@ def _put_lesions(
         centres.append(place({v: c.plan for v, c in canvases.items()}, breast, item.radius, item.clearance, rng))
         for view, canvas in canvases.items():
             canvas.plan.taken.append((centres[-1][view], item.clearance))
-    for v, view in enumerate(VIEWS):
+    for v, view in enumerate(PHANTOM_VIEWS):
         canvas = canvases[view]
         brightness, spacing = canvas.plan.tissue.brightness, canvas.plan.geometry.spacing
         discs = [(centre[view], lesion.item.radius) for centre, lesion in zip(centres, lesions, strict=True)]
@@ -230,7 +230,7 @@ def _put_distractors(config: PhantomConfig, canvases: dict[str, _Canvas], view: 
         look = "island" if rng.random() < 0.5 else "crossing"
         mass = draw_mass(look, config.lesion_size_mm, config.contrast_scale, rng, config.distractor_likeness)
         centre = place(plans, breast, mass.radius, mass.clearance, rng)[view]
-        rendered = render_mass(mass, centre, canvas.plan.geometry.spacing, VIEWS.index(view))
+        rendered = render_mass(mass, centre, canvas.plan.geometry.spacing, PHANTOM_VIEWS.index(view))
         _add(canvas.plan.tissue.brightness, rendered)
         canvas.plan.taken.append((centre, mass.clearance))
         canvas.distractors.append(_Drawn(rendered, centre, _Lesion(f"{name}-d{number}", "", mass, "none")))
@@ -253,7 +253,7 @@ def _overlap(shape: tuple[int, ...], rendered: Rendered):
 
 def _complete(config: PhantomConfig, patient: Patient, canvas: _Canvas, s: int, v: int) -> PhantomView:
     """Pixels and truth of one view in the orientation of its side."""
-    side, view, geometry = SIDES[s], VIEWS[v], canvas.plan.geometry
+    side, view, geometry = SIDES[s], PHANTOM_VIEWS[v], canvas.plan.geometry
     rng = stream(config, patient.index, "noise", s, v)
     image = np.zeros((config.rows, config.cols), np.float32)
     image[:, : geometry.shape[1]] = finish(geometry, canvas.plan.tissue.brightness, patient.film, rng)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from mammo_d2.core.lesion_classes import CATEGORIES
 from mammo_d2.core.masks import encode_mask
 from mammo_d2.phantom.patient import PhantomFinding, PhantomView
 from mammo_d2.phantom.settings import PhantomConfig
 from mammo_d2.phantom.streams import class_counts
 
-CATEGORIES = ({"id": 1, "name": "benign"}, {"id": 2, "name": "malignant"})
 _BIRADS = {"malignant": 5, "benign": 2}
 
 

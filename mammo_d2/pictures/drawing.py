@@ -18,7 +18,7 @@ import numpy as np
 
 from mammo_d2.core.files import write_bytes_atomic
 from mammo_d2.data.loading.mapper import fitted_size, resize_image
-from mammo_d2.data.reading.intensity import FULL_SCALE, scale_intensity
+from mammo_d2.data.reading.intensity import INPUT_FULL_SCALE, scale_intensity
 
 Color = tuple[int, int, int]
 
@@ -74,7 +74,7 @@ def to_display(image: np.ndarray, max_side: int | None = None) -> np.ndarray:
     image = image.astype(np.float32, copy=False)
     if max_side is not None and max(image.shape) > max_side:
         image = resize_image(image, fitted_size(image.shape, (max_side, max_side)))
-    scaled = scale_intensity(image, FULL_SCALE, "percentile", DISPLAY_PERCENTILES)
+    scaled = scale_intensity(image, INPUT_FULL_SCALE, "percentile", DISPLAY_PERCENTILES)
     return np.rint(scaled).astype(np.uint8)
 
 

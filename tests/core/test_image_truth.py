@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mammo_d2.core.image_truth import image_truth, joined_truth, stated_labels
-from mammo_d2.data.lesions.patches import NEGATIVE, patch_sources
+from mammo_d2.core.lesion_classes import NEGATIVE
+from mammo_d2.data.lesions.patches import patch_sources
 from mammo_d2.data.loading.exam_sampler import ExamSampler
 from mammo_d2.data.loading.samplers import split_pools
 from mammo_d2.evaluation.metrics.detection.froc import FrocRule, froc_events

@@ -18,9 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mammo_d2.core.lesion_classes import LABELS
 from mammo_d2.data.converters.converter import Converter, ConverterError, SourceAnnotation, labels_from, read_table
 from mammo_d2.data.format.annotations import load_coco
-from mammo_d2.data.format.record_checks import LABELS, VIEWS
+from mammo_d2.data.format.record_checks import VIEWS
 from mammo_d2.data.prepare.splits import SPLITS
 from mammo_d2.data.reading.image_meta import ReadOptions
 

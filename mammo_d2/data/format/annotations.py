@@ -21,8 +21,6 @@ from mammo_d2.data.format.record_checks import RecordChecker
 
 logger = logging.getLogger(__name__)
 
-CATEGORIES = ({"id": 1, "name": "benign"}, {"id": 2, "name": "malignant"})
-
 
 def _read(path: str | os.PathLike[str]) -> Any:
     return read_json(path, if_missing="check the path or prepare the data set first", error=SchemaError)

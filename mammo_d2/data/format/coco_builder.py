@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mammo_d2.core.files import write_json
-from mammo_d2.data.format.annotations import CATEGORIES, validate_coco
+from mammo_d2.core.lesion_classes import CATEGORIES
+from mammo_d2.data.format.annotations import validate_coco
 from mammo_d2.data.format.problems import Report
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mammo_d2.core.boxes import clip_xywh, overhang_xywh
 from mammo_d2.core.image_transform import ImageTransform
+from mammo_d2.core.lesion_classes import LABELS
 from mammo_d2.data.format.problems import Report
 
 LATERALITIES = ("L", "R")
@@ -15,7 +16,6 @@ LATERALITIES = ("L", "R")
 VIEWS = (
     "CC", "MLO", "ML", "LM", "LMO", "XCC", "XCCL", "XCCM", "FB", "SIO", "ISO", "CV", "AT", "SPECIMEN",
 )  # fmt: skip
-LABELS = ("benign", "malignant")
 
 # Room for rounding when a box is compared with the image's edge, in pixels.
 _EDGE_TOLERANCE = 1e-3

@@ -20,11 +20,12 @@ import cv2
 import numpy as np
 
 from mammo_d2.core.files import atomic_write
-from mammo_d2.data.reading.intensity import FULL_SCALE, scale_intensity
+from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT
+from mammo_d2.data.reading.intensity import INPUT_FULL_SCALE, scale_intensity
 from mammo_d2.data.reading.reader import read_image
 
 # Steps of a stored pixel per unit of 0..255.
-STEPS = 65535 / FULL_SCALE
+STEPS = FULL_SCALE_16_BIT / INPUT_FULL_SCALE
 # Part of the key: raised when the stored values change.
 _FORMAT = b"patch store 1"
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mammo_d2.core.lesion_classes import BENIGN, MALIGNANT, NEGATIVE, OUTSIDE, PATCH_CLASSES, lesion_pathology
 from mammo_d2.data.lesions.patch_store import PatchStore, cut_patch
 from mammo_d2.data.lesions.windows import (
     LesionRegion,
@@ -26,9 +27,6 @@ from mammo_d2.data.lesions.windows import (
     window_outside,
 )
 from mammo_d2.data.loading.samplers import ShuffledPool, StreamSampler, split_pools
-
-PATCH_CLASSES = ("malignant", "benign", "outside", "negative")
-MALIGNANT, BENIGN, OUTSIDE, NEGATIVE = range(4)
 
 # Tells the generators of epochs and of test windows apart from those of the pools (0..3) and of the augmentation.
 _EPOCH_STREAM = 2000
@@ -52,11 +50,8 @@ class PatchSources:
 
 def pathology_class(annotation: Mapping[str, Any], classes: Sequence[str]) -> int | None:
     """Patch class of a lesion by its ``pathology``, else by the name of its category; None if neither tells."""
-    word = str(annotation.get("pathology") or classes[annotation["category_id"]]).lower()
-    for number, name in ((MALIGNANT, "malignant"), (BENIGN, "benign")):
-        if word.startswith(name):
-            return number
-    return None
+    pathology = lesion_pathology(annotation, classes)
+    return None if pathology is None else PATCH_CLASSES.index(pathology)
 
 
 def patch_sources(

@@ -18,7 +18,7 @@ from mammo_d2.core.masks import box_of_segmentation, decode_mask, to_rle
 from mammo_d2.framework import BoxMode
 
 # Draws of a place before a window is put where it must fit.
-MAX_DRAWS = 200
+MAX_WINDOW_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def window_on_lesion(
     """
     places = _places_touching(lesion.box, image_size, side)
     found = None
-    for _ in range(MAX_DRAWS):
+    for _ in range(MAX_WINDOW_DRAWS):
         window = _draw_place(*places, side, rng)
         if lesion.overlaps(window) and lesion.overlaps(window, rotation):
             found = window
@@ -195,7 +195,7 @@ def window_outside(
     low, high = _inside(image_size, side)
     boxes = np.array([lesion.box for lesion in lesions], np.int64).reshape(-1, 4)
     extra = side / 2 * (_extent(rotation) - 1)
-    for _ in range(MAX_DRAWS):
+    for _ in range(MAX_WINDOW_DRAWS):
         window = _draw_place(low, high, side, rng)
         grown = np.array(window) + np.array([-extra, -extra, extra, extra])
         if not _hits(boxes, grown):

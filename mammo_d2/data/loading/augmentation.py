@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mammo_d2.data.reading.intensity import FULL_SCALE
+from mammo_d2.data.reading.intensity import INPUT_FULL_SCALE
 from mammo_d2.framework import CfgNode
 
 # How often the geometry is drawn again when it moves every lesion out of the image, before it is left out.
-MAX_DRAWS = 10
+MAX_GEOMETRY_DRAWS = 10
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class Augmentation:
         """Augment one image.
 
         With ``keep_lesion`` an image that has boxes keeps at least one: a draw that loses all of them is repeated, and
-        after ``MAX_DRAWS`` such draws the image's geometry is left as it is. Otherwise a lesion at the border would
-        turn a positive image into one that a detector takes for healthy.
+        after ``MAX_GEOMETRY_DRAWS`` such draws the image's geometry is left as it is. Otherwise a lesion at the border
+        would turn a positive image into one that a detector takes for healthy.
 
         Args:
             image: (H, W) float32 in 0..255; not modified.
@@ -132,7 +132,7 @@ class Augmentation:
         """
         height, width = size
         boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-        for _ in range(MAX_DRAWS):
+        for _ in range(MAX_GEOMETRY_DRAWS):
             matrix = self.draw_matrix(height, width, rng)
             hole = self.draw_cutout(height, width, rng)
             moved, kept = visible_boxes(transform_boxes(boxes, matrix), height, width, self.min_visible, hole)
@@ -259,12 +259,12 @@ def adjust_intensity(image: np.ndarray, brightness: float, contrast: float, gamm
     tissue = image > 0.0
     values = image[tissue]
     if gamma != 1.0:
-        values = FULL_SCALE * (values / FULL_SCALE) ** np.float32(gamma)
+        values = INPUT_FULL_SCALE * (values / INPUT_FULL_SCALE) ** np.float32(gamma)
     if contrast != 1.0 and values.size:
         mean = values.mean(dtype=np.float64)
         values = np.float32(mean) + np.float32(contrast) * (values - np.float32(mean))
     adjusted = np.zeros_like(image)
-    adjusted[tissue] = np.clip(values * np.float32(brightness), 0.0, FULL_SCALE)
+    adjusted[tissue] = np.clip(values * np.float32(brightness), 0.0, INPUT_FULL_SCALE)
     return adjusted
 
 

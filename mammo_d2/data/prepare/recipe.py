@@ -17,12 +17,8 @@ import numpy as np
 from mammo_d2.core.files import read_json
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.breast.mask import breast_box, breast_mask, chest_wall_side
-from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
+from mammo_d2.data.reading.image_meta import FULL_SCALE_8_BIT, FULL_SCALE_16_BIT, ImageMeta, ReadOptions
 from mammo_d2.data.reading.reader import read_image
-
-# Full-scale value of prepared 16-bit images, and of those that stay 8-bit images.
-FULL_SCALE = 65535.0
-FULL_SCALE_8 = 255.0
 
 
 @dataclass(frozen=True)
@@ -132,11 +128,11 @@ def prepared_pixels(pixels: np.ndarray, meta: ImageMeta, transform: ImageTransfo
     if scaled:
         shrink = height * width < image.shape[0] * image.shape[1]
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
-    if meta.max_value == FULL_SCALE_8 and meta.format != "dicom" and not scaled:
+    if meta.max_value == FULL_SCALE_8_BIT and meta.format != "dicom" and not scaled:
         # Grey levels of an 8-bit file that were only moved.
         return image.round().astype(np.uint8)
     # The whole 16-bit range: v -> v / max_value * 65535. Steps of 12 bits stay 16 apart, so nothing is lost.
-    return (image * (FULL_SCALE / meta.max_value)).round().clip(0, FULL_SCALE).astype(np.uint16)
+    return (image * (FULL_SCALE_16_BIT / meta.max_value)).round().clip(0, FULL_SCALE_16_BIT).astype(np.uint16)
 
 
 @dataclass(frozen=True)
@@ -216,5 +212,5 @@ class Preparation:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         stored = prepared_pixels(source, meta, transform)
-        max_value = FULL_SCALE_8 if stored.dtype == np.uint8 else FULL_SCALE
+        max_value = FULL_SCALE_8_BIT if stored.dtype == np.uint8 else FULL_SCALE_16_BIT
         return PreparedImage(source, stored.astype(np.float32), max_value, transform, meta, tuple(warnings))

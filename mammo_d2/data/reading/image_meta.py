@@ -6,6 +6,10 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+#: Largest pixel value (``ImageMeta.max_value``) of files that use all of their 8 or 16 bits.
+FULL_SCALE_8_BIT = 255.0
+FULL_SCALE_16_BIT = 65535.0
+
 
 class ImageReadError(ValueError):
     """An image file that cannot be read; the message names the file and what to do.

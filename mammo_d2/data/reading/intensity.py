@@ -6,8 +6,8 @@ import numpy as np
 
 INTENSITY_MODES = ("bit_depth", "minmax", "percentile")
 
-# Upper end of the network's value range, the same as that of 8-bit images (MODEL.PIXEL_MEAN is given on it).
-FULL_SCALE = 255.0
+#: Upper end of the models' input values; MODEL.PIXEL_MEAN is on this scale. Its lower end is 0.
+INPUT_FULL_SCALE = 255.0
 
 
 def scale_intensity(
@@ -37,12 +37,12 @@ def scale_intensity(
     low, high = _value_range(pixels, max_value, mode, percentiles)
     if high <= low:
         return np.zeros(pixels.shape, dtype=np.float32)
-    scale = FULL_SCALE / (high - low)
+    scale = INPUT_FULL_SCALE / (high - low)
     scaled = pixels.astype(np.float32)  # a copy: the caller's array stays as it is
     if low:
         scaled -= np.float32(low)
     scaled *= np.float32(scale)
-    return np.clip(scaled, 0.0, FULL_SCALE, out=scaled)
+    return np.clip(scaled, 0.0, INPUT_FULL_SCALE, out=scaled)
 
 
 def _value_range(pixels: np.ndarray, max_value: float, mode: str, percentiles: Sequence[float]) -> tuple[float, float]:

@@ -14,11 +14,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from mammo_d2.data.reading.image_meta import ImageMeta, ImageReadError
+from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ImageMeta, ImageReadError
 
 _COPY_AGAIN = "copy the file again from its source"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_FULL_SCALE_16 = 65535.0
 _TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 16: 8}
 # Grey images saved as colour differ a little between the channels after JPEG; more than this is a real colour image.
 _GREY_TOLERANCE = 0.02
@@ -61,7 +60,7 @@ def read_raster(path: str | os.PathLike[str], data: bytes, bits: int = 0) -> tup
         if decoded is None:
             raise ImageReadError(path, f"{kind.upper()} data cannot be decoded", _COPY_AGAIN)
         pixels, full_scale = _to_grey(path, decoded)
-    if bits and full_scale == _FULL_SCALE_16:
+    if bits and full_scale == FULL_SCALE_16_BIT:
         full_scale = float(2**bits - 1)
         if pixels.max() > full_scale:
             problem = f"pixels up to {pixels.max():.0f}, more than {bits} bits hold"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.core.files import write_json
+from mammo_d2.core.lesion_classes import lesion_pathology
 from mammo_d2.evaluation.evaluators.base_evaluator import NO_BOOTSTRAP, Computed, PredictionEvaluator, to_array
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
 from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, lesion_entry
@@ -26,6 +27,8 @@ from mammo_d2.evaluation.metrics.scores.lesion_decisions import (
 from mammo_d2.evaluation.metrics.scores.levels import LevelCases, undefined_reason
 from mammo_d2.evaluation.metrics.tables import dense_groups, images_from_records
 from mammo_d2.evaluation.study.plots import PlotCurve, plot_tnr
+
+_TRUTH = {"malignant": 1.0, "benign": 0.0, None: float("nan")}
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class LesionEvaluator(PredictionEvaluator):
                 same = annotation.get("lesion_id") if self.average == "lesion" else None
                 alone = (record["image_id"], number)
                 owners.append(alone if same is None else (int(images.patient[row]), same))
-                truths.append(_malignant(annotation, self.classes))
+                truths.append(_TRUTH[lesion_pathology(annotation, self.classes)])
                 scores.append(score)
                 patients.append(int(images.patient[row]))
                 entry = lesion_entry(record["image_id"], annotation, score, windows, window_scores)
@@ -137,14 +140,6 @@ class LesionEvaluator(PredictionEvaluator):
             band = (curve.fnr, curve.low, curve.high) if self.plan.replicates else (None, None, None)
             plot_tnr([PlotCurve("lesions", curve.fnr, curve.tnr, *band)], self.output_dir / "tnr_fnr.png")
         return result
-
-
-def _malignant(annotation: Mapping, classes: Sequence[str]) -> float:
-    """1 malignant, 0 benign, NaN not known."""
-    word = str(annotation.get("pathology") or classes[annotation["category_id"]]).lower()
-    if word.startswith("malignant"):
-        return 1.0
-    return 0.0 if word.startswith("benign") else float("nan")
 
 
 def _lesion_cases(owners: Sequence, truths: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> LevelCases:

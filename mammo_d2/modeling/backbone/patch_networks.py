@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision import models
 
+from mammo_d2.core.lesion_classes import PATCH_CLASSES
 from mammo_d2.modeling.backbone.preactivation_resnet import BLOCKS, PreactivationResNet
-from mammo_d2.modeling.functional.lesion_maps import PATCH_CLASSES
 from mammo_d2.modeling.pretrained import load_pretrained, read_pretrained
 
 

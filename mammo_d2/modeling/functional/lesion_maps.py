@@ -17,9 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-#: The four kinds of patches, in the order of the networks' outputs.
-PATCH_CLASSES = ("malignant", "benign", "outside", "negative")
-MALIGNANT, BENIGN, OUTSIDE, NEGATIVE = range(4)
+from mammo_d2.core.lesion_classes import BENIGN, MALIGNANT
 
 #: Kinds of maps, in the order in which they are joined.
 MAP_KINDS = ("indicator", "embedding", "saliency")

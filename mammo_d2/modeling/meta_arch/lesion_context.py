@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mammo_d2.core.lesion_classes import PATCH_CLASSES
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, configurable
 from mammo_d2.modeling.backbone.patch_networks import PatchNetwork
 from mammo_d2.modeling.feature_cache import ModuleFingerprint, content_key
-from mammo_d2.modeling.functional.lesion_maps import PATCH_CLASSES, combine_maps, count_maps, indicator_maps
+from mammo_d2.modeling.functional.lesion_maps import combine_maps, count_maps, indicator_maps
 from mammo_d2.modeling.meta_arch.lesion_model import LesionModel, patch_network_from_config
 
 

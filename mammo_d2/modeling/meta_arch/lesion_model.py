@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mammo_d2.core.lesion_classes import PATCH_CLASSES
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, configurable
 from mammo_d2.modeling.backbone.patch_networks import PatchNetwork
 from mammo_d2.modeling.functional.lesion_maps import (
-    PATCH_CLASSES,
     average_windows,
     class_weights,
     malignancy_scores,

@@ -20,7 +20,7 @@ from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.converters.truth_files import FolderWithTruth, truth_help
 from mammo_d2.data.reading.dicom.dicom_file import is_dicom, read_dicom_meta
-from mammo_d2.data.reading.image_meta import ImageMeta, ImageReadError, ReadOptions
+from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ImageMeta, ImageReadError, ReadOptions
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
 
 _SCREENING_EXCLUDES = ("magnification", "spot compression", "specimen")
@@ -127,7 +127,7 @@ class DicomFolder(FolderWithTruth):
         except ImageReadError as error:
             if path.suffix.lower() in (".dcm", ".dicom") and "without an image" not in str(error):
                 # Let the pipeline meet it again and put it into the error table.
-                return ImageMeta(str(path), "dicom", 1, 1, 16, 65535.0)
+                return ImageMeta(str(path), "dicom", 1, 1, 16, FULL_SCALE_16_BIT)
             self.skip(relative, error.problem)
             return None
         excluded = [m for m in (*meta.view_modifiers, meta.view or "") if m.lower() in _SCREENING_EXCLUDES]
