@@ -1,73 +1,91 @@
-"""The door's contract: every framework name the package uses, with one line on what it is.
+"""The door's contract: every framework name the package uses, what it is, and where each engine has it.
 
-A name is added when a component uses it. ``docs/framework_contract.md`` shows the same table; a test compares them.
+This is the only list of these names. The door imports by it. ``docs/framework_contract.md`` and ``_static.py`` (for
+type checkers) are written from it by ``python -m tests.framework.contract_table``; a test compares them. A name is
+added when a component uses it.
 """
 
-CONTRACT: dict[str, str] = {
+from typing import NamedTuple
+
+# Names that are detectron2's own with something added.
+_ADDED = "mammo_d2.framework._detectron2"
+
+
+class Entry(NamedTuple):
+    """What a name is, and the module that has it in each engine; with a leading dot below the engine's package."""
+
+    what: str
+    detectron2: str
+    embedded: str
+
+
+CONTRACT: dict[str, Entry] = {
     # configuration
-    "CfgNode": "YAML configuration tree with `_BASE_` inheritance",
-    "configurable": "decorator: `__init__` takes plain arguments, `from_config` reads the config",
-    "get_cfg": "a copy of the default config",
+    "CfgNode": Entry("YAML configuration tree with `_BASE_` inheritance", ".config", ".config"),
+    "configurable": Entry(
+        "decorator: `__init__` takes plain arguments, `from_config` reads the config", ".config", ".config"
+    ),
+    "get_cfg": Entry("a copy of the default config", ".config", ".config"),
     # structures
-    "Boxes": "N boxes as an (N, 4) float tensor, XYXY_ABS",
-    "BoxMode": "box formats and the conversion between them",
-    "ImageList": "images padded to one size, with the sizes before padding",
-    "Instances": "per-image fields of equal length",
-    "pairwise_iou": "IoU matrix of two `Boxes`",
+    "Boxes": Entry("N boxes as an (N, 4) float tensor, XYXY_ABS", ".structures", ".structures.boxes"),
+    "BoxMode": Entry("box formats and the conversion between them", ".structures", ".structures.boxes"),
+    "ImageList": Entry(
+        "images padded to one size, with the sizes before padding", ".structures", ".structures.instances"
+    ),
+    "Instances": Entry("per-image fields of equal length", ".structures", ".structures.instances"),
     # layers
-    "ShapeSpec": "channels, height, width and stride of a feature map",
-    "batched_nms": "NMS per class or level",
+    "ShapeSpec": Entry("channels, height, width and stride of a feature map", ".layers", ".backbone.layers"),
+    "batched_nms": Entry("NMS per class or level", ".layers", ".backbone.layers"),
     # registries and builders
-    "Registry": "a name -> object map filled by decorators",
-    "BACKBONE_REGISTRY": "functions (cfg, input_shape) -> Backbone",
-    "META_ARCH_REGISTRY": "whole models",
-    "PROPOSAL_GENERATOR_REGISTRY": "proposal generators",
-    "ROI_HEADS_REGISTRY": "ROI heads",
-    "build_backbone": "backbone of cfg.MODEL.BACKBONE",
-    "build_model": "model of cfg.MODEL.META_ARCHITECTURE, on cfg.MODEL.DEVICE",
+    "Registry": Entry("a name -> object map filled by decorators", ".utils.registry", "fvcore.common.registry"),
+    "BACKBONE_REGISTRY": Entry("functions (cfg, input_shape) -> Backbone", ".modeling", ".backbone.backbone"),
+    "META_ARCH_REGISTRY": Entry("whole models", ".modeling", ".detector.rcnn"),
+    "PROPOSAL_GENERATOR_REGISTRY": Entry("proposal generators", ".modeling", ".detector.proposals"),
+    "ROI_HEADS_REGISTRY": Entry("ROI heads", ".modeling", ".detector.roi_heads"),
+    "build_backbone": Entry("backbone of cfg.MODEL.BACKBONE", ".modeling", ".backbone.backbone"),
+    "build_model": Entry("model of cfg.MODEL.META_ARCHITECTURE, on cfg.MODEL.DEVICE", ".modeling", ".detector.rcnn"),
     # modelling base classes
-    "Backbone": "base class: forward(images) -> {name: feature map}",
-    "GeneralizedRCNN": "backbone, proposal generator, ROI heads",
-    "RPN": "region proposal network",
-    "Res5ROIHeads": "ROI heads of the C4 models: the box head is the backbone's res5",
-    "StandardROIHeads": "ROI heads on an FPN: pooler, box head, predictor",
-    "detector_postprocess": "rescale detections to the output size, in place",
+    "Backbone": Entry("base class: forward(images) -> {name: feature map}", ".modeling", ".backbone.backbone"),
+    "GeneralizedRCNN": Entry("backbone, proposal generator, ROI heads", ".modeling", ".detector.rcnn"),
+    "RPN": Entry("region proposal network", ".modeling.proposal_generator", ".detector.rpn"),
+    "Res5ROIHeads": Entry(
+        "ROI heads of the C4 models: the box head is the backbone's res5", ".modeling.roi_heads", ".detector.roi_heads"
+    ),
+    "StandardROIHeads": Entry("ROI heads on an FPN: pooler, box head, predictor", ".modeling", ".detector.roi_heads"),
+    "detector_postprocess": Entry("rescale detections to the output size, in place", ".modeling", ".detector.rcnn"),
     # data
-    "DatasetCatalog": "data set name -> function returning its records",
-    "MetadataCatalog": "data set name -> metadata (class names, ...)",
-    "InferenceSampler": "every index once, split in contiguous parts over the ranks",
-    "TrainingSampler": "endless shuffled indices, interleaved over the ranks",
-    "build_detection_test_loader": "loader that passes over the data once",
-    "build_detection_train_loader": "endless loader of training batches",
-    "load_coco_json": "COCO JSON -> list of records",
-    "register_coco_instances": "register a COCO JSON in both catalogs",
+    "DatasetCatalog": Entry("data set name -> function returning its records", ".data", ".data.catalog"),
+    "MetadataCatalog": Entry("data set name -> metadata (class names, ...)", ".data", ".data.catalog"),
+    "InferenceSampler": Entry(
+        "every index once, split in contiguous parts over the ranks", ".data.samplers", ".data.samplers"
+    ),
+    "register_coco_instances": Entry("register a COCO JSON in both catalogs", ".data.datasets", ".data.coco"),
     # solver and checkpoint
-    "DetectionCheckpointer": "saves and loads models; reads .pth and model zoo .pkl files",
-    "SafeCheckpointer": "DetectionCheckpointer with whole files, safe reading, a full report and strictness",
-    "build_lr_scheduler": "learning rate scheduler of cfg.SOLVER",
-    "get_default_optimizer_params": "parameter groups with the weight decay overrides",
-    "maybe_add_gradient_clipping": "optimizer (class) that clips gradients as cfg.SOLVER.CLIP_GRADIENTS says",
+    "SafeCheckpointer": Entry(
+        "saves and loads models: whole files, safe reading, a full report and strictness", _ADDED, ".engine.checkpoint"
+    ),
+    "get_default_optimizer_params": Entry(
+        "parameter groups with the weight decay overrides", ".solver", ".engine.solver"
+    ),
     # engine
-    "DefaultTrainer": "trainer made from a config; build_* class methods are the extension points",
-    "HookBase": "base class of trainer hooks",
-    "SimpleTrainer": "loop over a loader: forward, backward, step",
-    "TrainerBase": "loop with hooks and an event storage",
-    "default_argument_parser": "the command line of a training script",
-    "default_setup": "output folder, logger, environment report, seed",
-    "default_writers": "console, JSON and TensorBoard writers",
-    "hooks": "module of the standard hooks",
-    "launch": "run a function in one or many processes",
+    "DefaultTrainer": Entry(
+        "trainer made from a config; build_* class methods are the extension points",
+        ".engine",
+        ".engine.default_trainer",
+    ),
+    "HookBase": Entry("base class of trainer hooks", ".engine", ".engine.trainer"),
+    "SimpleTrainer": Entry("loop over a loader: forward, backward, step", ".engine", ".engine.trainer"),
+    "default_argument_parser": Entry("the command line of a training script", ".engine", ".engine.job_setup"),
+    "default_setup": Entry("output folder, logger, environment report, seed", ".engine", ".engine.job_setup"),
+    "hooks": Entry("module of the standard hooks", ".engine", ".engine"),
+    "launch": Entry("run a function in one or many processes", _ADDED, ".engine.launch"),
     # events, communication, logging
-    "EventStorage": "scalars of a run with their history",
-    "EventWriter": "base class of writers",
-    "comm": "module: ranks, barriers, gather of picklable objects",
-    "get_event_storage": "the storage of the running loop",
-    "seed_all_rng": "seed torch, numpy and random",
-    "setup_logger": "logger to console and file, quiet on ranks other than 0",
+    "EventStorage": Entry("scalars of a run with their history", ".utils.events", ".utils.events"),
+    "comm": Entry("module: ranks, barriers, gather of picklable objects", ".utils", ".utils"),
+    "get_event_storage": Entry("the storage of the running loop", ".utils.events", ".utils.events"),
+    "seed_all_rng": Entry("seed torch, numpy and random", ".utils.env", ".utils.log"),
+    "setup_logger": Entry("logger to console and file, quiet on ranks other than 0", ".utils.logger", ".utils.log"),
     # evaluation
-    "DatasetEvaluator": "base class: reset, process, evaluate",
-    "DatasetEvaluators": "several evaluators as one",
-    "inference_on_dataset": "run a model over a loader and evaluate",
-    "print_csv_format": "log results as lines that can be copied into a table",
-    "verify_results": "compare results with cfg.TEST.EXPECTED_RESULTS",
+    "DatasetEvaluator": Entry("base class: reset, process, evaluate", ".evaluation", ".engine.inference"),
+    "DatasetEvaluators": Entry("several evaluators as one", ".evaluation", ".engine.inference"),
 }

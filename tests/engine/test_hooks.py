@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
-from mammo_d2.framework import EventStorage, EventWriter
+from mammo_d2.framework import ENGINE, EventStorage
+from tests.framework import engines
 
 
 def fake_trainer(iteration=0, max_iter=100):
@@ -123,7 +124,7 @@ def test_evaluation_is_periodic_and_after_the_last_iteration(period, expected):
 
 
 def test_events_are_written_at_the_moments_that_matter():
-    class Writer(EventWriter):
+    class Writer(engines.load(ENGINE).EventWriter):
         def write(self):
             written.append(hook.trainer.iter + 1)
 

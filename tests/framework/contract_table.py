@@ -1,4 +1,7 @@
-"""docs/framework_contract.md out of the contract; `python -m tests.framework.contract_table` writes it."""
+"""What is written from the contract; ``python -m tests.framework.contract_table`` writes it anew.
+
+docs/framework_contract.md, and ``_static.py``: the imports from which type checkers know the names.
+"""
 
 import ast
 from pathlib import Path
@@ -7,7 +10,8 @@ from mammo_d2.framework._contract import CONTRACT
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "framework_contract.md"
-FRAMEWORK = ROOT / "mammo_d2" / "framework"
+STATIC = ROOT / "mammo_d2" / "framework" / "_static.py"
+EMBEDDED = "mammo_d2.framework.embedded"
 
 HEAD = """# The framework door
 
@@ -19,30 +23,57 @@ which one it is. These are all the names. Both engines have every one of them; a
 | --- | --- | --- | --- |
 """
 
+STATIC_HEAD = '''"""The contract's names for type checkers and editors; never imported at run time.
 
-def origins(source: Path) -> dict[str, str]:
-    """Name -> module it comes from, of a file that imports names or defines them."""
-    found = {}
-    for node in ast.parse(source.read_text()).body:
-        if isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            for alias in node.names:
-                found[alias.asname or alias.name] = module or alias.name
-        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
-            found[node.name] = "(added here)"
-    return found
+Written from ``_contract.py`` by ``python -m tests.framework.contract_table``.
+"""
+
+'''
 
 
 def document() -> str:
-    """The whole document."""
-    theirs, ours = origins(FRAMEWORK / "_detectron2.py"), origins(FRAMEWORK / "embedded" / "__init__.py")
-    embedded = "mammo_d2.framework.embedded."
-    rows = [
-        f"| `{name}` | {what} | {theirs[name].removeprefix('detectron2.')} | {ours[name].removeprefix(embedded)} |"
-        for name, what in CONTRACT.items()
-    ]
+    """The document."""
+    rows = []
+    for name, entry in CONTRACT.items():
+        theirs = "(added here)" if entry.detectron2.startswith("mammo_d2.") else entry.detectron2.removeprefix(".")
+        rows.append(f"| `{name}` | {entry.what} | {theirs} | {entry.embedded.removeprefix('.')} |")
     return HEAD + "\n".join(rows) + "\n"
+
+
+def static() -> str:
+    """The module for type checkers: one import per name, sorted as ruff sorts them."""
+    modules = {
+        name: EMBEDDED + entry.embedded if entry.embedded.startswith(".") else entry.embedded
+        for name, entry in CONTRACT.items()
+    }
+    own = {name: module for name, module in modules.items() if module.startswith("mammo_d2.")}
+    others = {name: module for name, module in modules.items() if name not in own}
+    return STATIC_HEAD + "\n".join(_imports(others)) + "\n\n" + "\n".join(_imports(own)) + "\n"
+
+
+def names_in_use() -> set[str]:
+    """Names of the door that the package outside ``framework/``, the tools or the benchmarks import."""
+    used: set[str] = set()
+    for folder in ("mammo_d2", "tools", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if (ROOT / "mammo_d2" / "framework") in path.parents:
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module == "mammo_d2.framework":
+                    used |= {alias.name for alias in node.names}
+    return used
+
+
+def _imports(modules: dict[str, str]) -> list[str]:
+    ordered = sorted(modules.items(), key=lambda item: (item[1], _kind(item[0]), item[0].lower()))
+    return [f"from {module} import {name} as {name}" for name, module in ordered]
+
+
+def _kind(name: str) -> int:
+    """Constants before classes before functions."""
+    return 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2
 
 
 if __name__ == "__main__":
     DOCUMENT.write_text(document())
+    STATIC.write_text(static())

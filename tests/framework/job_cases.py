@@ -1,29 +1,26 @@
-"""Small jobs run on an engine, which is given as a module with the contract's names, and the numbers they give.
+"""Small jobs run on an engine, given as a namespace (``engines.py``), and the numbers they give.
 
 The numbers of the real detectron2 are in golden/job.json; `python -m tests.framework.job_cases` writes them anew where
 detectron2 is installed.
 """
 
-import importlib
+import itertools
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
+
+from tests.framework import engines
+from tests.framework.engines import Engine
 
 GOLDEN = Path(__file__).parent / "golden" / "job.json"
 GOLDEN_CHECKPOINT = Path(__file__).parent / "golden" / "toy_detectron2.pth"
-EMBEDDED = "mammo_d2.framework.embedded"
-DETECTRON2 = "mammo_d2.framework._detectron2"
-
-
-def load(name: str) -> ModuleType:
-    """An engine's module."""
-    return importlib.import_module(name)
 
 
 # --- schedules: SOLVER keys and values ------------------------------------------------------------------------------
@@ -50,7 +47,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def solver_config(engine: ModuleType, keys: dict[str, Any]) -> Any:
+def solver_config(engine: Engine, keys: dict[str, Any]) -> Any:
     """The default config with some SOLVER keys changed."""
     cfg = engine.get_cfg()
     for key, value in keys.items():
@@ -62,7 +59,7 @@ def solver_config(engine: ModuleType, keys: dict[str, Any]) -> Any:
     return cfg
 
 
-def learning_rates(engine: ModuleType, case: str) -> list[float]:
+def learning_rates(engine: Engine, case: str) -> list[float]:
     """Learning rate of each iteration."""
     cfg = solver_config(engine, SCHEDULES[case])
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=cfg.SOLVER.BASE_LR)
@@ -101,7 +98,7 @@ class ModelOfAllKinds(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
 
 
-def parameter_groups(engine: ModuleType, case: str) -> list[dict[str, Any]]:
+def parameter_groups(engine: Engine, case: str) -> list[dict[str, Any]]:
     """Each group with the names of its parameters in place of the parameters."""
     model = ModelOfAllKinds()
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -109,61 +106,8 @@ def parameter_groups(engine: ModuleType, case: str) -> list[dict[str, Any]]:
     return [{**group, "params": [names[parameter] for parameter in group["params"]]} for group in groups]
 
 
-# --- gradient clipping ----------------------------------------------------------------------------------------------
-CLIPPING: dict[str, dict[str, Any]] = {
-    "off": {},
-    "value": {"CLIP_GRADIENTS.ENABLED": True, "CLIP_GRADIENTS.CLIP_TYPE": "value", "CLIP_GRADIENTS.CLIP_VALUE": 1.0},
-    "norm": {"CLIP_GRADIENTS.ENABLED": True, "CLIP_GRADIENTS.CLIP_TYPE": "norm", "CLIP_GRADIENTS.CLIP_VALUE": 1.0},
-    "norm_1": {
-        "CLIP_GRADIENTS.ENABLED": True, "CLIP_GRADIENTS.CLIP_TYPE": "norm", "CLIP_GRADIENTS.CLIP_VALUE": 1.0,
-        "CLIP_GRADIENTS.NORM_TYPE": 1.0,
-    },
-}  # fmt: skip
-
-
-def clipped_step(engine: ModuleType, case: str) -> list[list[float]]:
-    """Two parameters after one step with learning rate 1 and gradients (3, -4) and (0.3, 0.4)."""
-    cfg = solver_config(engine, CLIPPING[case])
-    first, second = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
-    first.grad, second.grad = torch.tensor([3.0, -4.0]), torch.tensor([0.3, 0.4])
-    optimizer = engine.maybe_add_gradient_clipping(cfg, torch.optim.SGD)([first, second], lr=1.0)
-    optimizer.step()
-    return [first.tolist(), second.tolist()]
-
-
-# --- samplers and loaders -------------------------------------------------------------------------------------------
-SAMPLERS: dict[str, dict[str, Any]] = {
-    "seed_7": {"size": 5, "seed": 7},
-    "seed_minus_1": {"size": 5, "seed": -1},
-    "in_order": {"size": 3, "shuffle": False, "seed": 0},
-}
-
-
-def training_indices(engine: ModuleType, case: str) -> list[int]:
-    """First 13 indices."""
-    stream = iter(engine.TrainingSampler(**SAMPLERS[case]))
-    return [next(stream) for _ in range(13)]
-
-
-LOADERS: dict[str, dict[str, Any]] = {
-    "plain": {"aspect_ratio_grouping": False},
-    "grouped": {"aspect_ratio_grouping": True},
-}
-
-
-def loader_batches(engine: ModuleType, case: str) -> list[list[int]]:
-    """First 6 batches of two of 7 records, of which those with odd ids are wide."""
-    records = [{"id": i, "width": 20 if i % 2 else 10, "height": 15} for i in range(7)]
-    sampler = engine.TrainingSampler(len(records), seed=3)
-    loader = engine.build_detection_train_loader(
-        records, mapper=lambda record: record, sampler=sampler, total_batch_size=2, **LOADERS[case]
-    )
-    batches = iter(loader)
-    return [[record["id"] for record in next(batches)] for _ in range(6)]
-
-
 # --- event storage --------------------------------------------------------------------------------------------------
-def storage_values(engine: ModuleType, case: str) -> dict[str, Any]:
+def storage_values(engine: Engine, case: str) -> dict[str, Any]:
     """What a storage shows after 30 iterations with one noisy, one exact and one sparse scalar."""
     with engine.EventStorage(5) as storage:
         for i in range(30):
@@ -201,7 +145,20 @@ class Line(nn.Module):
         return {"loss_fit": (y - 1).square().mean(), "loss_size": self.line.weight.square().sum()}
 
 
-def toy_trainer_class(engine: ModuleType) -> type:
+def shuffled_passes(size: int, seed: int) -> Iterator[int]:
+    """Endless shuffled passes over ``size`` indices, in the order of detectron2's TrainingSampler."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(size, generator=generator).tolist()
+
+
+def batches_of(items: Iterator[Any], batch_size: int) -> Iterator[list[Any]]:
+    """Lists of ``batch_size`` items, endless as the items are."""
+    while True:
+        yield list(itertools.islice(items, batch_size))
+
+
+def toy_trainer_class(engine: Engine) -> type:
     """A DefaultTrainer on `Line` and 7 points, evaluated by the mean prediction."""
     points = [{"x": [i / 7, 1.0 - i / 3]} for i in range(7)]
 
@@ -228,18 +185,14 @@ def toy_trainer_class(engine: ModuleType) -> type:
 
         @classmethod
         def build_train_loader(cls, cfg: Any) -> Any:
-            sampler = engine.TrainingSampler(len(points), seed=cfg.SEED)
-            return engine.build_detection_train_loader(
-                points,
-                mapper=to_tensor,
-                sampler=sampler,
-                total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-                aspect_ratio_grouping=False,
-            )
+            rank, size = engine.comm.get_rank(), engine.comm.get_world_size()
+            indices = itertools.islice(shuffled_passes(len(points), cfg.SEED), rank, None, size)
+            return batches_of((to_tensor(points[i]) for i in indices), cfg.SOLVER.IMS_PER_BATCH // size)
 
         @classmethod
         def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
-            return engine.build_detection_test_loader(points, mapper=to_tensor)
+            sampler = engine.InferenceSampler(len(points))
+            return DataLoader(points, sampler=sampler, collate_fn=lambda batch: [to_tensor(point) for point in batch])
 
         @classmethod
         def build_evaluator(cls, cfg: Any, dataset_name: str) -> Any:
@@ -248,7 +201,7 @@ def toy_trainer_class(engine: ModuleType) -> type:
     return ToyTrainer
 
 
-def toy_config(engine: ModuleType, output_dir: str | Path, **solver: Any) -> Any:
+def toy_config(engine: Engine, output_dir: str | Path, **solver: Any) -> Any:
     """12 iterations with warm-up, a step, momentum, two evaluations and two checkpoints."""
     keys = {
         "MAX_ITER": 12,
@@ -267,7 +220,7 @@ def toy_config(engine: ModuleType, output_dir: str | Path, **solver: Any) -> Any
     return cfg
 
 
-def toy_training(engine: ModuleType, case: str) -> dict[str, Any]:
+def toy_training(engine: Engine, case: str) -> dict[str, Any]:
     """Weights after a training, its last evaluation, and the scalars in metrics.json by iteration."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = toy_trainer_class(engine)(toy_config(engine, folder))
@@ -291,7 +244,7 @@ def toy_training(engine: ModuleType, case: str) -> dict[str, Any]:
     }
 
 
-def resumed_training(engine: ModuleType, case: str) -> dict[str, Any]:
+def resumed_training(engine: Engine, case: str) -> dict[str, Any]:
     """Weights, momentum and iteration after going on from a checkpoint that detectron2 wrote after iteration 4."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(GOLDEN_CHECKPOINT, Path(folder) / "model_0000004.pth")
@@ -309,7 +262,7 @@ def resumed_training(engine: ModuleType, case: str) -> dict[str, Any]:
     }
 
 
-def write_golden_checkpoint(engine: ModuleType) -> None:
+def write_golden_checkpoint(engine: Engine) -> None:
     """The checkpoint after iteration 4 of the toy training."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = toy_trainer_class(engine)(toy_config(engine, folder))
@@ -318,7 +271,7 @@ def write_golden_checkpoint(engine: ModuleType) -> None:
 
 
 # --- training a detector --------------------------------------------------------------------------------------------
-def detector_config(engine: ModuleType, fpn: bool, **keys: Any) -> Any:
+def detector_config(engine: Engine, fpn: bool, **keys: Any) -> Any:
     """A Faster R-CNN with a thin ResNet-50 and one class, on the CPU."""
     cfg = engine.get_cfg()
     cfg.MODEL.DEVICE = "cpu"
@@ -347,7 +300,7 @@ def detector_config(engine: ModuleType, fpn: bool, **keys: Any) -> Any:
 DETECTORS: dict[str, bool] = {"c4": False, "fpn": True}
 
 
-def detector_training(engine: ModuleType, case: str) -> dict[str, list[float]]:
+def detector_training(engine: Engine, case: str) -> dict[str, list[float]]:
     """Losses of three steps of DefaultTrainer on random images, one batch without any lesion."""
     generator = torch.Generator().manual_seed(0)
 
@@ -392,9 +345,6 @@ def detector_training(engine: ModuleType, case: str) -> dict[str, list[float]]:
 CASES: dict[str, tuple[Any, list[str]]] = {
     "learning_rates": (learning_rates, list(SCHEDULES)),
     "parameter_groups": (parameter_groups, list(GROUPS)),
-    "clipped_step": (clipped_step, list(CLIPPING)),
-    "training_indices": (training_indices, list(SAMPLERS)),
-    "loader_batches": (loader_batches, list(LOADERS)),
     "storage_values": (storage_values, ["storage"]),
     "toy_training": (toy_training, ["training"]),
     "detector_training": (detector_training, list(DETECTORS)),
@@ -402,7 +352,7 @@ CASES: dict[str, tuple[Any, list[str]]] = {
 }
 
 
-def compute(engine: ModuleType, group: str, case: str) -> Any:
+def compute(engine: Engine, group: str, case: str) -> Any:
     """The numbers of one case, as JSON gives them back."""
     return json.loads(json.dumps(CASES[group][0](engine, case)))
 
@@ -413,7 +363,7 @@ def golden() -> dict[str, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    engine = load(DETECTRON2)
+    engine = engines.load(engines.DETECTRON2)
     write_golden_checkpoint(engine)
     numbers = {group: {case: compute(engine, group, case) for case in names} for group, (_, names) in CASES.items()}
     GOLDEN.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")

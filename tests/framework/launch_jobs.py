@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
-from mammo_d2.framework import ENGINE, DatasetEvaluator, build_detection_test_loader, comm, inference_on_dataset, launch
+from mammo_d2.framework import ENGINE, DatasetEvaluator, InferenceSampler, comm, launch
 from mammo_d2.framework.embedded.engine.job_setup import create_ddp_model
-from tests.framework import job_cases
+from tests.framework import engines, job_cases
 
 
 class Gather(DatasetEvaluator):
@@ -46,24 +47,22 @@ def main(folder: str) -> None:
     """Run the checks that need several processes."""
     torch.set_num_threads(1)
     rank = comm.get_rank()
+    engine = engines.load(ENGINE)
     found = {
         "rank": rank,
         "size": comm.get_world_size(),
-        "local": [comm.get_local_rank(), comm.get_local_size()],
+        "local": comm.get_local_rank(),
         "main": comm.is_main_process(),
         "all_gather": comm.all_gather({"rank": rank}),
         "gather": comm.gather(rank * 10),
         "gather_to_1": comm.gather(rank, dst=1),
         "seed": comm.shared_random_seed(),
-        "mean": comm.reduce_dict({"b": torch.tensor(2.0 * rank), "a": torch.tensor(1.0)})["b"].item(),
-        "sum": comm.reduce_dict({"x": torch.tensor(1.0 + rank)}, average=False)["x"].item(),
-        "results": inference_on_dataset(
-            lambda batch: batch, build_detection_test_loader([0, 1, 2, 3, 4], mapper=lambda x: x), Gather()
+        "results": engine.inference_on_dataset(
+            lambda batch: batch, DataLoader(range(5), sampler=InferenceSampler(5), collate_fn=list), Gather()
         ),
     }
     if ENGINE == "embedded":  # detectron2's wrapper needs GPUs
         found["gradient"] = gradient_of_a_step()
-        engine = job_cases.load(job_cases.EMBEDDED)
         trainer = job_cases.toy_trainer_class(engine)(job_cases.toy_config(engine, folder))
         trainer.train()
         found["weight"] = trainer.model.module.line.weight.flatten().tolist()

@@ -4,13 +4,13 @@ import json
 
 import torch
 
-from tests.framework import job_cases, model_cases
+from tests.framework import engines, model_cases
 
 
 def main() -> None:
     """Write golden/model_<case>.json for every case."""
     torch.set_num_threads(1)
-    engine = job_cases.load(job_cases.DETECTRON2)
+    engine = engines.load(engines.DETECTRON2)
     for case in model_cases.CASES:
         path = model_cases.GOLDEN / f"model_{case}.json"
         path.write_text(json.dumps(_rounded(model_cases.compute(engine, case)), separators=(",", ":")) + "\n")

@@ -1,4 +1,4 @@
-"""Small detectors run on an engine, which is given as a module with the contract's names, and the numbers they give.
+"""Small detectors run on an engine, given as a namespace (``engines.py``), and the numbers they give.
 
 Weights and images follow from a formula, so that nothing but results needs storing: those of the real detectron2 are in
 golden/model_*.json, written by make_golden.py.
@@ -8,12 +8,13 @@ import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from tests.framework.engines import Engine
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -106,7 +107,7 @@ BATCHES: dict[str, list[tuple[tuple[int, int], list[list[float]]]]] = {
 _CLASSES = (0, 1)
 
 
-def config(engine: ModuleType, case: str) -> Any:
+def config(engine: Engine, case: str) -> Any:
     """The config of a case."""
     cfg = engine.get_cfg()
     for key, value in {**COMMON, **CASES[case]}.items():
@@ -149,14 +150,14 @@ def fill(model: nn.Module) -> None:
         tensor.copy_(torch.from_numpy(values.astype(np.float32)))
 
 
-def build(engine: ModuleType, case: str) -> nn.Module:
+def build(engine: Engine, case: str) -> nn.Module:
     """The model of a case with the formula's weights."""
     model = engine.build_model(config(engine, case))
     fill(model)
     return model
 
 
-def inputs(engine: ModuleType, batch: str, channels: int) -> list[dict]:
+def inputs(engine: Engine, batch: str, channels: int) -> list[dict]:
     """A batch; detections are asked for in images of twice the height."""
     result = []
     for i, ((height, width), boxes) in enumerate(BATCHES[batch]):
@@ -170,7 +171,7 @@ def inputs(engine: ModuleType, batch: str, channels: int) -> list[dict]:
     return result
 
 
-def training_numbers(engine: ModuleType, model: nn.Module, batch: str) -> dict[str, Any]:
+def training_numbers(engine: Engine, model: nn.Module, batch: str) -> dict[str, Any]:
     """Losses, logged scalars, and the norm of the gradient of some parameters, for one batch."""
     model.train()
     model.zero_grad()
@@ -189,7 +190,7 @@ def training_numbers(engine: ModuleType, model: nn.Module, batch: str) -> dict[s
 
 
 @torch.no_grad()
-def inference_numbers(engine: ModuleType, model: nn.Module, batch: str) -> dict[str, Any]:
+def inference_numbers(engine: Engine, model: nn.Module, batch: str) -> dict[str, Any]:
     """Anchors, features, proposals and detections of one batch."""
     model.eval()
     batched = inputs(engine, batch, len(model.pixel_mean))
@@ -215,7 +216,7 @@ def parameters(model: nn.Module) -> list:
     return [[name, list(tensor.shape)] for name, tensor in model.state_dict().items()]
 
 
-def compute(engine: ModuleType, case: str) -> dict[str, Any]:
+def compute(engine: Engine, case: str) -> dict[str, Any]:
     """All numbers of a case."""
     model = build(engine, case)
     return {

@@ -1,56 +1,14 @@
-"""The parts of a detector by name, of either engine, and small ones put together from them."""
+"""Small parts of a detector, put together from an engine's."""
 
-import importlib
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 
-Parts = SimpleNamespace
-
-_EMBEDDED = "mammo_d2.framework.embedded"
-_WHERE: dict[str, tuple[str, str]] = {
-    # name: (module of the embedded engine, module of detectron2)
-    "Backbone": ("backbone.backbone", "modeling"),
-    "Box2BoxTransform": ("detector.box_regression", "modeling.box_regression"),
-    "Boxes": ("structures.boxes", "structures"),
-    "CfgNode": ("config", "config"),
-    "DefaultAnchorGenerator": ("detector.anchors", "modeling.anchor_generator"),
-    "EventStorage": ("utils.events", "utils.events"),
-    "FPN": ("backbone.fpn", "modeling"),
-    "FastRCNNConvFCHead": ("detector.box_head", "modeling.roi_heads"),
-    "FastRCNNOutputLayers": ("detector.fast_rcnn", "modeling.roi_heads"),
-    "FrozenBatchNorm2d": ("backbone.layers", "layers"),
-    "GeneralizedRCNN": ("detector.rcnn", "modeling"),
-    "ImageList": ("structures.instances", "structures"),
-    "Instances": ("structures.instances", "structures"),
-    "Matcher": ("detector.matching", "modeling.matcher"),
-    "ROIPooler": ("detector.poolers", "modeling.poolers"),
-    "RPN": ("detector.rpn", "modeling.proposal_generator"),
-    "StandardROIHeads": ("detector.roi_heads", "modeling.roi_heads"),
-    "StandardRPNHead": ("detector.rpn", "modeling.proposal_generator.rpn"),
-    "ShapeSpec": ("backbone.layers", "layers"),
-    "add_ground_truth_to_proposals": ("detector.proposals", "modeling.proposal_generator.proposal_utils"),
-    "assign_boxes_to_levels": ("detector.poolers", "modeling.poolers"),
-    "build_resnet_backbone": ("backbone.resnet", "modeling.backbone"),
-    "configurable": ("config", "config"),
-    "detector_postprocess": ("detector.rcnn", "modeling"),
-    "fast_rcnn_inference": ("detector.fast_rcnn", "modeling.roi_heads.fast_rcnn"),
-    "find_top_rpn_proposals": ("detector.proposals", "modeling.proposal_generator.proposal_utils"),
-    "get_cfg": ("config", "config"),
-    "subsample_labels": ("detector.matching", "modeling.sampling"),
-}
+from tests.framework.engines import Engine
 
 
-def load(engine: str) -> Parts:
-    """All parts of "embedded" or "detectron2"."""
-    embedded = engine == "embedded"
-    modules = {n: f"{_EMBEDDED}.{ours}" if embedded else f"detectron2.{theirs}" for n, (ours, theirs) in _WHERE.items()}
-    return Parts(engine=engine, **{n: getattr(importlib.import_module(m), n) for n, m in modules.items()})
-
-
-def small_rpn(parts: Parts, **kwargs: Any) -> nn.Module:
+def small_rpn(parts: Engine, **kwargs: Any) -> nn.Module:
     """An RPN on the one feature "f" of one channel and stride 4, with two square anchors (8 and 16) per cell."""
     arguments = {
         "in_features": ["f"],
@@ -66,7 +24,23 @@ def small_rpn(parts: Parts, **kwargs: Any) -> nn.Module:
     return parts.RPN(**{**arguments, **kwargs})
 
 
-def rpn_box_loss(parts: Parts, kind: str, beta: float, *, deltas: list[float], gt: list[float]) -> float:
+def top_proposals(
+    parts: Engine,
+    boxes: list[torch.Tensor],
+    logits: list[torch.Tensor],
+    image_sizes: list[tuple[int, int]],
+    pre: int,
+    post: int,
+    min_size: float,
+    training: bool,
+) -> list[Any]:
+    """What an RPN proposes of anchors (H * W * A, 4) per feature map that it does not move."""
+    rpn = small_rpn(parts, pre_nms_topk=(pre, pre), post_nms_topk=(post, post), min_box_size=min_size).train(training)
+    deltas = [torch.zeros(len(x), len(b), 4) for x, b in zip(logits, boxes, strict=True)]
+    return rpn.predict_proposals([parts.Boxes(b) for b in boxes], logits, deltas, image_sizes)
+
+
+def rpn_box_loss(parts: Engine, kind: str, beta: float, *, deltas: list[float], gt: list[float]) -> float:
     """The box loss of one positive anchor 0, 0, 10, 10, divided by 1."""
     rpn = small_rpn(parts, box_reg_loss_type=kind, smooth_l1_beta=beta, batch_size_per_image=1)
     anchors = [parts.Boxes([[0.0, 0, 10, 10]])]
@@ -81,7 +55,7 @@ def rpn_box_loss(parts: Parts, kind: str, beta: float, *, deltas: list[float], g
     return losses["loss_rpn_loc"].item()
 
 
-def output_layers(parts: Parts, num_classes: int, **kwargs: Any) -> nn.Module:
+def output_layers(parts: Engine, num_classes: int, **kwargs: Any) -> nn.Module:
     """Output layers on features of length 4."""
     transform = parts.Box2BoxTransform(weights=(10.0, 10.0, 5.0, 5.0))
     shape = parts.ShapeSpec(channels=4)
@@ -89,7 +63,7 @@ def output_layers(parts: Parts, num_classes: int, **kwargs: Any) -> nn.Module:
 
 
 def small_roi_heads(
-    parts: Parts, thresholds: list[float], labels: list[int], batch_size_per_image: int, num_classes: int = 2
+    parts: Engine, thresholds: list[float], labels: list[int], batch_size_per_image: int, num_classes: int = 2
 ) -> nn.Module:
     """ROI heads on the one feature "f" of one channel and stride 4, pooled to 2x2."""
     return parts.StandardROIHeads(
@@ -104,7 +78,7 @@ def small_roi_heads(
     )
 
 
-def small_fpn(parts: Parts) -> nn.Module:
+def small_fpn(parts: Engine) -> nn.Module:
     """A feature pyramid on the stem and res2 of nothing: two levels, from maps of 64 channels and strides 4 and 8."""
 
     class Maps(parts.Backbone):
@@ -120,7 +94,7 @@ def small_fpn(parts: Parts) -> nn.Module:
     return parts.FPN(Maps(), ["a", "b"], 256)
 
 
-def preprocessing_model(parts: Parts) -> nn.Module:
+def preprocessing_model(parts: Engine) -> nn.Module:
     """A detector of which only the treatment of images is of interest; images are padded to multiples of 4."""
 
     class Pads(parts.Backbone):

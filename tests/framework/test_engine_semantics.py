@@ -12,20 +12,20 @@ import pytest
 import torch
 from torch import nn
 
-from tests.framework import model_parts
-from tests.framework.model_parts import Parts
+from tests.framework import engines, model_parts
+from tests.framework.engines import Engine
 
 
-@pytest.fixture(params=["embedded", pytest.param("detectron2", marks=pytest.mark.detectron2)])
-def parts(request: pytest.FixtureRequest) -> Parts:
-    return model_parts.load(request.param)
+@pytest.fixture(params=engines.BOTH)
+def parts(request: pytest.FixtureRequest) -> Engine:
+    return engines.load(request.param)
 
 
 def close(actual: torch.Tensor, expected: list, tolerance: float = 1e-5) -> bool:
     return torch.allclose(actual, torch.tensor(expected, dtype=actual.dtype), rtol=0, atol=tolerance)
 
 
-def test_01_anchors_are_ordered_by_size_then_ratio_and_not_rounded(parts: Parts) -> None:
+def test_01_anchors_are_ordered_by_size_then_ratio_and_not_rounded(parts: Engine) -> None:
     generator = parts.DefaultAnchorGenerator(sizes=[[32, 64]], aspect_ratios=[[0.25, 1, 4]], strides=[4], offset=0.0)
     (anchors,) = generator([torch.zeros(1, 1, 1, 2)])
     expected = [[-32, -8, 32, 8], [-16, -16, 16, 16], [-8, -32, 8, 32], [-64, -16, 64, 16], [-32, -32, 32, 32]]
@@ -40,7 +40,7 @@ def test_01_anchors_are_ordered_by_size_then_ratio_and_not_rounded(parts: Parts)
     assert parts.get_cfg().MODEL.ANCHOR_GENERATOR.OFFSET == 0.0
 
 
-def test_02_maps_are_flattened_by_cell_and_deltas_lie_together(parts: Parts) -> None:
+def test_02_maps_are_flattened_by_cell_and_deltas_lie_together(parts: Engine) -> None:
     rpn = model_parts.small_rpn(parts)
     anchors = rpn.anchor_generator([torch.zeros(1, 1, 2, 3)])
 
@@ -68,7 +68,7 @@ def test_02_maps_are_flattened_by_cell_and_deltas_lie_together(parts: Parts) -> 
     assert anchors[0].tensor[3].tolist() == [4 - 8, -8, 4 + 8, 8]
 
 
-def test_03_matcher(parts: Parts) -> None:
+def test_03_matcher(parts: Engine) -> None:
     matcher = parts.Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=True)
     # Half-open: a quality of 0.7 is positive already, 0.3 is ignored already.
     quality = torch.tensor([[0.7, 0.3, 0.29, 0.69]])
@@ -86,7 +86,7 @@ def test_03_matcher(parts: Parts) -> None:
     assert parts.Matcher([0.5], [-1, 1])(torch.zeros(0, 2))[1].tolist() == [-1, -1]
 
 
-def test_04_sampling_permutes_positives_then_negatives(parts: Parts) -> None:
+def test_04_sampling_permutes_positives_then_negatives(parts: Engine) -> None:
     labels = torch.tensor([0, 1, 0, -1, 1, 0, 1, 0, 0])
     torch.manual_seed(3)
     positive, negative = parts.subsample_labels(labels, 5, 0.5, 0)
@@ -103,7 +103,7 @@ def test_04_sampling_permutes_positives_then_negatives(parts: Parts) -> None:
     assert torch.equal(after, torch.rand(1))
 
 
-def test_05_rpn_losses_are_divided_by_the_nominal_number_of_anchors(parts: Parts) -> None:
+def test_05_rpn_losses_are_divided_by_the_nominal_number_of_anchors(parts: Engine) -> None:
     rpn = model_parts.small_rpn(parts, batch_size_per_image=10)
     anchors = [parts.Boxes(torch.tensor([[0.0, 0, 10, 10], [0, 0, 20, 20], [5, 5, 9, 9]]))]
     logits = [torch.tensor([[0.0, 1.0, 5.0], [2.0, 0.0, 0.0]])]
@@ -121,14 +121,14 @@ def test_05_rpn_losses_are_divided_by_the_nominal_number_of_anchors(parts: Parts
     assert scalars == {"rpn/num_pos_anchors": 0.5, "rpn/num_neg_anchors": 1.0}
 
 
-def test_06_smooth_l1_with_beta_0_is_l1(parts: Parts) -> None:
+def test_06_smooth_l1_with_beta_0_is_l1(parts: Engine) -> None:
     assert parts.get_cfg().MODEL.RPN.SMOOTH_L1_BETA == 0.0
     for beta, expected in ((0.0, 0.1), (0.2, 0.5 * 0.1**2 / 0.2)):
         loss = model_parts.rpn_box_loss(parts, "smooth_l1", beta, deltas=[0, 0, 0, 0], gt=[1, 0, 11, 10])
         assert loss == pytest.approx(expected, abs=1e-7)
 
 
-def test_07_decoding(parts: Parts) -> None:
+def test_07_decoding(parts: Engine) -> None:
     transform = parts.Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
     box = torch.tensor([[0.0, 0, 16, 32]])
     # Scaling stops at 1000 / 16: 16 becomes 1000 wide, 32 becomes 2000 high.
@@ -146,13 +146,13 @@ def test_07_decoding(parts: Parts) -> None:
     assert close(roi.get_deltas(box, decoded), [[1, 0, 5 * math.log(2), 0]])
 
 
-def test_08_proposals(parts: Parts) -> None:
-    fine = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [50, 50, 53, 90]]])
-    coarse = torch.tensor([[[0.0, 0, 10, 10], [-5, -5, 45, 200]]])
+def test_08_proposals(parts: Engine) -> None:
+    fine = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [50, 50, 53, 90]])
+    coarse = torch.tensor([[0.0, 0, 10, 10], [-5, -5, 45, 200]])
     logits = [torch.tensor([[4.0, 3.0, 2.0, 1.0]]), torch.tensor([[2.5, 0.5]])]
 
     def find(pre: int = 10, post: int = 10, size: float = 0.0, training: bool = True, scores=logits):
-        (found,) = parts.find_top_rpn_proposals([fine, coarse], scores, [(60, 40)], 0.7, pre, post, size, training)
+        (found,) = model_parts.top_proposals(parts, [fine, coarse], scores, [(60, 40)], pre, post, size, training)
         return found.proposal_boxes.tensor.tolist(), found.objectness_logits.tolist()
 
     boxes, scores = find()
@@ -171,13 +171,13 @@ def test_08_proposals(parts: Parts) -> None:
     assert find(scores=bad, training=False)[1] == [4.0, 2.5, 0.5]
 
 
-def test_09_boxes_are_clipped_to_width_and_height(parts: Parts) -> None:
+def test_09_boxes_are_clipped_to_width_and_height(parts: Engine) -> None:
     boxes = parts.Boxes(torch.tensor([[-3.0, 5, 120, 70]]))
     boxes.clip((60, 100))
     assert boxes.tensor.tolist() == [[0, 5, 100, 60]]
 
 
-def test_10_appended_ground_truth_comes_last_and_is_certain(parts: Parts) -> None:
+def test_10_appended_ground_truth_comes_last_and_is_certain(parts: Engine) -> None:
     proposals = [parts.Instances((9, 9), proposal_boxes=parts.Boxes([[0.0, 0, 1, 1]]), objectness_logits=torch.ones(1))]
     truth = [parts.Instances((9, 9), gt_boxes=parts.Boxes([[2.0, 2, 5, 5]]), gt_classes=torch.tensor([1]))]
     (joined,) = parts.add_ground_truth_to_proposals(truth, proposals)
@@ -186,7 +186,7 @@ def test_10_appended_ground_truth_comes_last_and_is_certain(parts: Parts) -> Non
     assert sorted(joined.get_fields()) == ["objectness_logits", "proposal_boxes"]
 
 
-def test_11_background_is_the_last_class_and_ignored_is_minus_1(parts: Parts) -> None:
+def test_11_background_is_the_last_class_and_ignored_is_minus_1(parts: Engine) -> None:
     heads = model_parts.small_roi_heads(parts, thresholds=[0.3, 0.5], labels=[0, -1, 1], batch_size_per_image=8)
     matches, labels = torch.tensor([0, 0, 1, 1]), torch.tensor([1, 0, -1, 1], dtype=torch.int8)
     sampled, classes = heads._sample_proposals(matches, labels, torch.tensor([1, 0]))
@@ -200,7 +200,7 @@ def test_11_background_is_the_last_class_and_ignored_is_minus_1(parts: Parts) ->
     assert len(found) == 0
 
 
-def test_12_roi_losses(parts: Parts) -> None:
+def test_12_roi_losses(parts: Engine) -> None:
     layers = model_parts.output_layers(parts, num_classes=1)
     boxes = parts.Boxes([[0.0, 0, 10, 10], [0, 0, 4, 4]])
     positive = parts.Instances(
@@ -217,7 +217,7 @@ def test_12_roi_losses(parts: Parts) -> None:
     assert losses["loss_box_reg"].item() == pytest.approx(1.0 / 4)
 
 
-def test_12_no_roi_at_all_gives_zero_losses_with_a_graph(parts: Parts) -> None:
+def test_12_no_roi_at_all_gives_zero_losses_with_a_graph(parts: Engine) -> None:
     layers = model_parts.output_layers(parts, num_classes=2)
     empty = parts.Instances(
         (8, 8), proposal_boxes=parts.Boxes(torch.zeros(0, 4)), gt_classes=torch.zeros(0, dtype=torch.int64)
@@ -229,7 +229,7 @@ def test_12_no_roi_at_all_gives_zero_losses_with_a_graph(parts: Parts) -> None:
     assert layers.cls_score.weight.grad.abs().sum() == 0
 
 
-def test_13_level_of_a_box(parts: Parts) -> None:
+def test_13_level_of_a_box(parts: Engine) -> None:
     # floor(4 + log2(side / 224 + 1e-8)): side 112 is the first of level 3; 111.9999 is level 2, where torchvision's
     # epsilon outside the logarithm would make it 3.
     sides = [(111.9999, 112.0), (112.0, 112.0), (223.9, 224), (224, 224), (1.0, 1.0), (0.0, 0.0), (5000, 5000)]
@@ -238,7 +238,7 @@ def test_13_level_of_a_box(parts: Parts) -> None:
     assert (levels + 2).tolist() == [2, 3, 3, 4, 2, 2, 5]
 
 
-def test_14_roi_align_is_aligned_and_samples_every_cell(parts: Parts) -> None:
+def test_14_roi_align_is_aligned_and_samples_every_cell(parts: Engine) -> None:
     cfg = parts.get_cfg()
     assert (cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE, cfg.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO) == ("ROIAlignV2", 0)
     # On a map whose cells hold their column, a bin's mean is the column at its centre: x in cells, minus a half.
@@ -252,7 +252,7 @@ def test_14_roi_align_is_aligned_and_samples_every_cell(parts: Parts) -> None:
     assert close(trained[0, 0], [[3.5, 7.5], [3.5, 7.5]])
 
 
-def test_15_inference_takes_scores_above_the_threshold_and_suppresses_within_a_class(parts: Parts) -> None:
+def test_15_inference_takes_scores_above_the_threshold_and_suppresses_within_a_class(parts: Engine) -> None:
     box, shifted = [0.0, 0, 10, 10], [1.0, 0, 11, 10]
     boxes = torch.tensor([[*box, *box], [*shifted, *shifted], [*box, *box]])
     scores = torch.tensor([[0.6, 0.3, 0.1], [0.4, 0.5, 0.1], [0.05, 0.05, 0.9]])
@@ -266,7 +266,7 @@ def test_15_inference_takes_scores_above_the_threshold_and_suppresses_within_a_c
     assert best.scores.tolist() == pytest.approx([0.6])
 
 
-def test_16_postprocessing_scales_the_callers_boxes(parts: Parts) -> None:
+def test_16_postprocessing_scales_the_callers_boxes(parts: Engine) -> None:
     raw = parts.Instances((10, 20), pred_boxes=parts.Boxes([[1.0, 1, 4, 3]]), scores=torch.ones(1))
     tensor = raw.pred_boxes.tensor
     resized = parts.detector_postprocess(raw, 20, 60)
@@ -276,7 +276,7 @@ def test_16_postprocessing_scales_the_callers_boxes(parts: Parts) -> None:
     assert tensor.tolist() == [[3, 2, 12, 6]]
 
 
-def test_17_frozen_batch_norm(parts: Parts) -> None:
+def test_17_frozen_batch_norm(parts: Engine) -> None:
     norm = parts.FrozenBatchNorm2d(3)
     assert list(norm.parameters()) == []
     assert sorted(norm.state_dict()) == ["bias", "running_mean", "running_var", "weight"]
@@ -299,7 +299,7 @@ def test_17_frozen_batch_norm(parts: Parts) -> None:
     assert (with_gradient - without).abs().max() < 1e-4
 
 
-def test_18_resnet(parts: Parts) -> None:
+def test_18_resnet(parts: Engine) -> None:
     cfg = parts.get_cfg()
     assert cfg.MODEL.RESNETS.STRIDE_IN_1X1 is True
     assert cfg.MODEL.BACKBONE.FREEZE_AT == 2
@@ -317,7 +317,7 @@ def test_18_resnet(parts: Parts) -> None:
     assert (net.res3[0].conv1.stride, net.res3[0].conv2.stride) == ((1, 1), (2, 2))
 
 
-def test_18_fpn_is_initialised_with_kaiming_uniform_of_slope_1(parts: Parts) -> None:
+def test_18_fpn_is_initialised_with_kaiming_uniform_of_slope_1(parts: Engine) -> None:
     fpn = model_parts.small_fpn(parts)
     for name, fan_in in (("fpn_lateral2", 64), ("fpn_output2", 256 * 9)):
         layer = getattr(fpn, name)
@@ -326,7 +326,7 @@ def test_18_fpn_is_initialised_with_kaiming_uniform_of_slope_1(parts: Parts) -> 
         assert layer.bias.abs().max() == 0
 
 
-def test_19_images_are_normalised_and_then_padded_with_zeros(parts: Parts) -> None:
+def test_19_images_are_normalised_and_then_padded_with_zeros(parts: Engine) -> None:
     cfg = parts.get_cfg()
     assert cfg.MODEL.PIXEL_MEAN == [103.53, 116.28, 123.675]
     assert cfg.MODEL.PIXEL_STD == [1.0, 1.0, 1.0]
@@ -341,7 +341,7 @@ def test_19_images_are_normalised_and_then_padded_with_zeros(parts: Parts) -> No
     assert [key for key in model.state_dict() if "pixel" in key] == []
 
 
-def test_20_the_model_takes_float_images_as_they_are(parts: Parts) -> None:
+def test_20_the_model_takes_float_images_as_they_are(parts: Engine) -> None:
     model = model_parts.preprocessing_model(parts)
     # Neither resized nor rounded to 8 bits: a value between grey levels and one beyond 255 arrive.
     image = torch.tensor([0.25, 4000.5]).expand(3, 4, 2)
@@ -349,7 +349,7 @@ def test_20_the_model_takes_float_images_as_they_are(parts: Parts) -> None:
     assert close(tensor[0, 0, 0, :2], [0.25 - 103.53, 4000.5 - 103.53], 1e-3)
 
 
-def test_28_unknown_keys_and_int_for_float_are_refused(parts: Parts) -> None:
+def test_28_unknown_keys_and_int_for_float_are_refused(parts: Engine) -> None:
     cfg = parts.get_cfg()
     with pytest.raises(AssertionError, match=r"SOLVER\.BASE_LRR"):
         cfg.merge_from_list(["SOLVER.BASE_LRR", "0.1"])
@@ -361,7 +361,7 @@ def test_28_unknown_keys_and_int_for_float_are_refused(parts: Parts) -> None:
     assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.STEPS) == (1.0, (5, 6))  # a list becomes the default's tuple
 
 
-def test_30_empty_instances_are_falsy(parts: Parts) -> None:
+def test_30_empty_instances_are_falsy(parts: Engine) -> None:
     empty = parts.Instances((5, 5), gt_boxes=parts.Boxes(torch.zeros(0, 4)))
     assert not bool(empty)
     assert empty is not None

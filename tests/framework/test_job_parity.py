@@ -2,21 +2,21 @@
 
 import pytest
 
-from tests.framework import job_cases
+from tests.framework import engines, job_cases
 
 ALL = [(group, case) for group, (_, names) in job_cases.CASES.items() for case in names]
 
 
 @pytest.mark.parametrize(("group", "case"), ALL)
 def test_embedded_gives_the_committed_numbers(group: str, case: str) -> None:
-    result = job_cases.compute(job_cases.load(job_cases.EMBEDDED), group, case)
+    result = job_cases.compute(engines.load(engines.EMBEDDED), group, case)
     assert approximately(result, job_cases.golden()[group][case])
 
 
 @pytest.mark.detectron2
 @pytest.mark.parametrize(("group", "case"), ALL)
 def test_detectron2_gives_the_committed_numbers(group: str, case: str) -> None:
-    result = job_cases.compute(job_cases.load(job_cases.DETECTRON2), group, case)
+    result = job_cases.compute(engines.load(engines.DETECTRON2), group, case)
     assert approximately(result, job_cases.golden()[group][case])
 
 

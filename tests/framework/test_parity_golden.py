@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.framework import job_cases, model_cases
+from tests.framework import engines, model_cases
 
 ABSOLUTE, RELATIVE = 1e-5, 1e-6
 
@@ -16,7 +16,7 @@ ABSOLUTE, RELATIVE = 1e-5, 1e-6
 @pytest.mark.parametrize("case", model_cases.CASES)
 def test_embedded_gives_the_committed_numbers(case: str) -> None:
     expected = model_cases.golden(case)
-    actual = model_cases.compute(job_cases.load(job_cases.EMBEDDED), case)
+    actual = model_cases.compute(engines.load(engines.EMBEDDED), case)
     # A norm over a million entries is known to fewer digits than a loss.
     norms = [(run.pop("gradient_norms"), want.pop("gradient_norms")) for run, want in _training(actual, expected)]
     assert_close(actual, expected)

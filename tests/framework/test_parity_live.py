@@ -6,7 +6,7 @@ import zlib
 import pytest
 import torch
 
-from tests.framework import job_cases, model_cases
+from tests.framework import engines, model_cases
 
 pytestmark = pytest.mark.detectron2
 
@@ -15,20 +15,21 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def engines():
-    return job_cases.load(job_cases.DETECTRON2), job_cases.load(job_cases.EMBEDDED)
+def pair():
+    """detectron2 and the embedded engine."""
+    return engines.load(engines.DETECTRON2), engines.load(engines.EMBEDDED)
 
 
-def test_every_config_key_has_the_same_default_and_type(engines) -> None:
-    real, ours = (engine.get_cfg() for engine in engines)
+def test_every_config_key_has_the_same_default_and_type(pair) -> None:
+    real, ours = (engine.get_cfg() for engine in pair)
     assert ours == real
     assert _types(ours) == _types(real)
 
 
 @pytest.mark.parametrize("case", ["fpn_18", "c4_50_stride_in_1x1", "batch_norm_frozen_stem", "group_norm"])
-def test_one_seed_gives_the_same_initial_weights(engines, case: str) -> None:
+def test_one_seed_gives_the_same_initial_weights(pair, case: str) -> None:
     states = []
-    for engine in engines:
+    for engine in pair:
         torch.manual_seed(0)
         model = engine.build_model(model_cases.config(engine, case))
         states.append((model.state_dict(), [(n, p.requires_grad) for n, p in model.named_parameters()]))
@@ -39,8 +40,8 @@ def test_one_seed_gives_the_same_initial_weights(engines, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", model_cases.CASES)
-def test_same_numbers(engines, case: str) -> None:
-    real, ours = (model_cases.compute(engine, case) for engine in engines)
+def test_same_numbers(pair, case: str) -> None:
+    real, ours = (model_cases.compute(engine, case) for engine in pair)
     assert ours["state_dict"] == real["state_dict"]
     assert _largest_difference(ours["inference"], real["inference"]) <= TOLERANCE
     for batch in model_cases.BATCHES:
@@ -52,8 +53,8 @@ def test_same_numbers(engines, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["fpn_50_stride_in_1x1", "c4_50_stride_in_1x1", "other_options"])
-def test_golden_numbers_are_current(engines, case: str) -> None:
-    fresh = model_cases.compute(engines[0], case)
+def test_golden_numbers_are_current(pair, case: str) -> None:
+    fresh = model_cases.compute(pair[0], case)
     assert fresh["state_dict"] == model_cases.golden(case)["state_dict"]
     assert _largest_difference(fresh["inference"], model_cases.golden(case)["inference"]) <= 1e-4
     for batch, run in model_cases.golden(case)["training"].items():
@@ -61,8 +62,8 @@ def test_golden_numbers_are_current(engines, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["fpn_18", "c4_50_stride_in_3x3", "batch_norm_frozen_stem"])
-def test_a_state_dict_of_either_engine_loads_strictly_into_the_other(engines, case: str) -> None:
-    real, ours = (engine.build_model(model_cases.config(engine, case)) for engine in engines)
+def test_a_state_dict_of_either_engine_loads_strictly_into_the_other(pair, case: str) -> None:
+    real, ours = (engine.build_model(model_cases.config(engine, case)) for engine in pair)
     ours.load_state_dict(real.state_dict(), strict=True)
     real.load_state_dict(ours.state_dict(), strict=True)
     listed = json.dumps(model_cases.parameters(ours))

@@ -53,25 +53,18 @@ def get_cfg() -> CfgNode:
     return CfgNode(DEFAULTS).clone()
 
 
-def configurable(init_func: Callable | None = None, *, from_config: Callable | None = None) -> Callable:
-    """Let a constructor or a function also be called with a config in place of its own arguments.
+def configurable(init_func: Callable) -> Callable:
+    """Decorator of ``__init__``: lets a class also be built from a config in place of its own arguments.
 
-    On ``__init__`` (``@configurable`` above it) the class needs a classmethod ``from_config(cls, cfg, ...)`` that
-    returns a dict of the constructor's arguments. A plain function gets that translator by
-    ``@configurable(from_config=translate)``. In both cases a call is translated only if its first positional argument,
-    or the keyword ``cfg``, is a config; arguments the translator does not take override what it returned.
+    The class needs a classmethod ``from_config(cls, cfg, ...)`` that returns a dict of the constructor's arguments. It
+    is used only if the first positional argument, or the keyword ``cfg``, is a config; arguments that it does not take
+    override what it returned.
 
     Raises:
-        TypeError: the decorator is put on something else, or the translator is missing or does not begin with ``cfg``.
+        TypeError: the decorator is put on something else, or ``from_config`` is missing or does not begin with ``cfg``.
     """
-    if init_func is None:
-        if from_config is None:
-            return configurable
-        if not inspect.isfunction(from_config):
-            raise TypeError(f"from_config must be a function, got {from_config!r}")
-        return functools.partial(_make_function_configurable, from_config)
-    if not inspect.isfunction(init_func) or init_func.__name__ != "__init__" or from_config is not None:
-        raise TypeError("put @configurable on __init__, or give a function @configurable(from_config=...)")
+    if not inspect.isfunction(init_func) or init_func.__name__ != "__init__":
+        raise TypeError("put @configurable on __init__")
 
     @functools.wraps(init_func)
     def construct(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -85,17 +78,6 @@ def configurable(init_func: Callable | None = None, *, from_config: Callable | N
             init_func(self, *args, **kwargs)
 
     return construct
-
-
-def _make_function_configurable(from_config: Callable, func: Callable) -> Callable:
-    @functools.wraps(func)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if _is_config_call(args, kwargs):
-            return func(**_translate(from_config, args, kwargs))
-        return func(*args, **kwargs)
-
-    call.from_config = from_config  # type: ignore[attr-defined]
-    return call
 
 
 def _is_config_call(args: tuple, kwargs: dict) -> bool:

@@ -94,21 +94,17 @@ class TestConfigurable:
     def test_the_subclass_translates(self) -> None:
         assert DeeperLayer(self.cfg, 3).values == (3, 15, "DeeperLayer")
 
-    def test_function(self) -> None:
-        @configurable(from_config=lambda cfg, scale=1: {"depth": cfg.DEPTH * scale})
-        def build(depth: int, name: str = "x") -> tuple:
-            return depth, name
-
-        assert build(2) == (2, "x")
-        assert build(self.cfg) == (5, "x")
-        assert build(self.cfg, scale=2, name="y") == (10, "y")
-
     def test_from_config_that_takes_anything_gets_everything(self) -> None:
-        @configurable(from_config=lambda cfg, **kwargs: {"depth": cfg.DEPTH, "rest": kwargs})
-        def build(depth: int, rest: dict) -> tuple:
-            return depth, rest
+        class Anything:
+            @configurable
+            def __init__(self, depth: int, rest: dict) -> None:
+                self.values = (depth, rest)
 
-        assert build(self.cfg, name="y") == (5, {"name": "y"})
+            @classmethod
+            def from_config(cls, cfg, **kwargs):
+                return {"depth": cfg.DEPTH, "rest": kwargs}
+
+        assert Anything(self.cfg, name="y").values == (5, {"name": "y"})
 
     def test_wrong_uses(self) -> None:
         class Without:
@@ -122,11 +118,12 @@ class TestConfigurable:
             @configurable
             def function() -> None: ...
 
-        @configurable(from_config=lambda config: {})
-        def build() -> None: ...
+        class WithoutCfg(Without):
+            @classmethod
+            def from_config(cls, config): ...
 
         with pytest.raises(TypeError, match="'cfg' as its first"):
-            build(self.cfg)
+            WithoutCfg(self.cfg)
 
 
 @pytest.mark.detectron2

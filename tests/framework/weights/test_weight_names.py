@@ -12,7 +12,6 @@ import torchvision
 import mammo_d2.framework as framework
 from mammo_d2.framework import (
     BACKBONE_REGISTRY,
-    DetectionCheckpointer,
     SafeCheckpointer,
     ShapeSpec,
     build_model,
@@ -26,7 +25,9 @@ from mammo_d2.framework.weights.weight_names import (
     rename_torchvision_resnet,
     torchvision_overrides,
 )
-from tests.framework import job_cases
+from tests.framework import engines, job_cases
+
+ENGINE_PARTS = engines.load(framework.ENGINE)
 
 
 def small_detector(fpn: bool, **keys: Any) -> torch.nn.Module:
@@ -95,7 +96,9 @@ def test_caffe2_detector_fills_every_parameter(tmp_path: Path, fpn: bool) -> Non
     assert checkpointer.load_report.unexpected == []
     assert all("running" in name for name in checkpointer.load_report.missing)
     by_engine = small_detector(fpn)
-    DetectionCheckpointer(by_engine).load(str(tmp_path / "model_final.pkl"))  # with detectron2: its own conversion
+    ENGINE_PARTS.DetectionCheckpointer(by_engine).load(
+        str(tmp_path / "model_final.pkl")
+    )  # with detectron2: its own conversion
     for name, value in wanted.items():
         if "running" not in name:
             assert torch.equal(model.state_dict()[name], value), name

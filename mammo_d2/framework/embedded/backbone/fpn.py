@@ -39,7 +39,6 @@ class FPN(Backbone):
         norm: str = "",
         top_block: nn.Module | None = None,
         fuse_type: str = "sum",
-        square_pad: int = 0,
     ) -> None:
         """Make the layers.
 
@@ -51,7 +50,6 @@ class FPN(Backbone):
             top_block: makes more, coarser levels: has ``num_levels``, ``in_feature`` (a backbone feature or an output)
                 and a forward that returns a list of maps.
             fuse_type: "sum", or "avg" to halve the sum.
-            square_pad: images are padded to squares of this side, if positive.
 
         Raises:
             ValueError: the strides do not double, or ``fuse_type`` is unknown.
@@ -82,15 +80,10 @@ class FPN(Backbone):
         self._out_features = list(self._out_feature_strides)
         self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)
         self._fuse_type = fuse_type
-        self._square_pad = square_pad
 
     @property
     def size_divisibility(self) -> int:
         return 2 ** self._levels[-1]
-
-    @property
-    def padding_constraints(self) -> dict[str, int]:
-        return {"square_size": self._square_pad}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map images ``(N, C, H, W)``, sides divisible by ``size_divisibility``, to the levels, finest first."""

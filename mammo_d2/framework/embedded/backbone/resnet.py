@@ -127,7 +127,6 @@ class ResNet(Backbone):
         self,
         stem: CNNBlockBase,
         stages: Sequence[Sequence[CNNBlockBase]],
-        num_classes: int | None = None,
         out_features: Sequence[str] | None = None,
         freeze_at: int = 0,
     ) -> None:
@@ -136,8 +135,7 @@ class ResNet(Backbone):
         Args:
             stem: the first block.
             stages: the blocks of each stage, res2 first.
-            num_classes: if given, average pooling and a linear classifier follow, as feature "linear".
-            out_features: features to return, of "stem", "res2", ..., "linear"; default: the last.
+            out_features: features to return, of "stem", "res2", ...; default: the last.
             freeze_at: see ``freeze``.
 
         Raises:
@@ -145,13 +143,12 @@ class ResNet(Backbone):
         """
         super().__init__()
         self.stem = stem
-        self.num_classes = num_classes
         names = ["stem", *(f"res{i}" for i in range(2, 2 + len(stages)))]
-        last = "linear" if num_classes is not None else names[-1]
-        wanted = list(out_features) if out_features is not None else [last]
-        if num_classes is None and out_features is not None:
-            deepest = max((names.index(name) for name in wanted if name in names), default=0)
-            names, stages = names[: deepest + 1], stages[:deepest]
+        wanted = list(out_features) if out_features is not None else [names[-1]]
+        if not wanted or not set(wanted) <= set(names):
+            raise ValueError(f"out_features {wanted} must be one or more of {names}")
+        deepest = max(names.index(name) for name in wanted)
+        names, stages = names[: deepest + 1], stages[:deepest]
 
         self._out_feature_strides = {"stem": stem.stride}
         self._out_feature_channels = {"stem": stem.out_channels}
@@ -163,14 +160,6 @@ class ResNet(Backbone):
             self._out_feature_strides[name] = stride
             self._out_feature_channels[name] = blocks[-1].out_channels
         self.stage_names = tuple(names[1:])
-        if num_classes is not None:
-            self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-            self.linear = nn.Linear(self._out_feature_channels[names[-1]], num_classes)
-            nn.init.normal_(self.linear.weight, std=0.01)
-
-        available = [*names, *(["linear"] if num_classes is not None else [])]
-        if not wanted or not set(wanted) <= set(available):
-            raise ValueError(f"out_features {wanted} must be one or more of {available}")
         self._out_features = wanted
         self.freeze(freeze_at)
 
@@ -185,8 +174,6 @@ class ResNet(Backbone):
         x = outputs["stem"]
         for name, stage in zip(self.stage_names, self.stages, strict=True):
             x = outputs[name] = stage(x)
-        if self.num_classes is not None:
-            outputs["linear"] = self.linear(self.avgpool(x).flatten(1))
         return {name: value for name, value in outputs.items() if name in self._out_features}
 
     def freeze(self, freeze_at: int = 0) -> "ResNet":

@@ -15,28 +15,22 @@ from mammo_d2.framework.embedded.utils.files import PathManager
 
 logger = logging.getLogger(__name__)
 
-_ANNOTATION_KEYS = ("iscrowd", "bbox", "keypoints", "category_id")
+_ANNOTATION_KEYS = ("iscrowd", "bbox", "category_id")
 
 
-def load_coco_json(
-    json_file: str,
-    image_root: str | os.PathLike,
-    dataset_name: str | None = None,
-    extra_annotation_keys: list[str] | None = None,
-) -> Records:
+def load_coco_json(json_file: str, image_root: str | os.PathLike, dataset_name: str) -> Records:
     """Read a file in COCO's instances format.
 
     Args:
         json_file: path or URL of the file.
         image_root: folder that the images' file_name is relative to.
-        dataset_name: if given, category ids become 0..K-1 in ascending order of the ids, and `thing_classes` and
-            `thing_dataset_id_to_contiguous_id` are put into this data set's metadata.
-        extra_annotation_keys: further annotation keys to keep as they are.
+        dataset_name: the data set whose metadata get ``thing_classes`` and ``thing_dataset_id_to_contiguous_id``.
 
     Returns:
         One record per image, in ascending order of the image ids: file_name, height, width, image_id, annotations.
-        `annotations` is always there, an empty list for an image without. Boxes stay [x, y, w, h] in pixels
-        (BoxMode.XYWH_ABS). An annotation whose polygons all have fewer than three points is dropped.
+        ``annotations`` is always there, an empty list for an image without. Category ids become 0..K-1 in ascending
+        order of the file's ids. Boxes stay [x, y, w, h] in pixels (BoxMode.XYWH_ABS). An annotation whose polygons all
+        have fewer than three points is dropped.
 
     Raises:
         AssertionError: annotation ids are not unique, or an annotation has "ignore" other than 0.
@@ -53,8 +47,7 @@ def load_coco_json(
     if orphans:
         logger.warning("%s: %d annotations belong to no image of the file", json_file, orphans)
 
-    id_map = _register_categories(coco, dataset_name) if dataset_name is not None else None
-    keys = [*_ANNOTATION_KEYS, *(extra_annotation_keys or [])]
+    id_map = _register_categories(coco, dataset_name)
     records = []
     num_dropped = 0
     for image_id in sorted(coco.imgs):
@@ -62,14 +55,13 @@ def load_coco_json(
         annotations = []
         for source in coco.imgToAnns[image_id]:
             where = f"{json_file}: annotation {source['id']} of image {image_id}"
-            annotation = _read_annotation(source, keys, where)
+            annotation = _read_annotation(source, where)
             if annotation is None:
                 num_dropped += 1
                 continue
-            if id_map is not None:
-                if source["category_id"] not in id_map:
-                    raise KeyError(f"{where}: category_id {source['category_id']} is not in the file's categories")
-                annotation["category_id"] = id_map[source["category_id"]]
+            if source["category_id"] not in id_map:
+                raise KeyError(f"{where}: category_id {source['category_id']} is not in the file's categories")
+            annotation["category_id"] = id_map[source["category_id"]]
             annotations.append(annotation)
         records.append(
             {
@@ -96,10 +88,10 @@ def _register_categories(coco: COCO, dataset_name: str) -> dict[int, int]:
     return id_map
 
 
-def _read_annotation(source: dict[str, Any], keys: list[str], where: str) -> dict[str, Any] | None:
+def _read_annotation(source: dict[str, Any], where: str) -> dict[str, Any] | None:
     """One annotation without its category mapped, or None if it has polygons but no valid one."""
     assert source.get("ignore", 0) == 0, f"{where}: 'ignore' is {source['ignore']}; only 0 is supported"
-    annotation = {key: source[key] for key in keys if key in source}
+    annotation = {key: source[key] for key in _ANNOTATION_KEYS if key in source}
     if "bbox" in annotation and len(annotation["bbox"]) == 0:
         raise ValueError(f"{where}: bbox is empty; it must be [x, y, width, height]")
     annotation["bbox_mode"] = BoxMode.XYWH_ABS
@@ -114,10 +106,6 @@ def _read_annotation(source: dict[str, Any], keys: list[str], where: str) -> dic
         if not polygons:
             return None
         annotation["segmentation"] = polygons
-
-    if annotation.get("keypoints"):
-        # x and y are pixel indices; half a pixel makes them coordinates. Every third number is the visibility.
-        annotation["keypoints"] = [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(annotation["keypoints"])]
     return annotation
 
 
@@ -127,8 +115,8 @@ def register_coco_instances(name: str, metadata: dict[str, Any], json_file: str,
     Args:
         name: name in both catalogs; if it is registered already, only the metadata is added.
         metadata: further metadata of the data set.
-        json_file: see `load_coco_json`.
-        image_root: see `load_coco_json`.
+        json_file: see ``load_coco_json``.
+        image_root: see ``load_coco_json``.
     """
     if name not in DatasetCatalog:
         DatasetCatalog.register(name, lambda: load_coco_json(json_file, image_root, name))

@@ -25,46 +25,6 @@ def build_proposal_generator(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) ->
     return None if name == "PrecomputedProposals" else PROPOSAL_GENERATOR_REGISTRY.get(name)(cfg, input_shape)
 
 
-def find_top_rpn_proposals(
-    proposals: Sequence[Tensor],
-    pred_objectness_logits: Sequence[Tensor],
-    image_sizes: Sequence[tuple[int, int]],
-    nms_thresh: float,
-    pre_nms_topk: int,
-    post_nms_topk: int,
-    min_box_size: float,
-    training: bool,
-) -> list[Instances]:
-    """Choose the best proposals of each image.
-
-    On every feature map the ``pre_nms_topk`` with the highest objectness; clipped to the image; those with a side not
-    above ``min_box_size`` dropped; non-maximum suppression on each feature map by itself; of all together the best
-    ``post_nms_topk``.
-
-    Args:
-        proposals: per feature map ``(N, H * W * A, 4)`` XYXY boxes.
-        pred_objectness_logits: per feature map ``(N, H * W * A)``.
-        image_sizes: (height, width) of each image.
-        nms_thresh: IoU above which the worse of two goes.
-        pre_nms_topk: kept per feature map before NMS.
-        post_nms_topk: kept per image after it.
-        min_box_size: in pixels.
-        training: then a box or score that is not finite raises; otherwise it is left out.
-
-    Returns:
-        Per image Instances with "proposal_boxes" and "objectness_logits", best first.
-
-    Raises:
-        FloatingPointError: a box or a score is not finite, in training.
-    """
-    top_boxes, top_logits = [], []
-    for boxes, logits in zip(proposals, pred_objectness_logits, strict=True):
-        values, indices = top_of_level(logits, pre_nms_topk)
-        top_logits.append(values)
-        top_boxes.append(boxes.gather(1, indices[..., None].expand(-1, -1, 4)))
-    return suppress_proposals(top_boxes, top_logits, image_sizes, nms_thresh, post_nms_topk, min_box_size, training)
-
-
 def top_of_level(logits: Tensor, pre_nms_topk: int) -> tuple[Tensor, Tensor]:
     """Return the highest logits of a feature map's anchors ``(N, R)``, best first, and their indices, ``(N, k)``."""
     return logits.topk(min(logits.shape[1], pre_nms_topk), dim=1)
@@ -79,12 +39,25 @@ def suppress_proposals(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """Do the part of ``find_top_rpn_proposals`` that follows the choice per feature map.
+    """Choose the best proposals of each image among those that were chosen per feature map.
+
+    They are clipped to the image; those with a side not above ``min_box_size`` are dropped; non-maximum suppression
+    runs on each feature map by itself; of all together the best ``post_nms_topk`` remain.
 
     Args:
-        boxes_per_level: per feature map ``(N, k, 4)``.
+        boxes_per_level: per feature map ``(N, k, 4)`` XYXY.
         logits_per_level: per feature map ``(N, k)``.
-        image_sizes: and the rest: as there.
+        image_sizes: (height, width) of each image.
+        nms_thresh: IoU above which the worse of two goes.
+        post_nms_topk: kept per image after the suppression.
+        min_box_size: in pixels.
+        training: then a box or score that is not finite raises; otherwise it is left out.
+
+    Returns:
+        Per image Instances with "proposal_boxes" and "objectness_logits", best first.
+
+    Raises:
+        FloatingPointError: a box or a score is not finite, in training.
     """
     counts = torch.tensor([logits.shape[1] for logits in logits_per_level])
     levels = torch.repeat_interleave(torch.arange(len(counts)), counts).to(boxes_per_level[0].device)

@@ -309,7 +309,7 @@ class RPN(nn.Module):
             image_sizes: (height, width) of each image.
 
         Returns:
-            As ``find_top_rpn_proposals``.
+            As ``suppress_proposals``.
         """
         boxes, logits = [], []
         for level_anchors, level_logits, level_deltas in zip(

@@ -6,24 +6,17 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 from torch.optim import Optimizer
 
 from mammo_d2.framework.embedded.config import CfgNode
-from mammo_d2.framework.embedded.data.loaders import build_detection_test_loader, build_detection_train_loader
 from mammo_d2.framework.embedded.detector.rcnn import build_model
 from mammo_d2.framework.embedded.engine import hooks
-from mammo_d2.framework.embedded.engine.checkpoint import DetectionCheckpointer
-from mammo_d2.framework.embedded.engine.inference import (
-    DatasetEvaluator,
-    inference_on_dataset,
-    print_csv_format,
-    verify_results,
-)
+from mammo_d2.framework.embedded.engine.checkpoint import SafeCheckpointer
+from mammo_d2.framework.embedded.engine.inference import DatasetEvaluator, inference_on_dataset, print_csv_format
 from mammo_d2.framework.embedded.engine.job_setup import create_ddp_model, default_writers, is_logging_configured
 from mammo_d2.framework.embedded.engine.solver import LRMultiplier, build_lr_scheduler, build_optimizer
-from mammo_d2.framework.embedded.engine.trainer import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
+from mammo_d2.framework.embedded.engine.trainer import HookBase, SimpleTrainer, TrainerBase
 from mammo_d2.framework.embedded.utils import comm
 from mammo_d2.framework.embedded.utils.log import setup_logger
 from mammo_d2.framework.embedded.utils.writers import EventWriter
@@ -32,10 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 class DefaultTrainer(TrainerBase):
-    """Model, loader, optimizer, schedule, checkpoints, evaluation and logs as the config says.
+    """Model, optimizer, schedule, checkpoints, evaluation and logs as the config says.
 
     The class methods build_model, build_optimizer, build_lr_scheduler, build_train_loader, build_test_loader and
-    build_evaluator, and the methods build_hooks and build_writers, are there to be overridden.
+    build_evaluator, and the methods build_hooks and build_writers, are there to be overridden. The loaders have to be:
+    the embedded engine has none of its own.
 
     Attributes:
         cfg: the config.
@@ -55,10 +49,9 @@ class DefaultTrainer(TrainerBase):
         data_loader = self.build_train_loader(cfg)
 
         model = create_ddp_model(model, broadcast_buffers=False)
-        step_class = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer: SimpleTrainer = step_class(model, data_loader, optimizer)
+        self._trainer = SimpleTrainer(model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -102,18 +95,25 @@ class DefaultTrainer(TrainerBase):
             self.start_iter = self.iter + 1  # a checkpoint holds the iteration that was finished
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Hooks in their order: timing, schedule, statistics, checkpoints, evaluation, writers.
+        """Hooks in their order: timing, schedule, checkpoints, evaluation, writers.
 
         Checkpoints come before the evaluation: if that fails, the weights it failed on are there.
+
+        Raises:
+            ValueError: the config asks for what only detectron2's DefaultTrainer does.
         """
         cfg = self.cfg
+        for key, asked in (
+            ("SOLVER.AMP.ENABLED", cfg.SOLVER.AMP.ENABLED),
+            ("TEST.PRECISE_BN.ENABLED", cfg.TEST.PRECISE_BN.ENABLED),
+            ("TEST.EXPECTED_RESULTS", cfg.TEST.EXPECTED_RESULTS),
+        ):
+            if asked:
+                raise ValueError(
+                    f"{key} is {asked!r}, but DefaultTrainer of the embedded engine does not do that: turn it off, use "
+                    "mammo_d2's MammoTrainer (mixed precision), or install detectron2"
+                )
         built: list[HookBase | None] = [hooks.IterationTimer(), hooks.LRScheduler()]
-        if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
-            loader_cfg = cfg.clone()
-            loader_cfg.defrost()
-            loader_cfg.DATALOADER.NUM_WORKERS = 0
-            loader = self.build_train_loader(loader_cfg)
-            built.append(hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER))
         if comm.is_main_process():
             built.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
 
@@ -127,31 +127,16 @@ class DefaultTrainer(TrainerBase):
         return built
 
     def build_writers(self) -> list[EventWriter]:
-        """Writers of the logs; default: `default_writers`."""
+        """Writers of the logs; default: ``default_writers``."""
         return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
-    def train(self) -> Mapping[str, Any] | None:  # type: ignore[override]  # the iterations are the config's
-        """Run the training.
-
-        Returns:
-            The last evaluation's results on rank 0 if cfg.TEST.EXPECTED_RESULTS asks to verify them, otherwise None.
-        """
+    def train(self) -> None:  # type: ignore[override]  # the iterations are the config's
+        """Run the training, from ``start_iter`` to ``max_iter``."""
         super().train(self.start_iter, self.max_iter)
-        if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process():
-            return None
-        if not hasattr(self, "_last_eval_results"):
-            raise AssertionError("TEST.EXPECTED_RESULTS is set, but nothing was evaluated")
-        verify_results(self.cfg, self._last_eval_results)
-        return self._last_eval_results
 
     def run_step(self) -> None:
         self._trainer.iter = self.iter
         self._trainer.run_step()
-
-    def after_train(self) -> None:
-        super().after_train()
-        if isinstance(self._trainer, SimpleTrainer):
-            self._trainer.finish_metrics()
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
@@ -179,13 +164,19 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
-        """Endless training batches of cfg.DATASETS.TRAIN."""
-        return build_detection_train_loader(cfg)
+        """Endless training batches of cfg.DATASETS.TRAIN; to be overridden."""
+        raise NotImplementedError(
+            "override build_train_loader, e.g. by mammo_d2.data.loading.loader.build_train_loader(cfg): the embedded "
+            "engine has no loader of its own"
+        )
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
-        """Batches of one data set, each image once."""
-        return build_detection_test_loader(cfg, dataset_name)
+        """Batches of one data set, each image once; to be overridden."""
+        raise NotImplementedError(
+            "override build_test_loader, e.g. by mammo_d2.data.loading.loader.build_test_loader(cfg, dataset_name): "
+            "the embedded engine has no loader of its own"
+        )
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
@@ -204,7 +195,7 @@ class DefaultTrainer(TrainerBase):
         Args:
             cfg: the config.
             model: the model.
-            evaluators: one per data set; default: `build_evaluator`.
+            evaluators: one per data set; default: ``build_evaluator``.
 
         Returns:
             The results {task: {metric: value}} for one data set, {data set: results} for several.
@@ -246,7 +237,7 @@ class DefaultTrainer(TrainerBase):
             num_workers: processes of this job.
 
         Returns:
-            The same config if REFERENCE_WORLD_SIZE is 0 or `num_workers`, otherwise a changed copy.
+            The same config if REFERENCE_WORLD_SIZE is 0 or ``num_workers``, otherwise a changed copy.
 
         Raises:
             ValueError: the batch size is not a multiple of REFERENCE_WORLD_SIZE.

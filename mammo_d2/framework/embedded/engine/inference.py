@@ -2,19 +2,15 @@
 
 import datetime
 import logging
-import pprint
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from mammo_d2.framework.embedded.config import CfgNode
 from mammo_d2.framework.embedded.utils import comm
 
 logger = logging.getLogger(__name__)
@@ -116,52 +112,35 @@ class _Clock:
 
 
 def inference_on_dataset(
-    model: Callable[[Any], Any],
-    data_loader: Any,
-    evaluator: DatasetEvaluator | MutableSequence[DatasetEvaluator] | None,
-    callbacks: Mapping[str, Callable[[], None]] | None = None,
+    model: Callable[[Any], Any], data_loader: Any, evaluator: DatasetEvaluator | MutableSequence[DatasetEvaluator]
 ) -> Results:
     """Run a model over a loader and evaluate. Every rank calls it, each with its part of the data.
 
     Args:
         model: batch -> outputs; a module is in evaluation mode meanwhile.
         data_loader: batches, with a length.
-        evaluator: one or several; None only measures the time.
-        callbacks: functions to call "on_start", "before_inference", "after_inference", "on_end".
+        evaluator: one or several.
 
     Returns:
         What the evaluator returns, an empty dict for None.
     """
-    if evaluator is None:
-        evaluator = DatasetEvaluators([])
-    elif isinstance(evaluator, MutableSequence):
+    if isinstance(evaluator, MutableSequence):
         evaluator = DatasetEvaluators(evaluator)
     evaluator.reset()
-    call = {"on_start": _nothing, "before_inference": _nothing, "after_inference": _nothing, "on_end": _nothing}
-    call.update(callbacks or {})
-
     logger.info("Evaluating %d batches", len(data_loader))
     clock = _Clock(len(data_loader))
     with inference_context(model), torch.no_grad():
-        call["on_start"]()
         for inputs in data_loader:
             clock.lap("data")
-            call["before_inference"]()
             outputs = model(inputs)
-            call["after_inference"]()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             clock.lap("inference")
             evaluator.process(inputs, outputs)
             clock.lap("evaluation")
             clock.batch_done()
-        call["on_end"]()
     clock.summary()
     return evaluator.evaluate() or {}
-
-
-def _nothing() -> None:
-    pass
 
 
 @contextmanager
@@ -200,27 +179,3 @@ def print_csv_format(results: Mapping[str, Any]) -> None:
         logger.info("copypaste: Task: %s", task)
         logger.info("copypaste: %s", ",".join(main))
         logger.info("copypaste: %s", ",".join(f"{value:.4f}" for value in main.values()))
-
-
-def verify_results(cfg: CfgNode, results: Mapping[str, Any]) -> bool:
-    """Compare with cfg.TEST.EXPECTED_RESULTS, a list of [task, metric, expected value, tolerance].
-
-    Returns:
-        True. A metric that is missing, not finite or out of tolerance ends the program with exit code 1.
-    """
-    expected_results = cfg.TEST.EXPECTED_RESULTS
-    wrong = []
-    for task, metric, expected, tolerance in expected_results:
-        actual = results[task].get(metric)
-        if actual is None or not np.isfinite(actual) or abs(actual - expected) > tolerance:
-            wrong.append(f"{task}/{metric} is {actual}, expected {expected} ± {tolerance}")
-    if wrong:
-        logger.error(
-            "Results are not as TEST.EXPECTED_RESULTS says: %s\nall results:\n%s",
-            "; ".join(wrong),
-            pprint.pformat(results),
-        )
-        sys.exit(1)
-    if expected_results:
-        logger.info("Results are as TEST.EXPECTED_RESULTS says")
-    return True

@@ -57,7 +57,7 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
 
     Args:
         cfg: the config.
-        args: the command line; `config_file` and `eval_only` are looked at where they exist.
+        args: the command line; ``config_file`` and ``eval_only`` are looked at where they exist.
     """
     if comm.is_main_process() and cfg.OUTPUT_DIR:
         PathManager.mkdirs(cfg.OUTPUT_DIR)
@@ -102,24 +102,18 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
     ]
 
 
-def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwargs: object) -> nn.Module:
+def create_ddp_model(model: nn.Module, **kwargs: object) -> nn.Module:
     """The model wrapped for distributed training, or as it is in a job of one process.
 
     Args:
         model: the model, on its device.
-        fp16_compression: send gradients as float16.
         kwargs: further arguments of DistributedDataParallel.
     """
     if comm.get_world_size() == 1:
         return model
     if next(model.parameters()).is_cuda:
         kwargs.setdefault("device_ids", [comm.get_local_rank()])
-    wrapped = DistributedDataParallel(model, **kwargs)  # type: ignore[arg-type]
-    if fp16_compression:
-        from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
-
-        wrapped.register_comm_hook(state=None, hook=fp16_compress_hook)
-    return wrapped
+    return DistributedDataParallel(model, **kwargs)  # type: ignore[arg-type]
 
 
 def is_logging_configured(name: str = "mammo_d2") -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from fvcore.common.param_scheduler import (
@@ -20,8 +20,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from mammo_d2.framework.embedded.config import CfgNode
 
 logger = logging.getLogger(__name__)
-
-OptimizerOrClass = TypeVar("OptimizerOrClass", Optimizer, type[Optimizer])
 
 NORM_MODULES = (
     nn.modules.batchnorm._BatchNorm,  # also SyncBatchNorm
@@ -50,7 +48,7 @@ def get_default_optimizer_params(
         weight_decay: weight decay; None leaves it to the optimizer.
         weight_decay_norm: weight decay of normalisation layers; None: no exception for them.
         bias_lr_factor: factor on the learning rate of parameters called "bias".
-        weight_decay_bias: weight decay of parameters called "bias"; wins over `weight_decay_norm`.
+        weight_decay_bias: weight decay of parameters called "bias"; wins over ``weight_decay_norm``.
         lr_factor_func: full parameter name -> factor on its learning rate.
         overrides: last part of the parameter name -> settings; they win over everything above.
 
@@ -58,7 +56,7 @@ def get_default_optimizer_params(
         Dicts with "params" and whichever of "lr" and "weight_decay" is set, in the order of the model's modules.
 
     Raises:
-        ValueError: a factor is given without `base_lr`, or a bias setting and an override for "bias".
+        ValueError: a factor is given without ``base_lr``, or a bias setting and an override for "bias".
     """
     overrides = dict(overrides or {})
     bias_settings: dict[str, float] = {}
@@ -93,49 +91,18 @@ def get_default_optimizer_params(
     return [{**dict(settings), "params": parameters} for settings, parameters in groups.items()]
 
 
-def maybe_add_gradient_clipping(cfg: CfgNode, optimizer: OptimizerOrClass) -> OptimizerOrClass:
-    """Let an optimizer clip gradients at each step, if cfg.SOLVER.CLIP_GRADIENTS.ENABLED.
-
-    Clipping is per parameter tensor: CLIP_TYPE "value" bounds each element by CLIP_VALUE, "norm" bounds each tensor's
-    NORM_TYPE-norm by it. There is no norm over all parameters together.
-
-    Args:
-        cfg: the config.
-        optimizer: an optimizer or an optimizer class.
-
-    Returns:
-        The same optimizer with its class exchanged, or a subclass; the argument itself if clipping is off.
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
+    """SGD with the settings of cfg.SOLVER.
 
     Raises:
-        ValueError: CLIP_TYPE is neither "value" nor "norm".
+        ValueError: gradients are to be clipped, which this optimizer does not do.
     """
-    settings = cfg.SOLVER.CLIP_GRADIENTS
-    if not settings.ENABLED:
-        return optimizer
-    if settings.CLIP_TYPE not in ("value", "norm"):
-        raise ValueError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {settings.CLIP_TYPE!r}; use 'value' or 'norm'")
-    base = type(optimizer) if isinstance(optimizer, Optimizer) else optimizer
-    by_value, limit, norm_type = settings.CLIP_TYPE == "value", settings.CLIP_VALUE, settings.NORM_TYPE
-
-    def step(self: Optimizer, closure: Callable | None = None) -> Any:
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if by_value:
-                    nn.utils.clip_grad_value_(parameter, limit)
-                else:
-                    nn.utils.clip_grad_norm_(parameter, limit, norm_type)
-        return base.step(self, closure)
-
-    clipping = type(base.__name__ + "WithGradientClip", (base,), {"step": step})
-    if isinstance(optimizer, Optimizer):
-        optimizer.__class__ = clipping
-        return optimizer
-    return clipping  # type: ignore[return-value]
-
-
-def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
-    """SGD with the settings of cfg.SOLVER."""
     solver = cfg.SOLVER
+    if solver.CLIP_GRADIENTS.ENABLED:
+        raise ValueError(
+            "SOLVER.CLIP_GRADIENTS.ENABLED: DefaultTrainer of the embedded engine does not clip gradients; "
+            "use mammo_d2's MammoTrainer, or override build_optimizer"
+        )
     groups = get_default_optimizer_params(
         model,
         base_lr=solver.BASE_LR,
@@ -143,7 +110,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
-    optimizer = torch.optim.SGD(
+    return torch.optim.SGD(
         groups,
         lr=solver.BASE_LR,
         momentum=solver.MOMENTUM,
@@ -151,11 +118,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
         weight_decay=solver.WEIGHT_DECAY,
         foreach=True,
     )
-    return maybe_add_gradient_clipping(cfg, optimizer)
 
 
 class _EqualSteps(ParamScheduler):
-    """gamma^k in the k-th of `num_decays` + 1 equal parts, also at the very end.
+    """gamma^k in the k-th of ``num_decays`` + 1 equal parts, also at the very end.
 
     fvcore's own has no value at the end, where the schedule arrives after the last iteration.
     """

@@ -124,10 +124,6 @@ class Boxes:
         low = (left >= -boundary_threshold) & (top >= -boundary_threshold)
         return low & (right < width + boundary_threshold) & (bottom < height + boundary_threshold)
 
-    def get_centers(self) -> Tensor:
-        """Centres ``(N, 2)`` as x, y."""
-        return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
-
     def scale(self, scale_x: float, scale_y: float) -> None:
         """Multiply x and y coordinates, in place, also in a tensor shared with other objects."""
         self.tensor[:, 0::2] *= scale_x

@@ -59,7 +59,7 @@ def get_local_process_group() -> Any:
     """The group of the processes on this machine.
 
     Raises:
-        RuntimeError: the job was not started by `launch` nor by torchrun.
+        RuntimeError: the job was not started by ``launch`` nor by torchrun.
     """
     if _local_group is None:
         raise RuntimeError("no local process group: start the job with launch(), or call create_local_process_group()")
@@ -69,11 +69,6 @@ def get_local_process_group() -> Any:
 def get_local_rank() -> int:
     """Rank of this process on its machine: the index of its GPU."""
     return dist.get_rank(get_local_process_group()) if _is_running() else 0
-
-
-def get_local_size() -> int:
-    """Number of processes on this machine."""
-    return dist.get_world_size(get_local_process_group()) if _is_running() else 1
 
 
 def synchronize() -> None:
@@ -96,60 +91,32 @@ def _object_group() -> Any:
     return _gloo_group
 
 
-def _group_size(group: Any) -> int:
-    return 1 if get_world_size() == 1 else dist.get_world_size(group)
-
-
-def all_gather(data: Any, group: Any = None) -> list[Any]:
+def all_gather(data: Any) -> list[Any]:
     """Collect one picklable object from every process, on every process.
 
     Returns:
         The objects in the order of the ranks.
     """
-    if _group_size(group) == 1:
+    if get_world_size() == 1:
         return [data]
-    group = group or _object_group()
-    gathered: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(gathered, data, group=group)
+    gathered: list[Any] = [None] * get_world_size()
+    dist.all_gather_object(gathered, data, group=_object_group())
     return gathered
 
 
-def gather(data: Any, dst: int = 0, group: Any = None) -> list[Any]:
-    """Collect one picklable object from every process on rank `dst`.
+def gather(data: Any, dst: int = 0) -> list[Any]:
+    """Collect one picklable object from every process on rank ``dst``.
 
     Returns:
-        The objects in the order of the ranks on `dst`, an empty list elsewhere.
+        The objects in the order of the ranks on ``dst``, an empty list elsewhere.
     """
-    if _group_size(group) == 1:
+    if get_world_size() == 1:
         return [data]
-    group = group or _object_group()
-    receives = dist.get_rank(group) == dst
-    gathered: list[Any] | None = [None] * dist.get_world_size(group) if receives else None
-    dist.gather_object(data, gathered, dst=dst, group=group)
+    gathered: list[Any] | None = [None] * get_world_size() if get_rank() == dst else None
+    dist.gather_object(data, gathered, dst=dst, group=_object_group())
     return gathered if gathered is not None else []
 
 
 def shared_random_seed() -> int:
     """A seed drawn by rank 0's numpy generator and known to all. Every process must call it."""
     return all_gather(int(np.random.randint(2**31)))[0]  # noqa: NPY002 (the global generator is what SEED seeds)
-
-
-def reduce_dict(input_dict: dict[str, torch.Tensor], average: bool = True) -> dict[str, torch.Tensor]:
-    """Sum or average scalar tensors over the processes.
-
-    Args:
-        input_dict: same keys on every process; scalar tensors of one dtype on the backend's device.
-        average: divide by the number of processes.
-
-    Returns:
-        The result on rank 0; on other ranks the values are unspecified.
-    """
-    if get_world_size() == 1:
-        return input_dict
-    names = sorted(input_dict)
-    with torch.no_grad():
-        values = torch.stack([input_dict[name] for name in names])
-        dist.reduce(values, dst=0)
-        if average and is_main_process():
-            values /= get_world_size()
-    return dict(zip(names, values, strict=True))

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from fvcore.common.history_buffer import HistoryBuffer
 
 _open_storages: list["EventStorage"] = []
 
 
 def get_event_storage() -> "EventStorage":
-    """The innermost storage opened by `with EventStorage(...)`, e.g. the trainer's.
+    """The innermost storage opened by ``with EventStorage(...)``, e.g. the trainer's.
 
     Raises:
         AssertionError: none is open (the type is the one that callers of detectron2 expect).
@@ -22,13 +21,8 @@ def get_event_storage() -> "EventStorage":
     return _open_storages[-1]
 
 
-def has_event_storage() -> bool:
-    """Whether `get_event_storage` would find one."""
-    return bool(_open_storages)
-
-
 class EventStorage:
-    """Collects scalars (and images and histograms for TensorBoard) under names, each with its iteration."""
+    """Collects scalars (and images for TensorBoard) under names, each with its iteration."""
 
     def __init__(self, start_iter: int = 0):
         """
@@ -41,7 +35,6 @@ class EventStorage:
         self._prefix = ""
         self._iter = start_iter
         self._images: list[tuple[str, Any, int]] = []
-        self._histograms: list[dict[str, Any]] = []
 
     @property
     def iter(self) -> int:
@@ -54,7 +47,7 @@ class EventStorage:
 
     @property
     def iteration(self) -> int:
-        """Same as `iter`."""
+        """Same as ``iter``."""
         return self._iter
 
     def step(self) -> None:
@@ -90,32 +83,9 @@ class EventStorage:
         """Keep an image, (3, H, W) RGB uint8 or float in 0..1, for the next TensorBoard write."""
         self._images.append((img_name, img_tensor, self._iter))
 
-    def put_histogram(self, hist_name: str, hist_tensor: torch.Tensor, bins: int = 1000) -> None:
-        """Keep the histogram of a tensor's values for the next TensorBoard write."""
-        values = hist_tensor.detach().float().flatten()
-        low, high = values.min().item(), values.max().item()
-        self._histograms.append(
-            {
-                "tag": hist_name,
-                "min": low,
-                "max": high,
-                "num": values.numel(),
-                "sum": values.sum().item(),
-                "sum_squares": values.square().sum().item(),
-                "bucket_limits": torch.linspace(low, high, bins + 1)[1:].tolist(),
-                "bucket_counts": torch.histc(values, bins=bins).tolist(),
-                "global_step": self._iter,
-            }
-        )
-
     def take_images(self) -> list[tuple[str, Any, int]]:
         """(name, image, iteration) of what was put since the last call."""
         taken, self._images = self._images, []
-        return taken
-
-    def take_histograms(self) -> list[dict[str, Any]]:
-        """Arguments of SummaryWriter.add_histogram_raw for what was put since the last call."""
-        taken, self._histograms = self._histograms, []
         return taken
 
     def history(self, name: str) -> HistoryBuffer:
@@ -137,7 +107,7 @@ class EventStorage:
         return self._smooth
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
-        """As `latest`, with the median of the last `window_size` iterations for noisy scalars."""
+        """As ``latest``, with the median of the last ``window_size`` iterations for noisy scalars."""
         shown = {}
         for name, (value, iteration) in self._latest.items():
             if self._smooth[name]:
@@ -146,7 +116,7 @@ class EventStorage:
         return shown
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
-        """How many values a scalar got in the `window_size` iterations up to its last value."""
+        """How many values a scalar got in the ``window_size`` iterations up to its last value."""
         values = self.history(name).values()
         oldest = values[-1][1] - window_size
         count = 0
@@ -158,7 +128,7 @@ class EventStorage:
 
     @contextmanager
     def name_scope(self, name: str) -> Iterator[None]:
-        """Prefix the names put inside with `name/`."""
+        """Prefix the names put inside with ``name/``."""
         outer, self._prefix = self._prefix, name.rstrip("/") + "/"
         try:
             yield

@@ -56,8 +56,6 @@ def setup_logger(
     color: bool = True,
     name: str = "mammo_d2",
     abbrev_name: str | None = None,
-    enable_propagation: bool = False,
-    configure_stdout: bool = True,
 ) -> logging.Logger:
     """Let a logger write to the console (rank 0 only) and to a file.
 
@@ -67,18 +65,16 @@ def setup_logger(
         distributed_rank: rank of this process.
         color: coloured console output.
         name: the logger's name.
-        abbrev_name: what to print instead of `name`.
-        enable_propagation: pass messages on to the parent logger as well.
-        configure_stdout: False leaves the console alone.
+        abbrev_name: what to print instead of ``name``.
 
     Returns:
         The logger.
     """
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)
-    logger.propagate = enable_propagation
+    logger.propagate = False
     has_console = any(getattr(handler, "stream", None) is sys.stdout for handler in logger.handlers)
-    if configure_stdout and distributed_rank == 0 and not has_console:
+    if distributed_rank == 0 and not has_console:
         console = logging.StreamHandler(sys.stdout)
         console.setFormatter(_ColorFormatter(name, name if abbrev_name is None else abbrev_name) if color else _PLAIN)
         logger.addHandler(console)

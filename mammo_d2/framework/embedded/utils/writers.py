@@ -67,7 +67,7 @@ def _cut_incomplete_line(path: str) -> None:
 
 
 class TensorboardXWriter(EventWriter):
-    """Writes scalars, images and histograms to a TensorBoard event file, opened at the first write."""
+    """Writes scalars and images to a TensorBoard event file, opened at the first write."""
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any):
         """
@@ -96,8 +96,6 @@ class TensorboardXWriter(EventWriter):
         self._last_iteration = newest
         for name, image, iteration in storage.take_images():
             self._writer.add_image(name, image, iteration)
-        for histogram in storage.take_histograms():
-            self._writer.add_histogram_raw(**histogram)
 
     def close(self) -> None:
         if "_writer" in self.__dict__:

@@ -11,13 +11,13 @@ from mammo_d2.framework.embedded.backbone.fpn import FPN
 from mammo_d2.framework.embedded.backbone.layers import ShapeSpec
 from mammo_d2.framework.embedded.backbone.resnet import (
     BasicBlock,
-    BasicStem,
     BottleneckBlock,
     ResNet,
     build_resnet_backbone,
 )
 from mammo_d2.framework.embedded.config import CfgNode, get_cfg
-from tests.framework.model_parts import load, small_fpn
+from tests.framework import engines
+from tests.framework.model_parts import small_fpn
 
 
 def resnet_config(**keys: Any) -> CfgNode:
@@ -99,12 +99,6 @@ def test_block_adds_its_shortcut() -> None:
     assert projecting(x).shape == (1, 4, 3, 3)
 
 
-def test_classifier() -> None:
-    stage = ResNet.make_stage(BasicBlock, 1, in_channels=4, out_channels=8, stride=2, norm="")
-    net = ResNet(BasicStem(1, 4, norm=""), [stage], num_classes=3)
-    assert net(torch.zeros(2, 1, 32, 32))["linear"].shape == (2, 3)
-
-
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -144,7 +138,7 @@ class TestFPN:
 
     @pytest.mark.parametrize(("fuse", "fine"), [("sum", 12.0), ("avg", 6.0)])
     def test_coarse_levels_are_added_to_fine_ones(self, fuse: str, fine: float) -> None:
-        fpn = small_fpn(load("embedded"))
+        fpn = small_fpn(engines.load(engines.EMBEDDED))
         fpn._fuse_type = fuse
         for name, layer in fpn.named_children():
             if name.startswith("fpn_"):

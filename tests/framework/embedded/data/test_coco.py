@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from mammo_d2.framework import BoxMode, DatasetCatalog, MetadataCatalog, load_coco_json, register_coco_instances
+from mammo_d2.framework import ENGINE, BoxMode, DatasetCatalog, MetadataCatalog, register_coco_instances
+from tests.framework import engines
 
 TRIANGLE = [1, 1, 9, 1, 5, 8]
+
+load_coco_json = engines.load(ENGINE).load_coco_json
 
 
 def annotation(**changed: Any) -> dict[str, Any]:
@@ -46,8 +49,8 @@ def name():
 
 
 def test_records_in_order_of_image_ids_with_contiguous_classes(write, name: str) -> None:
-    file = write(annotation(), annotation(id=5, category_id=3, segmentation=[TRIANGLE], finding="mass"))
-    records = load_coco_json(file, "images", name, extra_annotation_keys=["finding"])
+    file = write(annotation(), annotation(id=5, category_id=3, segmentation=[TRIANGLE]))
+    records = load_coco_json(file, "images", name)
     common = {"bbox": [1, 2, 3, 4], "iscrowd": 0, "bbox_mode": BoxMode.XYWH_ABS}
     assert records == [
         {
@@ -57,7 +60,7 @@ def test_records_in_order_of_image_ids_with_contiguous_classes(write, name: str)
             "image_id": 1,
             "annotations": [
                 {**common, "category_id": 1},
-                {**common, "category_id": 0, "segmentation": [TRIANGLE], "finding": "mass"},
+                {**common, "category_id": 0, "segmentation": [TRIANGLE]},
             ],
         },
         {"file_name": "images/b.png", "height": 20, "width": 10, "image_id": 2, "annotations": []},
@@ -65,10 +68,6 @@ def test_records_in_order_of_image_ids_with_contiguous_classes(write, name: str)
     metadata = MetadataCatalog.get(name)
     assert metadata.thing_classes == ["benign", "malignant"]
     assert metadata.thing_dataset_id_to_contiguous_id == {3: 0, 7: 1}
-
-
-def test_without_a_name_category_ids_stay(write) -> None:
-    assert load_coco_json(write(annotation()), "images")[0]["annotations"][0]["category_id"] == 7
 
 
 def test_invalid_polygons_are_dropped_and_with_the_last_the_annotation(write, name: str) -> None:
@@ -87,11 +86,6 @@ def test_uncompressed_masks_are_compressed(write, name: str) -> None:
     segmentation = load_coco_json(write(annotation(segmentation=rle)), "", name)[0]["annotations"][0]["segmentation"]
     assert segmentation["size"] == [2, 3]
     assert isinstance(segmentation["counts"], bytes)
-
-
-def test_keypoints_become_coordinates(write, name: str) -> None:
-    file = write(annotation(keypoints=[4, 5, 2, 0, 0, 0]))
-    assert load_coco_json(file, "", name)[0]["annotations"][0]["keypoints"] == [4.5, 5.5, 2, 0.5, 0.5, 0]
 
 
 @pytest.mark.parametrize(

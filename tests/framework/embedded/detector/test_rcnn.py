@@ -10,9 +10,9 @@ from mammo_d2.framework.embedded.detector.rcnn import GeneralizedRCNN, build_mod
 from mammo_d2.framework.embedded.structures.boxes import Boxes
 from mammo_d2.framework.embedded.structures.instances import Instances
 from mammo_d2.framework.embedded.utils.events import EventStorage
-from tests.framework import job_cases, model_cases
+from tests.framework import engines, model_cases
 
-ENGINE = job_cases.load(job_cases.EMBEDDED)
+ENGINE = engines.load(engines.EMBEDDED)
 
 
 @pytest.fixture(scope="module")

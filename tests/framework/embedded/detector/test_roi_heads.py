@@ -14,9 +14,10 @@ from mammo_d2.framework.embedded.detector.roi_heads import Res5ROIHeads, Standar
 from mammo_d2.framework.embedded.structures.boxes import Boxes
 from mammo_d2.framework.embedded.structures.instances import ImageList, Instances
 from mammo_d2.framework.embedded.utils.events import EventStorage
-from tests.framework.model_parts import load, output_layers, small_roi_heads
+from tests.framework import engines
+from tests.framework.model_parts import output_layers, small_roi_heads
 
-PARTS = load("embedded")
+PARTS = engines.load(engines.EMBEDDED)
 IMAGES = ImageList(torch.zeros(2, 1, 32, 32), [(32, 32), (32, 32)])
 
 

@@ -10,14 +10,15 @@ from mammo_d2.framework.embedded.backbone.layers import ShapeSpec
 from mammo_d2.framework.embedded.detector.anchors import DefaultAnchorGenerator
 from mammo_d2.framework.embedded.detector.box_regression import Box2BoxTransform, box_regression_loss
 from mammo_d2.framework.embedded.detector.matching import Matcher, subsample_labels
-from mammo_d2.framework.embedded.detector.proposals import add_ground_truth_to_proposals, find_top_rpn_proposals
+from mammo_d2.framework.embedded.detector.proposals import add_ground_truth_to_proposals, suppress_proposals
 from mammo_d2.framework.embedded.detector.rpn import RPN, StandardRPNHead
 from mammo_d2.framework.embedded.structures.boxes import Boxes
 from mammo_d2.framework.embedded.structures.instances import ImageList, Instances
 from mammo_d2.framework.embedded.utils.events import EventStorage
-from tests.framework.model_parts import load, small_rpn
+from tests.framework import engines
+from tests.framework.model_parts import small_rpn
 
-PARTS = load("embedded")
+PARTS = engines.load(engines.EMBEDDED)
 
 
 class TestAnchors:
@@ -228,10 +229,10 @@ class TestRPN:
         logits = [torch.randn(2, 128, generator=generator)]
         deltas = [0.3 * torch.randn(2, 128, 4, generator=generator)]
         found = rpn.predict_proposals(anchors, logits, deltas, self.images.image_sizes)
-        every = [rpn.box2box_transform.apply_deltas(d, anchors[0].tensor) for d in deltas[0]]
-        expected = find_top_rpn_proposals(
-            [torch.stack(every)], logits, self.images.image_sizes, 0.7, 10, 5, 0.0, training=False
-        )
+        every = torch.stack([rpn.box2box_transform.apply_deltas(d, anchors[0].tensor) for d in deltas[0]])
+        best, index = logits[0].topk(10, dim=1)
+        boxes = every.gather(1, index[..., None].expand(-1, -1, 4))
+        expected = suppress_proposals([boxes], [best], self.images.image_sizes, 0.7, 5, 0.0, training=False)
         for a, b in zip(found, expected, strict=True):
             assert torch.equal(a.proposal_boxes.tensor, b.proposal_boxes.tensor)
             assert torch.equal(a.objectness_logits, b.objectness_logits)

@@ -10,7 +10,8 @@ from fvcore.common.param_scheduler import LinearParamScheduler
 from torch import nn
 
 from mammo_d2.framework.embedded.engine import hooks
-from mammo_d2.framework.embedded.engine.checkpoint import DetectionCheckpointer
+from mammo_d2.framework.embedded.engine.checkpoint import SafeCheckpointer
+from mammo_d2.framework.embedded.engine.solver import LRMultiplier
 from mammo_d2.framework.embedded.engine.trainer import HookBase, TrainerBase
 from mammo_d2.framework.embedded.utils.writers import EventWriter
 
@@ -28,7 +29,6 @@ class Counting(TrainerBase):
         if self.iter == self.fails_at:
             raise RuntimeError("step failed")
         self.steps += 1
-        self.after_backward()
 
 
 class Record(HookBase):
@@ -43,9 +43,6 @@ class Record(HookBase):
     def before_step(self) -> None:
         self.calls.append(f"before_step {self.trainer.iter}")
 
-    def after_backward(self) -> None:
-        self.calls.append(f"after_backward {self.trainer.iter}")
-
     def after_step(self) -> None:
         self.calls.append(f"after_step {self.trainer.storage.iter}")
 
@@ -58,8 +55,8 @@ def test_order_of_calls() -> None:
     Counting(record).train(3, 5)
     assert record.calls == [
         "before_train",
-        *["before_step 3", "after_backward 3", "after_step 3"],
-        *["before_step 4", "after_backward 4", "after_step 4"],
+        *["before_step 3", "after_step 3"],
+        *["before_step 4", "after_step 4"],
         "after_train 5",
     ]
 
@@ -77,15 +74,6 @@ def test_only_hooks_are_hooks() -> None:
     trainer.register_hooks([None])
     with pytest.raises(TypeError, match="must be a HookBase"):
         trainer.register_hooks([print])  # type: ignore[list-item]
-
-
-def test_callbacks() -> None:
-    calls: list[Any] = []
-    hook = hooks.CallbackHook(
-        before_train=lambda t: calls.append("start"), after_step=lambda t: calls.append(t.iter), after_train=None
-    )
-    Counting(hook).train(0, 2)
-    assert calls == ["start", 0, 1]
 
 
 def test_evaluation_periods_and_scalars() -> None:
@@ -136,33 +124,22 @@ def test_periodic_checkpoints() -> None:
     assert checkpoints.saved == [("model_0000001", 1), ("model_0000003", 3), ("model_final", 4)]
 
 
-@pytest.mark.parametrize(("mode", "best"), [("max", [(1, 0.2), (5, 0.7)]), ("min", [(1, 0.2), (3, 0.1)])])
-def test_best_checkpoint(mode: str, best: list) -> None:
-    values = iter([0.2, 0.1, 0.7, float("nan"), 0.7])
-    checkpoints = Checkpoints()
-    evaluation = hooks.EvalHook(2, lambda: {"bbox": {"AP": next(values)}})
-    hook = hooks.BestCheckpointer(2, checkpoints, "bbox/AP", mode)  # type: ignore[arg-type]
-    Counting(evaluation, hook).train(0, 10)
-    assert checkpoints.saved == [("model_best", iteration) for iteration, _ in best]
-    assert (hook.best_iter, hook.best_metric) == best[-1]
-
-
-def test_best_checkpoint_without_the_metric(caplog: pytest.LogCaptureFixture) -> None:
-    checkpoints = Checkpoints()
-    Counting(hooks.BestCheckpointer(1, checkpoints, "x", "max")).train(0, 2)  # type: ignore[arg-type]
-    assert checkpoints.saved == []
-    assert "No metric x was computed" in caplog.text
-    with pytest.raises(ValueError, match="mode is 'best'"):
-        hooks.BestCheckpointer(1, checkpoints, "x", "best")  # type: ignore[arg-type]
-
-
 def test_schedule_steps_after_its_rate_is_logged() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    hook = hooks.LRScheduler(optimizer, LinearParamScheduler(1.0, 0.0))
+    hook = hooks.LRScheduler()
     seen: list[float] = []
-    step = hooks.CallbackHook(before_step=lambda t: optimizer.step())
-    look = hooks.CallbackHook(after_step=lambda t: seen.append(t.storage.latest()["lr"][0]))
-    trainer = Counting(step, hook, look)
+
+    class Step(HookBase):
+        def before_step(self) -> None:
+            optimizer.step()
+
+    class Look(HookBase):
+        def after_step(self) -> None:
+            seen.append(self.trainer.storage.latest()["lr"][0])
+
+    trainer = Counting(Step(), hook, Look())
+    trainer.optimizer = optimizer  # type: ignore[attr-defined]
+    trainer.scheduler = LRMultiplier(optimizer, LinearParamScheduler(1.0, 0.0), 4)  # type: ignore[attr-defined]
     trainer.train(0, 4)
     assert seen == [1.0, 0.75, 0.5, 0.25]
     assert optimizer.param_groups[0]["lr"] == 0.0
@@ -206,14 +183,6 @@ def test_time_is_measured_after_the_warm_up(caplog: pytest.LogCaptureFixture) ->
     assert "(5 iterations in" in caplog.text
 
 
-def test_precise_batch_norm_statistics() -> None:
-    model = nn.Sequential(nn.BatchNorm1d(1, momentum=0.1)).train()
-    batches = [torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [6.0]])]
-    Counting(hooks.PreciseBN(0, model, batches, 2)).train(0, 1)
-    assert model[0].running_mean.item() == pytest.approx(3.0)  # the mean of the batches' means 1 and 5
-    assert model[0].momentum == 0.1
-
-
 def test_states_by_class_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Stateful(HookBase):
         def __init__(self, value: int):
@@ -229,11 +198,11 @@ def test_states_by_class_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     trainer.iter = 9
     name = Stateful.__qualname__
     assert trainer.state_dict() == {"iteration": 9, "hooks": {name: {"value": 1}, f"{name}#2": {"value": 2}}}
-    DetectionCheckpointer(nn.Linear(1, 1), str(tmp_path), trainer=trainer).save("m")
+    SafeCheckpointer(nn.Linear(1, 1), str(tmp_path), trainer=trainer).save("m")
 
     first, second = Stateful(0), Stateful(0)
     resumed = Counting(first, second)
-    DetectionCheckpointer(nn.Linear(1, 1), str(tmp_path), trainer=resumed).resume_or_load("")
+    SafeCheckpointer(nn.Linear(1, 1), str(tmp_path), trainer=resumed).resume_or_load("")
     assert (resumed.iter, first.value, second.value) == (9, 1, 2)
     Counting(Record()).load_state_dict(trainer.state_dict())
     assert f"state for the hook {name}" in caplog.text

@@ -7,14 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from mammo_d2.framework.embedded import config
 from mammo_d2.framework.embedded.engine.inference import (
     DatasetEvaluator,
     DatasetEvaluators,
     flatten_results_dict,
     inference_on_dataset,
     print_csv_format,
-    verify_results,
 )
 
 
@@ -56,25 +54,15 @@ def test_model_is_put_back_after_an_error() -> None:
     assert model.training
 
 
-def test_several_evaluators_and_none() -> None:
+def test_several_evaluators() -> None:
     double = [[1], [2]]
     assert inference_on_dataset(Double(), double, [Collect("a"), Collect("b")]) == {"a": {"sum": 6}, "b": {"sum": 6}}
-    assert inference_on_dataset(Double(), double, None) == {}
     with pytest.raises(AssertionError, match="two evaluators give results named 'a'"):
         inference_on_dataset(Double(), double, DatasetEvaluators([Collect("a"), Collect("a")]))
 
 
 def test_rank_without_data() -> None:
     assert inference_on_dataset(Double(), [], Collect()) == {"t": {"sum": 0}}
-
-
-def test_callbacks_are_called_at_their_moments() -> None:
-    calls: list[str] = []
-    moments = ("on_start", "before_inference", "after_inference", "on_end")
-    callbacks = {moment: lambda moment=moment: calls.append(moment) for moment in moments}
-    inference_on_dataset(lambda batch: batch, [[1], [2]], None, callbacks)
-    pair = ["before_inference", "after_inference"]
-    assert calls == ["on_start", *pair, *pair, "on_end"]
 
 
 def test_results_are_flattened() -> None:
@@ -94,19 +82,3 @@ def test_results_as_lines(caplog: pytest.LogCaptureFixture) -> None:
         "copypaste: 1.2346,3.0000",
         "copypaste: time=5",
     ]
-
-
-@pytest.mark.parametrize(
-    ("actual", "passes"), [(0.51, True), (0.49, True), (0.4, False), (float("nan"), False), (None, False)]
-)
-def test_expected_results(actual: float | None, passes: bool, caplog: pytest.LogCaptureFixture) -> None:
-    cfg = config.get_cfg()
-    assert verify_results(cfg, {})
-    cfg.TEST.EXPECTED_RESULTS = [["bbox", "AP", 0.5, 0.02]]
-    results = {"bbox": {} if actual is None else {"AP": actual}}
-    if passes:
-        assert verify_results(cfg, results)
-    else:
-        with pytest.raises(SystemExit, match="1"):
-            verify_results(cfg, results)
-        assert f"bbox/AP is {actual}, expected 0.5" in caplog.text

@@ -8,23 +8,20 @@ import pytest
 import torch
 from torch import nn
 
-from mammo_d2.framework import EventStorage, SimpleTrainer, hooks
-from mammo_d2.framework.embedded.engine.trainer import AMPTrainer as EmbeddedAMPTrainer
+from mammo_d2.framework import EventStorage, SimpleTrainer
 from mammo_d2.framework.embedded.engine.trainer import SimpleTrainer as EmbeddedSimpleTrainer
-from tests.fake_accelerator import accelerator
-from tests.framework import job_cases
+from tests.framework import engines, job_cases
 
-EMBEDDED = job_cases.load(job_cases.EMBEDDED)
-ENGINES = [job_cases.EMBEDDED, pytest.param(job_cases.DETECTRON2, marks=pytest.mark.detectron2)]
+EMBEDDED = engines.load(engines.EMBEDDED)
 
 
-def make(folder: Path, engine_name: str = job_cases.EMBEDDED, **solver: Any) -> Any:
-    engine = job_cases.load(engine_name)
+def make(folder: Path, engine_name: str = engines.EMBEDDED, **solver: Any) -> Any:
+    engine = engines.load(engine_name)
     return job_cases.toy_trainer_class(engine)(job_cases.toy_config(engine, folder, **solver))
 
 
-@pytest.mark.parametrize("writer", ENGINES)
-@pytest.mark.parametrize("reader", ENGINES)
+@pytest.mark.parametrize("writer", engines.BOTH)
+@pytest.mark.parametrize("reader", engines.BOTH)
 def test_a_checkpoint_of_one_engine_resumes_on_the_other(tmp_path: Path, writer: str, reader: str) -> None:
     make(tmp_path, writer, MAX_ITER=5).train()
     trainer = make(tmp_path, reader)
@@ -74,14 +71,27 @@ def test_training_without_an_evaluator(tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "model_final.pth").exists()
 
 
-def test_expected_results_are_verified(tmp_path: Path) -> None:
-    trainer = make(tmp_path)
-    trainer.cfg.TEST.EXPECTED_RESULTS = [["toy", "mean", 1.381, 0.01]]
-    assert trainer.train()["toy"]["count"] == 7
-    trainer = make(tmp_path)
-    trainer.cfg.TEST.EXPECTED_RESULTS = [["toy", "mean", 2.0, 0.01]]
-    with pytest.raises(SystemExit):
-        trainer.train()
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SOLVER.AMP.ENABLED", True),
+        ("TEST.PRECISE_BN.ENABLED", True),
+        ("TEST.EXPECTED_RESULTS", [["toy", "mean", 1.381, 0.01]]),
+    ],
+)
+def test_what_it_does_not_do_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    cfg = job_cases.toy_config(EMBEDDED, tmp_path)
+    cfg.merge_from_list([key, value])
+    with pytest.raises(ValueError, match=f"{key} is .*, but DefaultTrainer of the embedded engine does not do that"):
+        job_cases.toy_trainer_class(EMBEDDED)(cfg)
+
+
+def test_loaders_have_to_be_given(tmp_path: Path) -> None:
+    cfg = job_cases.toy_config(EMBEDDED, tmp_path)
+    with pytest.raises(NotImplementedError, match=r"mammo_d2\.data\.loading\.loader\.build_train_loader"):
+        EMBEDDED.DefaultTrainer.build_train_loader(cfg)
+    with pytest.raises(NotImplementedError, match=r"mammo_d2\.data\.loading\.loader\.build_test_loader"):
+        EMBEDDED.DefaultTrainer.build_test_loader(cfg, "toy")
 
 
 def test_results_of_several_data_sets_have_their_names(tmp_path: Path) -> None:
@@ -135,11 +145,10 @@ def run(trainer: Any, steps: int = 1) -> Any:
 
 
 @pytest.mark.parametrize("as_dict", [False, True])
-@pytest.mark.parametrize("zero_first", [False, True])
-def test_step_by_hand(as_dict: bool, zero_first: bool) -> None:
+def test_step_by_hand(as_dict: bool) -> None:
     model = OneLoss(as_dict)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    trainer = SimpleTrainer(model, [2.0, 4.0], optimizer, zero_grad_before_forward=zero_first)
+    trainer = SimpleTrainer(model, [2.0, 4.0], optimizer)
     scalars = run(trainer, 2)
     factor = 1.5 if as_dict else 1.0
     # gradients are 2 and 4 times the factor, not summed up over the steps
@@ -149,28 +158,9 @@ def test_step_by_hand(as_dict: bool, zero_first: bool) -> None:
     assert ("loss_b" in scalars) == as_dict
 
 
-def test_metrics_are_gathered_every_so_often() -> None:
-    model = OneLoss()
-    trainer = SimpleTrainer(model, [1.0] * 5, torch.optim.SGD(model.parameters(), lr=0.1), gather_metric_period=2)
-    run(trainer, 5)
-    assert [iteration for _, iteration in trainer.storage.history("total_loss").values()] == [1, 3]
-
-
-def test_metrics_from_another_thread() -> None:
-    model = OneLoss()
-    trainer = EmbeddedSimpleTrainer(
-        model, [1.0, 2.0, 3.0], torch.optim.SGD(model.parameters(), lr=0.0), async_write_metrics=True
-    )
-    run(trainer, 3)
-    assert trainer.storage.history("total_loss").values() == [(1.0, 0), (2.0, 1), (3.0, 2)]
-
-
-@pytest.mark.parametrize("in_thread", [False, True])
-def test_loss_that_is_not_finite_stops_the_training(in_thread: bool) -> None:
+def test_loss_that_is_not_finite_stops_the_training() -> None:
     model = OneLoss(as_dict=True)
-    trainer = EmbeddedSimpleTrainer(
-        model, [1.0, float("inf")], torch.optim.SGD(model.parameters(), lr=0.1), async_write_metrics=in_thread
-    )
+    trainer = EmbeddedSimpleTrainer(model, [1.0, float("inf")], torch.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(FloatingPointError, match=r"infinite or NaN at iteration 1: \{'loss_a': inf"):
         run(trainer, 2)
 
@@ -191,72 +181,3 @@ def test_loader_can_be_replaced() -> None:
         trainer.reset_data_loader(lambda: [5.0])
         trainer.run_step()
     assert model.w.item() == pytest.approx(1 - 0.1 - 0.5)
-
-
-def test_gradients_are_there_after_backward() -> None:
-    model = OneLoss()
-    trainer = SimpleTrainer(model, [3.0], torch.optim.SGD(model.parameters(), lr=0.1))
-    seen: list[tuple[float, float]] = []
-
-    class Look(hooks.HookBase):
-        def after_backward(self) -> None:
-            seen.append((model.w.item(), model.w.grad.item()))
-
-    trainer.register_hooks([Look()])
-    run(trainer)
-    assert seen == [(1.0, 3.0)]
-
-
-class Product(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(1, 1, bias=False)
-        nn.init.ones_(self.layer.weight)
-        self.dtypes: list[torch.dtype] = []
-
-    def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        y = self.layer(batch)
-        self.dtypes.append(y.dtype)
-        # A quarter: the first scale, 2^16, is beyond float16, and the step with a gradient of 1 would be left out.
-        return {"loss": y.float().sum() / 4}
-
-
-def test_mixed_precision_on_a_cpu() -> None:
-    model = Product()
-    optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
-    trainer = EmbeddedAMPTrainer(model, [torch.ones(1, 1)], optimizer, precision=torch.bfloat16)
-    run(trainer)
-    assert model.dtypes == [torch.bfloat16]
-    assert model.layer.weight.dtype == torch.float32
-    assert model.layer.weight.item() == 0.5
-    trainer.load_state_dict(trainer.state_dict())
-    with pytest.raises(ValueError, match="float16 needs a GPU; use bfloat16"):
-        EmbeddedAMPTrainer(model, [], optimizer)
-
-
-PRECISIONS = [(torch.float16, True), (torch.bfloat16, False)]
-
-
-@pytest.mark.parametrize(("precision", "scales"), PRECISIONS)
-def test_mixed_precision_on_a_pretended_gpu(precision: torch.dtype, scales: bool) -> None:
-    with accelerator():
-        check_mixed_precision_on_a_gpu(precision, scales)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(("precision", "scales"), PRECISIONS)
-def test_mixed_precision_on_a_gpu(precision: torch.dtype, scales: bool) -> None:
-    check_mixed_precision_on_a_gpu(precision, scales)
-
-
-def check_mixed_precision_on_a_gpu(precision: torch.dtype, scales: bool) -> None:
-    model = Product().cuda()
-    optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
-    trainer = EmbeddedAMPTrainer(
-        model, [torch.ones(1, 1, device="cuda")] * 2, optimizer, precision=precision, log_grad_scaler=True
-    )
-    scalars = run(trainer, 1)
-    assert model.dtypes == [precision]
-    assert model.layer.weight.item() == 0.5
-    assert (scalars["[metric]grad_scaler"] > 1) is scales
-    assert ("scale" in trainer.state_dict()["grad_scaler"]) is scales

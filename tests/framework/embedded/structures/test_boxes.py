@@ -44,7 +44,6 @@ def test_measures() -> None:
     assert boxes.area().tolist() == [20, 0, 72]
     assert boxes.nonempty().tolist() == [True, False, True]
     assert boxes.nonempty(4).tolist() == [False, False, True]
-    assert boxes.get_centers().tolist() == [[2, 2.5], [2, 5.5], [5, 0]]
     assert boxes.inside_box((10, 10)).tolist() == [True, True, False]
     assert boxes.inside_box((10, 10), 3).tolist() == [True, True, True]
     # The right edge must be strictly inside.
