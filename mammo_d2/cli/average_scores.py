@@ -126,18 +126,20 @@ def run(argv: list[str]) -> int:
     places = [*args.runs, *(top_runs(args.search, args.top) if args.search else [])]
     members = [read_image_scores(find_image_scores(place, args.dataset)) for place in places]
     mean = average_scores(members)
-    # The name of a merged class is no category's: by default all of them became it.
+    # A merged class is no category of the file: by default all categories were merged.
     truth = load_ground_truth(args.ground_truth, args.classes or (() if args.merge else mean.classes), (), args.merge)
     ids, classes = truth.images.ids, truth.images.classes
-    systems = {one.source: one for one in (*members, mean)}
-    values = {name: one.arranged(ids, classes, truth.path) for name, one in systems.items()}
+    systems = {scores.source: scores for scores in (*members, mean)}
+    values = {name: scores.arranged(ids, classes, truth.path) for name, scores in systems.items()}
     mixed: ImageScores | None = None
     if args.reader:
         reader = read_reader(args.reader, read_json(args.ground_truth, error=ResultsError)["images"], mean)
         mixed = mix_with_reader(mean, reader, args.reader_weight)
         values["reader"] = replace(mean, values=reader).arranged(ids, classes, truth.path)
         values[f"{mean.source} + {args.reader_weight:g} reader"] = mixed.arranged(ids, classes, truth.path)
-    rows = [row for name, one in values.items() for row in auc_rows(truth, name, one, args.aggregate, args.confidence)]
+    rows = []
+    for name, scores in values.items():
+        rows += auc_rows(truth, name, scores, args.aggregate, args.confidence)
     print(table_text(rows))
     print(f"{args.confidence:.0%} intervals by DeLong, patients as clusters; cases: {args.aggregate} over their images")
     if args.output:

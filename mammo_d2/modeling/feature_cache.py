@@ -1,8 +1,7 @@
-"""Results of frozen networks on disk, found again by the content of everything that they depend on.
+"""Cache on disk for results of frozen networks, keyed by the content of everything that they depend on.
 
-There is no list of settings that somebody must keep complete: a key is a hash of the input's bytes, of the weights, and
-of the modules' own description and plain attributes. Another image, augmentation, window, weight or layer setting is
-another key.
+A key is a hash of the input's bytes, of the weights, and of the modules' description and plain attributes, so there is
+no list of settings to maintain. Another image, augmentation, window, weight or layer setting gives another key.
 """
 
 import hashlib
@@ -15,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Raised when what is computed changes without a change of weights or of the modules' description.
+# Increase it when results change without a change of weights or of the modules' description.
 _FORMAT = 2
 
-# Attributes of every module: the mode, and registries of what is hashed otherwise.
+# Attributes of every module: the mode, and registries of what is hashed elsewhere.
 _COMMON_ATTRIBUTES = frozenset(vars(nn.Module()))
 
 
@@ -48,7 +47,7 @@ class FeatureCache:
 
 
 class ModuleFingerprint:
-    """Hash of frozen modules, made anew only after their weights were changed or moved."""
+    """Hash of frozen modules, computed again only after their weights were changed or moved."""
 
     def __init__(self, modules: Sequence[nn.Module]):
         self._modules = list(modules)
@@ -67,11 +66,11 @@ class ModuleFingerprint:
 
 
 def _attributes(module: nn.Module) -> str:
-    """Numbers, strings and collections of them that a module and its parts hold: settings that no layer shows."""
+    """Plain attributes (numbers, strings, collections) of a module and its parts: settings not in its description."""
     found = []
     for name, part in module.named_modules():
-        own = {key: value for key, value in vars(part).items() if key not in _COMMON_ATTRIBUTES and _is_plain(value)}
-        found.append((name, sorted(own.items())))
+        plain = {key: value for key, value in vars(part).items() if key not in _COMMON_ATTRIBUTES and _is_plain(value)}
+        found.append((name, sorted(plain.items())))
     return repr(found)
 
 

@@ -1,4 +1,4 @@
-"""Inference without overhead: normalisation as part of the convolution before it, compiled networks."""
+"""Faster inference: normalisation folded into the convolution before it, compiled networks."""
 
 import logging
 
@@ -50,8 +50,8 @@ def fold_norms(model: nn.Module) -> int:
 def compile_networks(model: nn.Module, backend: str = "inductor") -> list[str]:
     """Compile backbones and patch networks with torch.compile, in place; the first call of each takes minutes.
 
-    What lies between them (retrieval, crops, boxes) is Python on small arrays and stays as it is. So does a backbone
-    that leaves out background: the sizes of its layers differ from image to image, and each would be compiled again.
+    The steps between them (retrieval, crops, boxes) are Python on small arrays and stay as they are. So does a backbone
+    that skips background: its layers' sizes differ from image to image, and each size would be compiled again.
 
     Args:
         model: of one network or, as an ensemble, of several.

@@ -1,4 +1,4 @@
-"""Parts of a model that start from a file of their own, beside MODEL.WEIGHTS."""
+"""Weights of parts of a model from a file of their own, besides MODEL.WEIGHTS."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def read_pretrained(path: str, key: str) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"{key} {path}: no such file") from None
-    except Exception as error:  # a damaged file raises anything
+    except Exception as error:  # a damaged file may raise any error
         raise ValueError(f"{key} {path} cannot be read as a file of weights: {str(error).splitlines()[0]}") from error
     weights = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(weights, dict):

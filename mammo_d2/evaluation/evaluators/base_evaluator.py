@@ -32,8 +32,15 @@ NO_BOOTSTRAP = BootstrapPlan(replicates=0)
 
 @dataclass
 class Computed:
-    """What an evaluator found: numbers by key, reasons by key for the NaNs, a line in words on the options in force,
-    more for the JSON file, and rows for the printed table (default: one per number)."""
+    """Result of an evaluator.
+
+    Attributes:
+        numbers: by key.
+        reasons: why a number is NaN, by key.
+        options: the options used, in words.
+        details: more for the JSON file.
+        table: the printed table; empty: one row per number.
+    """
 
     numbers: dict[str, float] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -48,7 +55,7 @@ def to_array(value: Any) -> np.ndarray:
 
 
 class PredictionEvaluator(DatasetEvaluator):
-    """Collects detections over the ranks and hands them, with the ground truth, to :meth:`compute`.
+    """Collects detections over the ranks and hands them, with the ground truth, to ``compute``.
 
     Subclasses set ``task``, implement ``compute``, and may keep something else of an output in ``keep``.
 
@@ -97,7 +104,7 @@ class PredictionEvaluator(DatasetEvaluator):
             self._found[row] = self.keep(record, output)
 
     def keep(self, record: Mapping, output: Mapping) -> Any:
-        """What to remember of one image: (boxes (n, 4) float32 XYXY, scores (n,), classes (n,)) as numpy."""
+        """What ``compute`` needs of one image: (boxes (n, 4) float32 XYXY, scores (n,), classes (n,)) as numpy."""
         instances = output["instances"]
         return (
             instances.pred_boxes.tensor.detach().cpu().numpy(),
@@ -164,7 +171,7 @@ class PredictionEvaluator(DatasetEvaluator):
 
         Args:
             records: dataset records of the predicted images.
-            found: what :meth:`keep` returned for each of them.
+            found: what ``keep`` returned for each of them.
         """
         raise NotImplementedError
 

@@ -70,16 +70,16 @@ class FrocEvaluator(PredictionEvaluator):
     def judged(
         self, data: EvaluationData, found: Sequence[Any], label: int | None
     ) -> tuple[EvaluationData, dict[str, Any]]:
-        """The data that the curve of a class (None: all) is about, and remarks on it for the JSON file."""
+        """The data to judge for the curve of a class (None: all), and remarks on it for the JSON file."""
         return data, {}
 
 
 class ClassifiedFrocEvaluator(FrocEvaluator):
     """FROC in the images that the model's image scores call positive at a sensitivity; ``froc_classified.png``.
 
-    Of each class the images at or above the threshold count: recall is that of the true positive images, and regions of
-    other images are not shown to anybody, so that they are no false positives. Those are averaged over all images, as
-    FROC does (decided: the paper does not say).
+    Only images at or above a class's threshold count: recall is that of the true positive images, and regions of other
+    images are no false positives, as nobody is shown them. False positives are averaged over all images, as in FROC
+    (our choice: the paper does not say).
 
     Source:
         Bakalo et al., ISBI 2019, section 3 and figure 3: "FROC at 0.85 sensitivity in classification", with recall of
@@ -115,7 +115,7 @@ class ClassifiedFrocEvaluator(FrocEvaluator):
         return *super().keep(record, output), self.image_scores(record, output)
 
     def data(self, records: Sequence[Mapping], found: Sequence[Any]) -> EvaluationData:
-        return super().data(records, [one[:3] for one in found])
+        return super().data(records, [kept[:3] for kept in found])
 
     def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
         result = super().compute(records, found)
@@ -125,6 +125,6 @@ class ClassifiedFrocEvaluator(FrocEvaluator):
     def judged(
         self, data: EvaluationData, found: Sequence[Any], label: int | None
     ) -> tuple[EvaluationData, dict[str, Any]]:
-        scores = np.array([one[3] for one in found], float).reshape(len(found), len(self.classes))
+        scores = np.array([kept[3] for kept in found], float).reshape(len(found), len(self.classes))
         called, threshold = called_positive(data, scores, label, self.sensitivity)
         return only_in(data, called, label), {"threshold": threshold, "images_called_positive": int(called.sum())}

@@ -71,7 +71,7 @@ class ImageScoreEvaluator(PredictionEvaluator):
         result.table = tabulate(rows, headers=("", *self.keys))
         if self.output_dir is not None:
             named = [dict(zip(self.classes, row, strict=True)) for row in scores.tolist()]
-            entries = [{"image_id": i, "scores": one} for i, one in zip(images.ids, named, strict=True)]
+            entries = [{"image_id": i, "scores": by_class} for i, by_class in zip(images.ids, named, strict=True)]
             write_json(self.output_dir / IMAGE_SCORES_FILE, entries, indent=None, nan_as_null=True)
         truth = combine_truth(images.truth)
         result.details = {

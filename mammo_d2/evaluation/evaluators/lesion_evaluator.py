@@ -37,7 +37,7 @@ class ImageLesions:
 
     Attributes:
         malignancy: (annotations,).
-        windows: (n, 4) XYXY in pixels of the image, of each lesion; empty where the model's input names none.
+        windows: (n, 4) XYXY in pixels of the image, of each lesion; empty where the model input has none.
         scores: (n,) malignancy of each of these windows.
     """
 
@@ -51,10 +51,11 @@ class LesionEvaluator(PredictionEvaluator):
 
     A row is the lesion's malignancy, that of its crops (n,), or both probabilities (malignant, benign) of them (n, 2).
 
-    Truth is the annotation's ``pathology`` ("malignant…" or "benign…"), else its class name; others are masked and
-    counted. Annotations of one patient with the same ``lesion_id`` (views of one lesion) are averaged to one case.
-    Writes ``lesion.json``, with the cases (patients as numbers), ``tnr_fnr.png``, and ``lesion_scores.json``: every
-    annotation's malignancy and windows (see ``lesion_entry``), with its ``truth`` (1, 0 or null).
+    Truth is the annotation's ``pathology`` ("malignant…" or "benign…"), else its class name; lesions of unknown truth
+    are left out and counted. Annotations of one patient with the same ``lesion_id`` (views of one lesion) are averaged
+    to one case. Writes ``lesion.json``, with the cases (patients as numbers), ``tnr_fnr.png``, and
+    ``lesion_scores.json``: every annotation's malignancy and windows (see ``lesion_entry``), with ``truth`` (1, 0 or
+    null).
     """
 
     task = "lesion"
@@ -91,7 +92,7 @@ class LesionEvaluator(PredictionEvaluator):
             )
         if "windows" not in record:
             nothing = [np.zeros(0)] * len(rows)
-            return ImageLesions(malignancy, [one.reshape(0, 4) for one in nothing], nothing)
+            return ImageLesions(malignancy, [np.zeros((0, 4))] * len(rows), nothing)
         windows, lesion = to_array(record["windows"]), to_array(record["window_lesion"])
         return ImageLesions(malignancy, [windows[lesion == row] for row in range(len(rows))], rows)
 
@@ -143,7 +144,7 @@ class LesionEvaluator(PredictionEvaluator):
 
 
 def _lesion_cases(owners: Sequence, truths: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> LevelCases:
-    """Average annotations of one lesion, mask unknown truth, and count what was masked."""
+    """Average the annotations of each lesion; leave out and count lesions of unknown truth."""
     lesion = dense_groups(owners)
     number = int(lesion.max(initial=-1)) + 1
     count = np.bincount(lesion, minlength=number)

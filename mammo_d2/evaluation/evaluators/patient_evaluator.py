@@ -32,7 +32,7 @@ class PatientEvaluator(PredictionEvaluator):
 
     A case is called positive if any of its images has a box of a positive class with score > threshold; AUC ranks the
     cases by their maximum box score (top-likelihood paper). Truth: see
-    :func:`mammo_d2.core.image_truth.image_truth`. Writes ``patient.json`` and ``roc.png``.
+    ``core/image_truth.py``. Writes ``patient.json`` and ``roc.png``.
     """
 
     task = "patient"

@@ -14,7 +14,7 @@ from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
 from mammo_d2.evaluation.files.results import RESULTS_FILE, detections_to_coco
 from mammo_d2.evaluation.files.source_pixels import SOURCE_RESULTS_FILE, results_to_source
 from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision
-from mammo_d2.evaluation.metrics.detection.detection_ap import average_precision
+from mammo_d2.evaluation.metrics.detection.detection_ap import detection_average_precision
 from mammo_d2.evaluation.metrics.detection.froc import froc_events
 from mammo_d2.evaluation.metrics.detection.presets import PRESETS
 
@@ -63,7 +63,7 @@ class VocEvaluator(PredictionEvaluator):
         result = Computed(options="; ".join(str(PRESETS[preset]) for _, preset in self.presets))
         events = [froc_events(data, PRESETS["voc10"].ap_rule, label) for label in range(len(self.classes))]
         for key, preset in self.presets:
-            values = np.array([average_precision(one, PRESETS[preset].ap) for one in events])
+            values = np.array([detection_average_precision(of_class, PRESETS[preset].ap) for of_class in events])
             result.numbers[key] = float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
             result.numbers.update({f"{name}/{key}": v for name, v in zip(self.classes, values.tolist(), strict=True)})
         result.reasons = {key: "no lesion in the ground truth" for key, v in result.numbers.items() if np.isnan(v)}

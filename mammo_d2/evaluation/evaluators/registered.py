@@ -1,4 +1,4 @@
-"""The framework's face of the metrics: the evaluators that a trainer runs, chosen by TEST.EVALUATORS.
+"""Evaluators by name: those of TEST.EVALUATORS are built here from the config.
 
 Each evaluator keeps small numpy arrays per image, gathers them over the ranks, counts every image once, and returns
 ``{task: {key: number}}`` with keys that are always present (NaN where undefined; the reason is logged and written to

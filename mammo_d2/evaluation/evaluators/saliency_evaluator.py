@@ -83,7 +83,7 @@ class SaliencyEvaluator(PredictionEvaluator):
         images = images_from_records(records, self.classes)
         statistics = {}
         for label, name in enumerate(self.classes):
-            rows = np.array([row for row, one in enumerate(found) if label in one], np.int64)
+            rows = np.array([row for row, kept in enumerate(found) if label in kept], np.int64)
             kept = [found[row][label] for row in rows]
             summary = summarize_saliency([sums for sums, _ in kept], self.average)
             flat = {

@@ -123,7 +123,7 @@ def probability(value: Any, where: str) -> float:
 
 
 def find_image_scores(place: str | os.PathLike, dataset: str = "") -> Path:
-    """The scores file that is meant by a file, a run's output folder, or a folder of ``inference``.
+    """The scores file of a run's output folder or of a folder of ``inference``; a file is returned as it is.
 
     Args:
         place: the file or folder.
@@ -157,7 +157,7 @@ def top_runs(folder: str | os.PathLike, count: int) -> list[Path]:
     """Output folders of a search's best trials, best first.
 
     Args:
-        folder: of the search, with ``TOP_FILE``. Relative folders in it are seen from there, or from where we are.
+        folder: of the search, with ``TOP_FILE``. Relative folders in it start there, or in the working directory.
         count: how many.
 
     Raises:
@@ -199,19 +199,19 @@ def average_scores(members: Sequence[ImageScores]) -> ImageScores:
     """
     if not members:
         raise ResultsError("nothing to average: name runs or files, or a search with --search")
-    sources = [os.path.realpath(one.source) for one in members]
+    sources = [os.path.realpath(member.source) for member in members]
     for number, source in enumerate(sources):
         if source in sources[:number]:
             raise ResultsError(f"{members[number].source}: is named twice; every member counts once")
     first = members[0]
-    for one in members[1:]:
-        first.arranged(first.ids, one.classes, one.source)  # a class that the first lacks is an error too
-    values = np.mean([one.arranged(first.ids, first.classes, first.source) for one in members], axis=0)
+    for member in members[1:]:
+        first.arranged(first.ids, member.classes, member.source)  # a class that the first lacks is an error too
+    values = np.mean([member.arranged(first.ids, first.classes, first.source) for member in members], axis=0)
     source = f"mean of {len(members)}" if len(members) > 1 else first.source
     return ImageScores(source, first.ids, first.classes, values)
 
 
 def some_of(ids: Sequence[Hashable]) -> str:
     """Count of images, with the first ids."""
-    shown = ", ".join(repr(one) for one in ids[:3])
+    shown = ", ".join(repr(image_id) for image_id in ids[:3])
     return f"{len(ids)} image(s): {shown}{' ...' if len(ids) > 3 else ''}"

@@ -1,4 +1,4 @@
-"""predictions.json of tools/predict.py as results on a ground truth: files are found among its images."""
+"""predictions.json of tools/predict.py as results on a ground truth: each file is matched with an image."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.evaluation.files.coco_files import Predicted
 from mammo_d2.evaluation.files.results import ResultsError
 
-# What a file may be to an image of a ground truth, with the image's name of it.
+# A predicted file is an image of the ground truth itself, or the source that the image was prepared from.
 _PREPARED, _SOURCE = "prepared", "source"
 
 
 def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> Predicted:
     """Read predictions on files as predictions on the images of a ground truth.
 
-    A file is an image's if the path of one ends with the other, for the prepared image (``file_name``) or for what it
-    was prepared from (``source``), or if its content is that of the latter. Boxes come in pixels of the image.
+    A file matches an image if its path ends with the image's path or the other way round, for the prepared image
+    (``file_name``) or its source file (``source``), or if its content is that of the source file. Boxes are given in
+    pixels of the prepared image.
 
     Args:
         path: ``predictions.json``.
@@ -81,7 +82,7 @@ def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> 
 
 
 class _Finder:
-    """Finds the image of a ground truth that a file is."""
+    """Matches predicted files with images of a ground truth."""
 
     def __init__(self, images: Sequence[Mapping[str, Any]], path: str, ground_truth: str):
         self._path, self._ground_truth = path, ground_truth
@@ -97,7 +98,7 @@ class _Finder:
                 self._by_content[source["sha256"]] = image
 
     def find(self, predicted: Mapping[str, Any]) -> tuple[Hashable, ImageTransform | None] | None:
-        """Id of an image, and the transform to its pixels where the file is what it was prepared from; None: none."""
+        """Id of the image, and the transform to its pixels if the file is its source; None if no image matches."""
         parts = Path(str(predicted["file_name"])).parts
         near = [(kind, image) for kind, named, image in self._by_name.get(parts[-1], []) if _same_end(parts, named)]
         if not near:
@@ -129,15 +130,15 @@ class _Finder:
         return image["id"], transform if kinds == {_SOURCE} else None
 
     def _content(self, predicted: Mapping[str, Any]) -> str:
-        """Digest of the file; empty if it is gone or the ground truth has none to compare."""
+        """Digest of the file; empty if the file is gone or the ground truth has no digests."""
         file = Path(str(predicted["file_name"]))
         return sha256_file(file) if self._by_content and file.is_file() else ""
 
 
-def _same_end(one: Sequence[str], other: Sequence[str]) -> bool:
+def _same_end(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether the shorter of two paths is the end of the other."""
-    length = min(len(one), len(other))
-    return tuple(one[-length:]) == tuple(other[-length:])
+    length = min(len(first), len(second))
+    return tuple(first[-length:]) == tuple(second[-length:])
 
 
 def _example(images: Sequence[Mapping[str, Any]]) -> str:

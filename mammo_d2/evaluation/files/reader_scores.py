@@ -1,4 +1,4 @@
-"""A human reader's probabilities beside a model's: read from a table, and mixed with it.
+"""A human reader's probabilities: read from a table, and mixed with a model's.
 
 Shape shorthand: N images, C classes. Scores are probabilities in [0, 1].
 """
@@ -16,7 +16,7 @@ import numpy as np
 from mammo_d2.evaluation.files.image_scores import ImageScores, probability, some_of
 from mammo_d2.evaluation.files.results import ResultsError
 
-#: Columns by which a row of a reader's table finds its images, and the image records' names of them.
+#: Columns that name the images of a row, with their keys in the image records.
 READER_KEYS = {"image_id": "id", "patient_id": "patient_id", "exam_id": "exam_id", "laterality": "laterality"}
 
 

@@ -2,8 +2,8 @@
 
 Naming: ``M`` patients, ``B`` replicates, ``b`` replicates computed together, ``K`` numbers of one statistic. All images
 of a patient are drawn together ("cluster bootstrap"), because they are not independent. A replicate is a column of
-whole numbers, how often each patient was drawn; every statistic here gives from it exactly what it would give on a
-data set made by copying the patients that often.
+whole numbers: how often each patient was drawn. Every statistic here gives exactly the number that it would give on a
+data set with that many copies of each patient.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def draw_weights(num_patients: int, replicates: range, seed: int, strata: np.nda
 def weight_chunks(
     num_patients: int, plan: BootstrapPlan, strata: np.ndarray | None = None, chunk: int = 64
 ) -> Iterator[np.ndarray]:
-    """Weights (M, at most ``chunk``) until all replicates of the plan are through."""
+    """Weights (M, at most ``chunk``) of all replicates of the plan, part by part."""
     for first in range(0, plan.replicates, chunk):
         part = range(first, min(first + chunk, plan.replicates))
         yield draw_weights(num_patients, part, plan.seed, strata if plan.stratified else None)

@@ -25,10 +25,10 @@ class ImageTable:
         ids: the image ids (int or str), unique.
         classes: the ``C`` class names.
         patient, exam, breast: (N,) int64 group numbers, 0-based and dense. A breast is (patient, exam, laterality).
-        truth: (N, C) float64; 1 the image shows the class, 0 it does not, NaN nobody knows (``image_truth``).
+        truth: (N, C) float64; 1 if the image shows the class, 0 if not, NaN if unknown (``image_truth``).
         size: (N, 2) float64 height and width in pixels, NaN where unknown.
         spacing: (N, 2) float64 millimetres per pixel (row, column), NaN where unknown.
-        patient_known: (N,) bool; False where the record named no patient and the image stands for its own.
+        patient_known: (N,) bool; False where the record has no ``patient_id``; such an image is a patient of its own.
     """
 
     ids: tuple[Hashable, ...]
@@ -58,7 +58,7 @@ class LesionTable:
     """Ground-truth boxes: ``boxes`` (G, 4), ``image`` (G,), ``label`` (G,), ``area`` (G,), and two kinds of exceptions.
 
     ``crowd`` (G,) bool: COCO's iscrowd, a region where detections are neither right nor wrong.
-    ``ignore`` (G,) bool: a finding that need not be found and may be found (LUNA16's excluded findings).
+    ``ignore`` (G,) bool: a finding that may be found or missed without effect (LUNA16's excluded findings).
     """
 
     boxes: np.ndarray
@@ -97,7 +97,7 @@ class DetectionTable:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """Everything a detection metric needs, and ``notes``: what was dropped on the way here, with its count."""
+    """Everything a detection metric needs, and ``notes``: what was dropped before, with its count."""
 
     images: ImageTable
     lesions: LesionTable
@@ -132,7 +132,7 @@ def images_from_records(records: Sequence[Mapping], classes: Sequence[str]) -> I
         for record, has in zip(records, known, strict=True)
     ]
     exams = [(patient, record.get("exam_id")) for patient, record in zip(patients, records, strict=True)]
-    # Two images whose side is not told may be of two breasts: then each image is a breast of its own.
+    # Images without laterality may show different breasts: each is a breast of its own.
     breasts = [
         (exam, record["laterality"]) if record.get("laterality") else (exam, "image", record["image_id"])
         for exam, record in zip(exams, records, strict=True)

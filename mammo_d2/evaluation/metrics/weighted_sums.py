@@ -24,7 +24,7 @@ class WeightedSums:
     def __init__(self, patient: np.ndarray, weights: np.ndarray) -> None:
         self.size, self.replicates = len(patient), weights.shape[1]
         most = int(weights.max(initial=0))
-        # One more patient of weight 0 fills the last block up. Small types, because memory is what limits the speed.
+        # One more patient of weight 0 fills the last block. Small types: memory limits the speed.
         kind = np.uint8 if most < 2**8 else weights.dtype
         self._weights = np.concatenate(
             [weights, np.zeros((1, self.replicates), weights.dtype)], dtype=kind, casting="unsafe"

@@ -1,4 +1,4 @@
-"""What a study is made of: systems and options, and the numbers, curves and comparisons that come out.
+"""Input and results of a study: systems, options, numbers, curves, comparisons.
 
 A *system* is a detector's results, image scores, or both. A *task* is a family of numbers of one system
 ("froc/malignant", "ap/malignant", "patient", …); a *metric* is ``task/key``, e.g. "froc/malignant/sens@0.5".

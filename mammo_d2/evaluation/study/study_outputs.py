@@ -1,4 +1,4 @@
-"""A study on paper: console table, JSON, CSV, LaTeX table, curves and forest plots."""
+"""Outputs of a study: console table, JSON, CSV, LaTeX table, curves and forest plots."""
 
 from __future__ import annotations
 

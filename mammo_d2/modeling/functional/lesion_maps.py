@@ -175,8 +175,8 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor, *, 
         targets: (N,) int64.
         weights: (classes,) of ``class_weights``.
         by_weight: divide by the sum of the batch's weights; by default by N. The default is unbiased: over an epoch
-            every class counts the same. Divided by its own weights a batch with one malignant patch is all but decided
-            by that patch, and one without counts as much: a rare class gets the share of the batches that it is in.
+            every class counts the same. With ``by_weight`` one malignant patch dominates its batch, and a batch without
+            any counts as much: a rare class gets the share of the batches that it is in.
 
     Returns:
         Scalar; 0 with a graph when N = 0.

@@ -219,11 +219,11 @@ def saliency_boxes(
     maps, factors = saliency.detach().float().cpu().numpy(), image_scores.detach().float().cpu().numpy()
     size_y, size_x = (pixels / cells for pixels, cells in zip(image_size, maps.shape[1:], strict=True))
     found: list[tuple[float, int, tuple[float, ...]]] = []
-    for label, one in enumerate(maps):
-        level = max(rule.threshold * float(one.max()), rule.floor)
-        components, _ = ndimage.label((one >= level) & (one > 0), structure=np.ones((3, 3)))
+    for label, class_map in enumerate(maps):
+        level = max(rule.threshold * float(class_map.max()), rule.floor)
+        components, _ = ndimage.label((class_map >= level) & (class_map > 0), structure=np.ones((3, 3)))
         for number, (rows, columns) in enumerate(ndimage.find_objects(components), start=1):
-            cells = one[rows, columns][components[rows, columns] == number]
+            cells = class_map[rows, columns][components[rows, columns] == number]
             score = float(cells.mean() if rule.score == "mean" else cells.max())
             if rule.score == "max_times_image":
                 score *= float(factors[label])

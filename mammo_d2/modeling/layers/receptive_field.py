@@ -1,8 +1,8 @@
-"""Where the cells of a feature map lie on the image: what layers see along an axis, and the middle of it.
+"""Where the cells of a feature map lie on the image: what layers see along an axis, and its centre.
 
 A strided layer whose padding is symmetrical centres its first output on the first pixel, not in the middle of the first
-``stride`` pixels. A map that is stretched over its image is therefore shown up to half a cell too far right and down.
-Detectors learn that away from boxes; a model that learns from image labels cannot.
+``stride`` pixels. A map stretched over its image is therefore up to half a cell too far right and down.
+Detectors learn this offset from boxes; a model that learns from image labels cannot.
 
 Positions are continuous pixels of the network input: pixel p reaches from p to p + 1, its centre is p + 0.5.
 """

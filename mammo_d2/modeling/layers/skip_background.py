@@ -1,8 +1,8 @@
 """Layers on images with equal rows or columns (padding, black background): compute them once.
 
-A run of equal columns gives, away from its ends, equal columns in every layer. Before a layer all but a few of them are
-taken out, and as many of its output's are put back. What is computed is computed as before, so nothing changes; on a
-mammogram whose breast fills half of the window about half of the work goes.
+Away from its ends, a run of equal columns stays a run of equal columns in every layer. Before a layer all but a few of
+them are removed; in its output as many copies are put back. The results do not change. On a mammogram whose breast
+fills half of the window about half of the work is saved.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mammo_d2.modeling.layers.receptive_field import Reach
 
-#: A run is shortened where that saves this part of the axis at least; less does not pay for the copies.
+#: A run is shortened if that saves at least this part of the axis; less does not pay for the copies.
 WORTHWHILE = 0.1
 
 
@@ -34,7 +34,7 @@ class EqualRun:
         return -(-(self.start + reach.before) // reach.stride)
 
     def removable(self, reach: Reach) -> int:
-        """Slices that can be taken out so that one output at least sees equal ones only, and strides stay in step."""
+        """Slices that can be removed so that at least one output sees equal slices only and strides stay in step."""
         spare = self.stop - self.start - (reach.before + reach.after + reach.stride)
         return max(0, spare // reach.stride * reach.stride)
 
@@ -45,8 +45,8 @@ def equal_runs(images: Tensor, axis: int, shortest: int = 16) -> list[EqualRun]:
     same = images.narrow(axis, 1, count - 1) == images.narrow(axis, 0, count - 1)
     equal = same.all(dim=5 - axis).flatten(0, 1).all(dim=0).tolist()
     runs, start = [], 0
-    for index, one in enumerate([*equal, False], start=1):
-        if not one:
+    for index, is_equal in enumerate([*equal, False], start=1):
+        if not is_equal:
             if index - start >= shortest:
                 runs.append(EqualRun(start, index))
             start = index
@@ -60,7 +60,7 @@ AxisRuns = tuple[list[EqualRun], list[EqualRun]]
 def apply_shortened(
     layer: Callable[[Tensor], Tensor], x: Tensor, reach: Reach, runs: AxisRuns
 ) -> tuple[Tensor, AxisRuns]:
-    """``layer(x)``, and the runs of its output, without computing what is equal.
+    """``layer(x)`` and the runs of its output, computing equal slices once.
 
     Args:
         layer: of maps (N, D, H, W), seeing the same way along both axes.
@@ -82,7 +82,7 @@ def apply_shortened(
 
 
 def _without(x: Tensor, axis: int, runs: Sequence[EqualRun], counts: Sequence[int]) -> Tensor:
-    """The last ``counts`` slices of each run taken out."""
+    """``x`` without the last ``counts`` slices of each run."""
     kept, begin = [], 0
     for run, count in zip(runs, counts, strict=True):
         if count:
@@ -92,7 +92,7 @@ def _without(x: Tensor, axis: int, runs: Sequence[EqualRun], counts: Sequence[in
 
 
 def _with_copies(y: Tensor, axis: int, runs: Sequence[EqualRun], counts: Sequence[int], reach: Reach) -> Tensor:
-    """The outputs of what was taken out put back: copies of one that saw equal slices only."""
+    """``y`` with the removed outputs put back: copies of one that saw equal slices only."""
     parts, begin, gone = [], 0, 0
     for run, count in zip(runs, counts, strict=True):
         if count:

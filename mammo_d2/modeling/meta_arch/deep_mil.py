@@ -25,7 +25,7 @@ from mammo_d2.modeling.meta_arch.mil_heads import build_mil_head, cell_mask
 
 @META_ARCH_REGISTRY.register()
 class DeepMIL(nn.Module):
-    """A backbone and a multi-instance head on one of its feature maps; every finding is judged by itself.
+    """A backbone and a multi-instance head on one of its feature maps; every finding is classified independently.
 
     The L2 term of the paper's losses is the optimizer's: SOLVER.WEIGHT_DECAY is λ, with SOLVER.OPTIMIZER Adam.
 

@@ -153,24 +153,24 @@ class GMIC(ImageModel):
 
         Args:
             images: the batch.
-            generator: of the random patches of the variants that have them, the same in every image of the batch;
-                None: torch's global one, and others in every image.
-            sizes: (height, width) of each image before padding, which is left out of every sum and choice; None: there
-                is none.
+            generator: draws random patches (of the variants that have them) once for all images of the batch; None:
+                torch's global generator draws them anew for every image.
+            sizes: (height, width) of each image before padding; padding is left out of every sum and choice. None: no
+                padding.
         """
         sizes = [map_size(images)] * len(images) if sizes is None else sizes
         features = self.backbone(images)[self._feature]
         saliency = self.saliency_head(features).float().sigmoid()
         maps = shown_parts(saliency, self._shape, sizes)
-        prediction = GMICPrediction(saliency, torch.cat([top_fraction_mean(one, self.top_fraction) for one in maps]))
+        prediction = GMICPrediction(saliency, torch.cat([top_fraction_mean(part, self.top_fraction) for part in maps]))
         if not self.variant.patches:
             return prediction
         pictures = shown_parts(images, PIXELS, sizes)
-        places = [self._patch_positions(one, image, generator) for one, image in zip(maps, pictures, strict=True)]
+        places = [self._patch_positions(part, image, generator) for part, image in zip(maps, pictures, strict=True)]
         prediction.positions = torch.cat(places)
         patches = [crop_patches(image, at, self.patch_size) for image, at in zip(pictures, places, strict=True)]
         codes = self._patch_features(torch.cat(patches)).float()
-        # These layers cost nothing: in float32 mixed precision rounds the two networks' maps only.
+        # These layers cost little. In float32 they add no rounding errors under mixed precision.
         with torch.autocast(images.device.type, enabled=False):
             prediction.attention, pooled = self.attention(codes)
             prediction.local_logits = self.local_classifier(pooled)
@@ -214,7 +214,7 @@ class GMIC(ImageModel):
         sizes = [map_size(record["image"]) for record in records]
         prediction = self.predict(images, sizes=sizes)
         maps = shown_parts(prediction.saliency, self._shape, sizes)
-        sparsity = torch.stack([sparsity_loss(one, self.sparsity_exponent) for one in maps]).mean()
+        sparsity = torch.stack([sparsity_loss(part, self.sparsity_exponent) for part in maps]).mean()
         losses = {
             "loss_global": multi_label_bce(prediction.global_scores, targets),
             "loss_sparsity": self.sparsity_weight * sparsity,
@@ -227,7 +227,7 @@ class GMIC(ImageModel):
 
     def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
         """See the class; ``sizes`` are those of the images before padding."""
-        # Random patches are drawn the same way for every image, so that an evaluation can be repeated, in any batches.
+        # The same random patches for every image: an evaluation is repeatable whatever the batches.
         prediction = self.predict(images, torch.Generator().manual_seed(0), sizes)
         return self.describe(prediction, self.final_scores(prediction), sizes, records)
 
@@ -238,7 +238,7 @@ class GMIC(ImageModel):
         sizes: list[tuple[int, int]],
         records: list[dict],
     ) -> list[dict[str, Any]]:
-        """Outputs of images whose prediction is known.
+        """Outputs of images from their prediction.
 
         Args:
             prediction: of the batch.

@@ -1,4 +1,4 @@
-"""Several GMIC models as one: the mean of their predictions."""
+"""Ensemble of GMIC models: the mean of their predictions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -55,19 +55,19 @@ class GMICEnsemble(ImageModel):
         raise ValueError("a GMICEnsemble is not trained: train GMIC models and join them with tools/convert_weights.py")
 
     def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
-        said: list[GMICPrediction] = []
+        predictions: list[GMICPrediction] = []
         scores = []
         for member in self.members:
             assert isinstance(member, GMIC)
-            said.append(member.predict(images, torch.Generator().manual_seed(0), sizes))
-            scores.append(member.final_scores(said[-1]))
+            predictions.append(member.predict(images, torch.Generator().manual_seed(0), sizes))
+            scores.append(member.final_scores(predictions[-1]))
         joined = GMICPrediction(
-            torch.stack([one.saliency for one in said]).mean(dim=0),
-            torch.stack([one.global_scores for one in said]).mean(dim=0),
-            *(_joined([getattr(one, name) for one in said]) for name in ("positions", "attention")),
+            torch.stack([each.saliency for each in predictions]).mean(dim=0),
+            torch.stack([each.global_scores for each in predictions]).mean(dim=0),
+            *(_joined([getattr(each, name) for each in predictions]) for name in ("positions", "attention")),
         )
         if joined.attention is not None:
-            joined.attention = joined.attention / len(said)
+            joined.attention = joined.attention / len(predictions)
         first = self.members[0]
         assert isinstance(first, GMIC)
         return first.describe(joined, torch.stack(scores).mean(dim=0), sizes, records)
@@ -78,8 +78,8 @@ class GMICEnsemble(ImageModel):
         for number, member in enumerate(self.members):
             assert isinstance(member, GMIC)
             prefix = member_prefix(number)
-            own = {name.removeprefix(prefix): renamed.pop(name) for name in weights if name.startswith(prefix)}
-            renamed |= {prefix + name: value for name, value in member.rename_weights(own).items()}
+            of_member = {name.removeprefix(prefix): renamed.pop(name) for name in weights if name.startswith(prefix)}
+            renamed |= {prefix + name: value for name, value in member.rename_weights(of_member).items()}
         return renamed
 
 

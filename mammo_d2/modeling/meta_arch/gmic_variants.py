@@ -35,7 +35,7 @@ GMIC_VARIANTS = {
 
 @dataclass
 class GMICPrediction:
-    """What the network says about a batch.
+    """Output of the network for a batch.
 
     Attributes:
         saliency: (N, C, h, w) in [0, 1].

@@ -22,7 +22,7 @@ class NetworkTransform(Protocol):
 
 
 class ImageModel(nn.Module):
-    """Base class: subclasses say what the losses and the outputs of a batch are.
+    """Base class; subclasses implement ``losses`` and ``outputs`` of a batch.
 
     Model inputs are dicts with ``image`` (D, H, W); ``height``, ``width`` of the image file; and, where the network
     input is more than a resize of that, ``network_transform``.
@@ -81,8 +81,8 @@ class ImageModel(nn.Module):
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
         """A dict of losses in training, else one dict of outputs per image.
 
-        In training images of different sizes are padded to one. Else they go one by one: what a model says about an
-        image must not depend on the others of its batch.
+        In training images of different sizes are padded to one batch. At inference they go one by one, so that the
+        outputs of an image do not depend on the others of its batch.
         """
         if not self.training and len({record["image"].shape for record in batched_inputs}) > 1:
             return [output for record in batched_inputs for output in self([record])]

@@ -90,7 +90,7 @@ class ClassifierHead(nn.Module):
         return outputs
 
     def response_map(self, outputs: Tensor) -> Tensor | None:
-        """None: nothing says where."""
+        """None: the classifier does not localise."""
         return None
 
     def loss(self, outputs: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def cell_mask(image_sizes: Sequence[tuple[int, int]], shape: ShapeSpec, cells: t
         (N, h, w) bool on the CPU.
     """
     mask = torch.zeros(len(image_sizes), *cells, dtype=torch.bool)
-    for one, size in zip(mask, image_sizes, strict=True):
+    for image_mask, size in zip(mask, image_sizes, strict=True):
         rows, columns = shown_cells(cells, shape, size)
-        one[:rows, :columns] = True
+        image_mask[:rows, :columns] = True
     return mask

@@ -77,7 +77,7 @@ class ResNet22Classifier(ImageModel):
 
     @classmethod
     def gives(cls, cfg: CfgNode) -> set[str]:
-        """As the base class; nothing about the data set's classes with the target "birads"."""
+        """As the base class; nothing with the target "birads", which has no scores of the data set's classes."""
         return set() if cfg.MODEL.CLASSIFIER.TARGET == "birads" else super().gives(cfg)
 
     def losses(self, images: Tensor, records: list[dict]) -> dict[str, Tensor]:

@@ -20,8 +20,8 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
     """GeneralizedRCNN whose heads take image labels; proposals are computed, learned before, or come with the inputs.
 
     A proposal generator is never trained here, since there are no boxes to train it with. In two stages (``frozen``)
-    neither are the backbone and the region encoder: they run image by image without a graph, and their results can be
-    kept on disk, where every change of image, regions, weights or layers is another entry.
+    the backbone and the region encoder are not trained either: they run image by image without a graph, and their
+    results can be cached on disk. A change of image, regions, weights or layers makes a new entry.
     """
 
     roi_heads: Any
@@ -87,7 +87,7 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
         return [self.proposal_generator, *fixed]
 
     def train(self, mode: bool = True) -> "WeaklySupervisedRCNN":
-        """As always, but what is not trained stays in evaluation mode: no dropout, no batch statistics."""
+        """Set the mode; parts that are not trained stay in evaluation mode (no dropout, no batch statistics)."""
         super().train(mode)
         for module in getattr(self, "_fixed", ()):
             module.eval()
@@ -132,7 +132,7 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
         image_probs, normal_probs = extra["image_probs"].detach(), extra["normal_probs"].detach()
         for result, probs, normal in zip(results, image_probs, normal_probs, strict=True):
             result["image_scores"] = {f.name: float(p) for f, p in zip(self.findings, probs, strict=True)}
-            # Of one category alone nothing follows about the others.
+            # With one category out of several, its absence does not mean normal.
             if sum(len(f.categories) for f in self.findings) > 1:
                 result["image_scores"]["normal"] = float(normal)
         return results
@@ -150,7 +150,7 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
 
     @torch.no_grad()
     def _frozen_regions(self, record: dict) -> tuple[Tensor, Instances, tuple[int, int]]:
-        """The same for one image: an image of full resolution is as much as should be in memory."""
+        """The same for one image; frozen images of full resolution go one by one to save memory."""
         image = record["image"]
         size = (image.shape[1], image.shape[2])
         if self._needs_features:
@@ -158,7 +158,7 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
             features = self.backbone(images.tensor)
             proposals = self._proposals(images, features, [record])
             return self.roi_heads.encode(features, proposals)[0], proposals[0], size
-        # The shape and the device of an image without its memory: the pixels are prepared only if they are needed.
+        # An image's shape and device without its memory: pixels are prepared only when needed.
         blank = self.pixel_mean.new_zeros(()).expand(1, *image.shape)
         proposals = self._proposals(ImageList(blank, [size]), {}, [record])
 
@@ -194,5 +194,5 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
 
 
 def _different_channels(image: Tensor) -> Tensor:
-    """The first channel alone where all are equal, as those of a mammogram are: a third of the bytes to hash."""
+    """The first channel alone if all are equal, as in a mammogram: a third of the bytes to hash."""
     return image[:1] if all(torch.equal(image[0], channel) for channel in image[1:]) else image

@@ -12,10 +12,9 @@ from mammo_d2.framework import PROPOSAL_GENERATOR_REGISTRY, Boxes, CfgNode, Imag
 class SlidingWindowRegions(nn.Module):
     """Square windows with a stride, kept where there is breast; nothing is learned.
 
-    The last window of a row or column is moved inside, so that the grid reaches the border. Where the breast and the
-    muscle are is an input, ``tissue`` (INPUT.TISSUE_CELL): finding them is a matter of data, is done on the whole image
-    before augmentation and follows it, and the model stays a function of tensors. Without ``tissue`` every window is
-    kept.
+    The last window of a row or column is moved inside, so that the grid reaches the border. Breast and muscle
+    come as an input, ``tissue`` (INPUT.TISSUE_CELL): the loader finds them on the whole image and augments them with
+    it. Without ``tissue`` every window is kept.
 
     Source:
         Bakalo et al., ISBI 2019, section 2; the shares of breast and muscle are decided by this package.
@@ -23,8 +22,8 @@ class SlidingWindowRegions(nn.Module):
 
     #: Fields of the model inputs that ``forward`` takes as keyword arguments, a list each (None where missing).
     input_fields = ("tissue",)
-    #: Proposals depend neither on feature maps nor on pixels (sizes and ``input_fields`` are all), so that cached
-    #: region features make both unnecessary.
+    #: Proposals depend on image sizes and ``input_fields`` only, so that with cached region features neither feature
+    #: maps nor pixels are needed.
     needs_features = False
 
     @configurable
@@ -107,7 +106,7 @@ class SlidingWindowRegions(nn.Module):
         boxes = boxes.view(-1, 4)
         if tissue is None:
             return boxes
-        # Beyond the image is nothing that a window could have: of those cells the part inside counts.
+        # Of cells that reach beyond the image the part inside counts.
         rows_inside = cells_inside(size[0], tissue.shape[1], self.tissue_cell)
         columns_inside = cells_inside(size[1], tissue.shape[2], self.tissue_cell)
         tissue = (tissue.cpu().float() / (rows_inside[:, None] * columns_inside)).clamp(max=1.0)

@@ -105,7 +105,7 @@ class TopLikelihoodRPN(RPN):
         Args:
             anchors: per level (Hi*Wi*A) boxes.
             pred_objectness_logits: per level (N, Hi*Wi*A).
-            gt_labels, gt_boxes: from :meth:`label_and_sample_anchors`.
+            gt_labels, gt_boxes: from ``label_and_sample_anchors``.
             pred_anchor_deltas: per level (N, Hi*Wi*A, 4).
 
         Returns:

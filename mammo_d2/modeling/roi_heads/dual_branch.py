@@ -1,4 +1,4 @@
-"""DualBranchROIHeads: classify the regions of an image and rank them, learned from image labels only.
+"""DualBranchROIHeads: classify and rank the regions of an image, learned from image labels only.
 
 Naming convention:
     code: what a region encoder makes of a region, (D,).
@@ -62,8 +62,8 @@ DUAL_BRANCH_VARIANTS = {
 class DualBranchROIHeads(nn.Module):
     """A region encoder, one fully connected layer, and the two branches.
 
-    The regions come from any proposal generator. Decided: ReLU after the fully connected layer, biases in both branches
-    (the paper's w_c and u_c are linear in a feature that may hold a constant).
+    The regions come from any proposal generator. Our choices: ReLU after the fully connected layer, biases in both
+    branches (the paper's w_c and u_c are linear in a feature that may hold a constant).
 
     Source:
         Bakalo et al., "Classification and detection in mammograms with weak supervision via dual branch deep neural
@@ -211,8 +211,8 @@ class DualBranchROIHeads(nn.Module):
     def _detections(self, regions: Instances, scores: Tensor) -> Instances:
         """Every region once per finding with its score (m, C), thinned out and best first.
 
-        The findings share the number of detections equally: the scores of a finding sum to at most its probability, and
-        one that the image hardly shows must not lose its regions to another.
+        The findings share the number of detections equally. The scores of a finding sum to at most its probability, so
+        a finding of low probability would otherwise lose its regions to another.
         """
         rows, classes = (scores > self.score_thresh).nonzero(as_tuple=True)
         boxes, kept_scores = regions.proposal_boxes.tensor[rows], scores[rows, classes]

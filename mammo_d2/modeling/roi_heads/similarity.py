@@ -71,7 +71,7 @@ def pair_regions(sampled: list[Instances], proposals: list[Instances], num_class
 
 
 class _SimilarityMixin:
-    """Training step of both forms; a subclass says how boxes are classified (``_classify``)."""
+    """Training step of both forms; a subclass implements ``_classify``."""
 
     num_classes: int
     box_predictor: Any

@@ -17,10 +17,10 @@ def called_positive(
     """Images that are called positive for a class at the threshold that reaches a sensitivity.
 
     Args:
-        data: of the images.
+        data: images with their truth.
         scores: (N, C) image scores.
         label: class number; None: any class, scored by the highest.
-        sensitivity: part of the images with the class, as their truth says, that is called positive at least.
+        sensitivity: least part of the images with the class that is called positive.
 
     Returns:
         (N,) bool, and the threshold; all images and NaN if none has the class.
@@ -33,7 +33,7 @@ def called_positive(
 
 
 def only_in(data: EvaluationData, chosen: np.ndarray, label: int | None) -> EvaluationData:
-    """The data without a class's detections and lesions in the other images, which stay as images without either.
+    """Keep a class's detections and lesions in the chosen images only; the other images stay, without any.
 
     Args:
         data: of all images.

@@ -108,9 +108,9 @@ def _one_curve(
 def coco_arrays(data: EvaluationData) -> CocoArrays:
     """Precision and recall of every threshold, class and area range, all detections of an image included.
 
-    Formula and source: see :func:`.coco_map.coco_average_precision`. A lesion outside the area
-    range may be hit (once; a crowd region any number of times) without the hit counting; a detection outside it that
-    hits nothing is left out.
+    Formula and source: see ``coco_average_precision``. A hit on a lesion outside the area range does not
+    count (such a lesion may be hit once, a crowd region any number of times); a detection outside it that hits nothing
+    is left out.
     """
     classes = len(data.images.classes)
     precision = np.full((len(THRESHOLDS), len(RECALLS), classes, len(AREAS)), -1.0)

@@ -19,7 +19,7 @@ BACKENDS = ("numpy", "pycocotools", "faster_coco_eval")
 @dataclass(frozen=True)
 class CocoSummary:
     """``numbers``: flat metrics as fractions in [0, 1] (NaN where undefined); ``reasons``: why, per metric;
-    ``options``: what was in force, in words."""
+    ``options``: the options used, in words."""
 
     numbers: Mapping[str, float]
     reasons: Mapping[str, str]
@@ -81,7 +81,7 @@ def _detections(data: EvaluationData) -> list[dict]:
 
 
 def _reference_arrays(data: EvaluationData, backend: str, limit: int) -> CocoArrays:
-    """The arrays of :func:`coco_arrays` by a reference implementation, with a cap that drops nothing."""
+    """The arrays of ``coco_arrays`` by a reference implementation, with a cap that drops nothing."""
     coco_class, eval_class = _tools(backend)
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = coco_class(), coco_class()

@@ -64,7 +64,7 @@ class ApStatistic:
     Args:
         groups: the numbers to give; each is the mean over its event sets of those that are defined.
         patient: (N,) patient of each image.
-        interpolation: see :func:`ap_of_counts`.
+        interpolation: see ``ap_of_counts``.
     """
 
     def __init__(self, groups: Mapping[str, Sequence[FrocEvents]], patient: np.ndarray, interpolation: str) -> None:
@@ -99,7 +99,7 @@ class ApStatistic:
         return ap_of_counts(found, np.cumsum(found, axis=0), fp, drawn.sum(axis=0), self.interpolation)
 
 
-def average_precision(events: FrocEvents, interpolation: str) -> float:
+def detection_average_precision(events: FrocEvents, interpolation: str) -> float:
     """Average precision of one event set in which every image counts once."""
     image = np.arange(len(events.counted))
     statistic = ApStatistic({"AP": [events]}, image, interpolation)

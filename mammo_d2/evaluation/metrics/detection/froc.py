@@ -42,7 +42,7 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class FrocRule:
-    """Every switch of a FROC curve. Published rules are in :mod:`mammo_d2.evaluation.metrics.detection.presets`.
+    """Every switch of a FROC curve. Published rules are in ``presets.py``.
 
     Attributes:
         hit: when a detection hits a lesion.
@@ -52,9 +52,9 @@ class FrocRule:
             "greedy": each detection gets at most one lesion and each lesion one detection, best score first (COCO).
             "hungarian": one to one with the largest total quality, whatever the scores (picai_eval).
         extra_hits: a hit on a lesion that a better detection already has: "ignore" (neither right nor wrong) or "fp".
-        fp_images: images whose false positives count and over which they are averaged: "known" (those of
-            which it is known whether they show the class; in another a detection may be right), "all", "negative"
-            (known to be without the class) or "positive" (with at least one lesion of the class; DBTex).
+        fp_images: images whose false positives count and over which they are averaged: "known" (images of
+            known truth for the class; elsewhere a detection may be right), "all", "negative" (known to be without the
+            class) or "positive" (with at least one lesion of the class; DBTex).
         recall_unit: what the sensitivity counts: "lesion", or "image", "breast" or "patient" with at least one hit.
         interpolation: sensitivity at a rate between two operating points: "step" is the best point at or below the
             rate (achievable), "linear" the straight line between the neighbours (LUNA16).
@@ -106,7 +106,7 @@ class FrocRule:
 
 @dataclass(frozen=True)
 class FrocEvents:
-    """What is left of a data set once detections and lesions are matched: enough for any threshold or resampling.
+    """Matched detections and lesions of a data set: all that any threshold or resampling needs.
 
     Attributes:
         fp_scores: (F,) scores of the false positives, falling.
@@ -155,8 +155,8 @@ def _match(
     gt_group: np.ndarray,
     spacing: np.ndarray,
 ) -> _Match:
-    """Match detections with lesions of the same group (image, or image and class); ``lesions.ignore`` ones only catch
-    detections, and only under matching "best", where a detection stays with the lesion it hits best."""
+    """Match detections with lesions of the same group (image, or image and class). Lesions with ``ignore`` only
+    absorb detections, and only under matching "best", where a detection stays with the lesion it hits best."""
     targets = slice(None) if rule.matching == "best" else ~lesions.ignore
     rows = np.arange(len(lesions))[targets]
     gt_boxes = lesions.boxes[rows]
@@ -204,7 +204,7 @@ def froc_events(data: EvaluationData, rule: FrocRule, label: int | None = None) 
         label: class number; None pools all classes, see ``rule.pooling``.
 
     Returns:
-        The events, for :func:`mammo_d2.evaluation.metrics.detection.froc_curve.froc_curve` and the bootstrap.
+        The events, for ``froc_curve`` and the bootstrap.
     """
     found, lesions = data.detections, data.lesions
     of_class = np.ones(len(lesions), bool) if label is None else lesions.label == label

@@ -1,4 +1,4 @@
-"""FROC curves and their numbers, from matched events (:mod:`mammo_d2.evaluation.metrics.detection.froc`).
+"""FROC curves and their numbers, from matched events (``froc.py``).
 
 Naming: ``F`` false positives, ``U`` recall units, ``N`` images, ``K`` operating points.
 """
@@ -36,7 +36,7 @@ def froc_curve(events: FrocEvents, weights: np.ndarray | None = None) -> FrocCur
     lowest threshold. Here a detector without false positives has its points at rate 0, and a perfect one scores 1.
 
     Args:
-        events: from :func:`froc_events`.
+        events: from ``froc_events``.
         weights: (N,) whole numbers >= 0, how often each image counts; None counts each once.
 
     Returns:

@@ -13,10 +13,9 @@ _ROUNDING = 1e-12
 
 
 class FrocStatistic:
-    """Sensitivity at false-positive rates, and its mean, for patient weights (see :mod:`.bootstrap`).
+    """Sensitivity at false-positive rates, and its mean, for patient weights (see ``bootstrap.py``).
 
-    Each number equals, to the last bit, that of :func:`.froc_curve.sensitivity_at` on the curve of
-    the copied data set.
+    Each number equals, to the last bit, that of ``sensitivity_at`` on the curve of the copied data set.
 
     Args:
         events: the matched events.

@@ -115,7 +115,7 @@ def pair_overlap(kind: str, a: np.ndarray, b: np.ndarray, pixel_offset: float = 
     Args:
         kind: "iou", "iom", "iobb" or "iogt".
         a, b: (P, 4) XYXY.
-        pixel_offset: see :class:`HitRule`.
+        pixel_offset: see ``HitRule``.
 
     Returns:
         (P,) float64 in [0, 1].

@@ -74,8 +74,8 @@ PRESETS: dict[str, Preset] = {
             FrocRule(),
             "coco101",
             "mean_sens",
-            "This package's own: every hit at IoU >= 0.5 counts, more hits on one lesion are ignored, all images are "
-            "counted of which the truth is known, sensitivity by steps (achievable). AP is COCO's.",
+            "This package's own: every hit at IoU >= 0.5 counts, more hits on one lesion are ignored, all images of "
+            "known truth are counted, sensitivity by steps (achievable). AP is COCO's.",
             COCO_THRESHOLDS,
             _COCO_RULE,
         ),
@@ -171,7 +171,7 @@ PRESETS: dict[str, Preset] = {
             "coco101",
             "mean_sens",
             "Baumgartner et al. 2021: IoU >= 0.1, COCO matching within each class, at most 100 detections per image "
-            "and class, linear interpolation; all classes in one curve. It says 0 where there is no lesion.",
+            "and class, linear interpolation; all classes in one curve. It gives 0 where there is no lesion.",
         ),
         _preset(
             "picai",

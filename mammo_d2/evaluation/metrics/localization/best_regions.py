@@ -1,4 +1,4 @@
-"""Whether the best few regions of an image show its finding: weak localisation as it is drawn, and as a number."""
+"""The best few regions of each class in an image, and whether they hit its lesions."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def best_of_each_class(scores: np.ndarray, labels: np.ndarray, count: int) -> np
 
 
 def first_hit_ranks(data: EvaluationData, rule: HitRule) -> np.ndarray:
-    """The best region of a class that hits a lesion of it, as its place among the image's regions of that class.
+    """Rank of the first region that hits a lesion of its class, among the image's regions of that class.
 
     Args:
-        data: with all the regions that count as detections.
+        data: its detections are the regions.
         rule: when a region hits a lesion.
 
     Returns:
         (N, C): 1 for the best region, 2 for the next, ...; infinite if none hits; NaN for images without a lesion of
-        the class (crowd regions and findings to ignore are none).
+        the class (crowd regions and ignored findings do not count).
     """
     lesions = data.lesions.take(~(data.lesions.crowd | data.lesions.ignore))
     detections = data.detections

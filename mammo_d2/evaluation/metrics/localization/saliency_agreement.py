@@ -16,7 +16,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class CellAreas:
-    """``mask`` (h, w): pixels of the finding that show each cell; ``whole`` (h, w): pixels of the image that do."""
+    """Pixels that show each cell: ``mask`` (h, w) those of the finding, ``whole`` (h, w) those of the image."""
 
     mask: np.ndarray
     whole: np.ndarray

@@ -3,7 +3,7 @@
 Naming: ``n`` cases, ``T`` distinct scores, ``b`` replicates; ``P`` and ``N`` the (weighted) numbers of positive and
 negative cases; TPR = sensitivity, FPR = 1 - specificity, TNR = specificity, FNR = 1 - sensitivity.
 
-Everything is computed from a :class:`ScoreTable`: how many positive and negative cases have each distinct score. Equal
+Everything is computed from a ``ScoreTable``: how many positive and negative cases have each distinct score. Equal
 scores are one group, so the order of the cases decides nothing. Tables may carry a trailing replicate axis; then every
 function returns one number per replicate. Sums run over whole numbers wherever the formula allows it, so a replicate
 given as integer weights and the same replicate made by copying cases agree to the last bit. Undefined results are NaN.

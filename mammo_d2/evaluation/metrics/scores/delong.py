@@ -117,7 +117,7 @@ def delong_test(
     cluster: np.ndarray | None = None,
     confidence: float = 0.95,
 ) -> AucComparison:
-    """Paired test of two AUCs on the same cases (sources as :func:`delong_interval`).
+    """Paired test of two AUCs on the same cases (sources as ``delong_interval``).
 
     Formula: ``z = (A1 - A2) / sqrt(var A1 + var A2 - 2 cov)``, p two-sided from the normal distribution. If the scores
     rank the cases alike the error is 0: then p is 1 for equal AUCs.

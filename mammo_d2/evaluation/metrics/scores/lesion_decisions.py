@@ -1,4 +1,4 @@
-"""Lesion-level decisions: the score of a lesion from its crops, and the TNR–FNR curve of biopsies to be spared."""
+"""Lesion-level decisions: the score of a lesion from its crops, and the TNR–FNR curve of biopsies avoided."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def average_over_crops(scores: np.ndarray, lesion: np.ndarray, how: str = "proba
 
 
 def lesion_metrics(table: ScoreTable, fnrs: tuple[float, ...] = FNRS) -> Mapping[str, np.ndarray]:
-    """AUC and TNR at each FNR (see :func:`tnr_at_fnr`), keys ``auc``, ``tnr@fnr0.01`` …"""
+    """AUC and TNR at each FNR (see ``tnr_at_fnr``), keys ``auc``, ``tnr@fnr0.01`` …"""
     return {"auc": roc_auc(table), **{f"tnr@fnr{fnr:g}": tnr_at_fnr(table, fnr) for fnr in fnrs}}
 
 
 @dataclass(frozen=True)
 class TnrCurve:
-    """TNR (sorted out correctly) against FNR (malignant ones missed), with a bootstrap band.
+    """TNR (benign lesions ruled out) against FNR (malignant lesions missed), with a bootstrap band.
 
     ``fnr``, ``tnr``, ``low``, ``high`` are (K,) float64; the band is NaN without replicates.
     """
@@ -69,7 +69,7 @@ def tnr_curve(
     plan: BootstrapPlan,
     fnr: np.ndarray | None = None,
 ) -> TnrCurve:
-    """The curve of Figure 7 of the lesion-context paper: the best TNR when at most a part FNR of malignant is missed.
+    """The curve of Figure 7 of the lesion-context paper: the best TNR with at most FNR of malignant missed.
 
     In every replicate the threshold is chosen anew, so the band covers the choice of the threshold too; with the
     threshold fixed beforehand use the Wilson interval of the specificity instead.

@@ -81,7 +81,7 @@ def aggregate_truth(truth: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LevelCases:
-    """The cases of one level with known truth: ``truth`` (n,) in {0, 1}, ``scores`` (n,), ``patient`` (n,) group
+    """Cases of one level with known truth: ``truth`` (n,) in {0, 1}, ``scores`` (n,), ``patient`` (n,) group
     numbers, and how many cases were masked because their truth is unknown or they have no score."""
 
     truth: np.ndarray
@@ -92,7 +92,7 @@ class LevelCases:
 
 
 def level_cases(images: ImageTable, truth: np.ndarray, scores: np.ndarray, level: str, how: str = "max") -> LevelCases:
-    """Aggregate image truth and scores to a level and mask what is unknown.
+    """Aggregate image truth and scores to a level; cases with unknown truth or without score are left out.
 
     Args:
         images: the image table.

@@ -30,7 +30,7 @@ class ScoreRule:
 
     Attributes:
         threshold, strict: a case is called positive at score > threshold (strict) or >= threshold.
-        min_sensitivity, normalization: of the partial AUC ratio, see :func:`partial_auc_ratio`.
+        min_sensitivity, normalization: of the partial AUC ratio, see ``partial_auc_ratio``.
         sensitivities: specificity is given at each of these, by steps (achievable).
         specificities: sensitivity is given at each of these, likewise.
         fnrs: TNR is given at each of these false negative rates, in whole cases.
@@ -92,7 +92,7 @@ def wilson_intervals(cases: LevelCases, rule: ScoreRule, confidence: float) -> d
 
 
 class ScoreStatistic:
-    """Classification numbers for patient weights (see :mod:`mammo_d2.evaluation.metrics.bootstrap`)."""
+    """Classification numbers for patient weights (see ``bootstrap.py``)."""
 
     def __init__(self, cases: LevelCases, rule: ScoreRule) -> None:
         self.rule = rule

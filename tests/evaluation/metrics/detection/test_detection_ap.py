@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision
-from mammo_d2.evaluation.metrics.detection.detection_ap import ApStatistic, average_precision
+from mammo_d2.evaluation.metrics.detection.detection_ap import ApStatistic, detection_average_precision
 from mammo_d2.evaluation.metrics.detection.froc import FrocRule, froc_events
 from mammo_d2.evaluation.metrics.detection.matching import HitRule, pair_overlap
 from mammo_d2.evaluation.metrics.detection.presets import PRESETS
@@ -17,31 +17,31 @@ def test_definitions_by_hand():
     # hit, false, false, hit; two of three lesions found: precision 1 at recall 1/3, 0.5 at recall 2/3.
     data = make([(0, 0, 0), (1, 0, 0), (1, 1, 0)], [(0, 0, 0.9), (2, 0, 0.8), (3, 0, 0.7), (1, 0, 0.6)])
     events = froc_events(data, GREEDY, 0)
-    assert average_precision(events, "area") == pytest.approx(1 / 3 + 0.5 / 3, abs=1e-15)
-    assert average_precision(events, "sum") == pytest.approx(1 / 3 + 0.5 / 3, abs=1e-15)
-    assert average_precision(events, "voc11") == pytest.approx((4 * 1 + 3 * 0.5) / 11, abs=1e-15)
-    assert average_precision(events, "coco101") == pytest.approx((34 * 1 + 33 * 0.5) / 101, abs=1e-15)
+    assert detection_average_precision(events, "area") == pytest.approx(1 / 3 + 0.5 / 3, abs=1e-15)
+    assert detection_average_precision(events, "sum") == pytest.approx(1 / 3 + 0.5 / 3, abs=1e-15)
+    assert detection_average_precision(events, "voc11") == pytest.approx((4 * 1 + 3 * 0.5) / 11, abs=1e-15)
+    assert detection_average_precision(events, "coco101") == pytest.approx((34 * 1 + 33 * 0.5) / 101, abs=1e-15)
 
 
 def test_monotone_precision_is_what_separates_area_from_sum():
     # false, hit, hit: precision 1/2 then 2/3.
     data = make([(0, 0, 0), (1, 0, 0)], [(2, 0, 0.9), (0, 0, 0.8), (1, 0, 0.7)])
     events = froc_events(data, GREEDY, 0)
-    assert average_precision(events, "area") == pytest.approx(2 / 3, abs=1e-15)
-    assert average_precision(events, "sum") == pytest.approx((1 / 2 + 2 / 3) / 2, abs=1e-15)
+    assert detection_average_precision(events, "area") == pytest.approx(2 / 3, abs=1e-15)
+    assert detection_average_precision(events, "sum") == pytest.approx((1 / 2 + 2 / 3) / 2, abs=1e-15)
 
 
 def test_a_tie_between_hit_and_false_positive_is_one_group():
     data = make([(0, 0, 0)], [(0, 0, 0.5), (1, 0, 0.5)])
-    assert average_precision(froc_events(data, GREEDY, 0), "area") == 0.5
+    assert detection_average_precision(froc_events(data, GREEDY, 0), "area") == 0.5
 
 
 def test_degenerate_cases():
-    assert average_precision(froc_events(make([(0, 0, 0)], []), GREEDY, 0), "coco101") == 0
-    assert np.isnan(average_precision(froc_events(make([], [(0, 0, 0.5)]), GREEDY, 0), "coco101"))
-    assert average_precision(froc_events(make([(0, 0, 0)], [(0, 0, 0.5)]), GREEDY, 0), "voc11") == 1
+    assert detection_average_precision(froc_events(make([(0, 0, 0)], []), GREEDY, 0), "coco101") == 0
+    assert np.isnan(detection_average_precision(froc_events(make([], [(0, 0, 0.5)]), GREEDY, 0), "coco101"))
+    assert detection_average_precision(froc_events(make([(0, 0, 0)], [(0, 0, 0.5)]), GREEDY, 0), "voc11") == 1
     with pytest.raises(ValueError, match="'trapz' is none of"):
-        average_precision(froc_events(make([(0, 0, 0)], [(0, 0, 0.5)]), GREEDY, 0), "trapz")
+        detection_average_precision(froc_events(make([(0, 0, 0)], [(0, 0, 0.5)]), GREEDY, 0), "trapz")
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -51,7 +51,8 @@ def test_coco_preset_is_coco_ap_where_there_are_no_ties(seed):
     reference = coco_average_precision(data).numbers
     for label, name in enumerate(data.images.classes):
         values = [
-            average_precision(froc_events(data, preset.ap_rule_at(t), label), preset.ap) for t in preset.thresholds
+            detection_average_precision(froc_events(data, preset.ap_rule_at(t), label), preset.ap)
+            for t in preset.thresholds
         ]
         assert np.mean(values) == pytest.approx(reference[f"{name}/AP"], abs=1e-12)
         assert values[0] == pytest.approx(reference[f"{name}/AP50"], abs=1e-12)
@@ -94,7 +95,9 @@ def test_voc_presets_equal_the_written_out_rule(seed, name):
     data.lesions.ignore[:] = rng.random(len(data.lesions)) < 0.2
     for label in range(2):
         events = froc_events(data, PRESETS[name].rule, label)
-        assert average_precision(events, PRESETS[name].ap) == pytest.approx(voc_loop(data, label, name), abs=1e-12)
+        assert detection_average_precision(events, PRESETS[name].ap) == pytest.approx(
+            voc_loop(data, label, name), abs=1e-12
+        )
 
 
 @pytest.mark.parametrize("interpolation", ["coco101", "voc11", "area", "sum"])
@@ -107,6 +110,6 @@ def test_weighted_replicates_equal_copies_to_the_last_bit(interpolation):
     values = ApStatistic(groups, data.images.patient, interpolation).replicate(weights)
     for column in range(weights.shape[1]):
         copy = copied(data, weights[data.images.patient, column])
-        one = [average_precision(froc_events(copy, rule, k), interpolation) for k in range(2)]
+        one = [detection_average_precision(froc_events(copy, rule, k), interpolation) for k in range(2)]
         np.testing.assert_array_equal(values[0, column], one[0])
         np.testing.assert_array_equal(values[1, column], (one[0] + one[1]) / 2)
