@@ -18,7 +18,7 @@ from mammo_d2.config.loading import load_config
 from mammo_d2.data.lesions.patch_store import PatchStore
 from mammo_d2.data.lesions.patches import LesionPatchMapper, LesionTestMapper, PatchSampler, patch_sources
 from mammo_d2.data.lesions.windows import WindowRule
-from mammo_d2.data.loading.loader import TrainingImages, UnusableImage
+from mammo_d2.data.loading.mapped_images import TrainingImages, UnusableImage
 from mammo_d2.framework import build_model
 
 CLASSES = ("benign", "malignant")

@@ -12,6 +12,7 @@ from mammo_d2.data.loading.loader import build_test_loader, build_train_loader
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
+from mammo_d2.engine.preprocessing_check import check_preprocessing
 from mammo_d2.engine.run_folder import (
     EMA_WEIGHTS,
     FINAL_WEIGHTS,
@@ -79,6 +80,7 @@ class MammoTrainer(DefaultTrainer):
     # --- what the job is made of --------------------------------------------------------------------------------
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
+        check_preprocessing(cfg)
         model = super().build_model(cfg)
         if cfg.SOLVER.CHANNELS_LAST:
             model = model.to(memory_format=torch.channels_last)

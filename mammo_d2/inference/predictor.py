@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from mammo_d2.core.boxes import clip_boxes
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.format.catalog import category_names
-from mammo_d2.data.loading.loader import worker_options
+from mammo_d2.data.loading.mapped_images import worker_options
 from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.data.prepare.recipe import Preparation
 from mammo_d2.data.reading.dicom.dicom_file import is_dicom

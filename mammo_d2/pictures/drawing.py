@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from mammo_d2.core.files import write_bytes_atomic
-from mammo_d2.data.loading.mapper import fitted_size, resize_image
+from mammo_d2.data.loading.resize import fitted_size, resize_image
 from mammo_d2.data.reading.intensity import INPUT_FULL_SCALE, scale_intensity
 
 Color = tuple[int, int, int]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.core.boxes import xywh_to_xyxy
-from mammo_d2.data.loading.mapper import fitted_size, resize_image
+from mammo_d2.data.loading.resize import fitted_size, resize_image
 from mammo_d2.data.reading.reader import read_image
 from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.pictures.drawing import (

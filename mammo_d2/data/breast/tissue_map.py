@@ -7,7 +7,6 @@ import numpy as np
 
 from mammo_d2.data.breast.mask import breast_mask
 from mammo_d2.data.breast.pectoral import pectoral_edge
-from mammo_d2.data.loading.augmentation import warp_image
 
 # The muscle does not show in these views.
 _VIEWS_WITHOUT_MUSCLE = ("CC", "XCC", "FB")
@@ -33,13 +32,6 @@ def tissue_map(image: np.ndarray, cell: int, view: str | None = None) -> np.ndar
     edge = None if view and view.upper().startswith(_VIEWS_WITHOUT_MUSCLE) else pectoral_edge(image, breast)
     muscle = np.zeros_like(breast) if edge is None else edge.mask(image.shape) & breast
     return np.stack([_shares(breast, cell), _shares(muscle, cell)])
-
-
-def warp_tissue(tissue: np.ndarray, cell: int, matrix: np.ndarray) -> np.ndarray:
-    """Move a tissue map as an affine matrix (2, 3) of the image's pixels moves the image."""
-    in_cells = matrix.copy()
-    in_cells[:, 2] /= cell
-    return np.stack([warp_image(layer, in_cells) for layer in tissue])
 
 
 def _shares(mask: np.ndarray, cell: int) -> np.ndarray:

@@ -15,14 +15,13 @@ from mammo_d2.data.lesions.patches import (
 )
 from mammo_d2.data.lesions.windows import WindowRule
 from mammo_d2.data.loading.exam_sampler import share_breast_labels
-from mammo_d2.data.loading.loader import (
+from mammo_d2.data.loading.loader import images_per_rank, resolve_seed
+from mammo_d2.data.loading.mapped_images import (
     SampleLoader,
+    StreamKeys,
     TestImages,
     TrainingImages,
     TrainLoader,
-    _Keys,
-    images_per_rank,
-    resolve_seed,
     worker_options,
 )
 from mammo_d2.data.loading.samplers import StreamSampler, exam_key
@@ -124,7 +123,7 @@ def stream_loader(
     loader = TrainLoader(
         TrainingImages(records, mapper, seed),
         batch_size=batch_size,
-        sampler=_Keys(make_sampler(start_iter * batch_size, rank, world_size)),
+        sampler=StreamKeys(make_sampler(start_iter * batch_size, rank, world_size)),
         **worker_options(cfg.DATALOADER.NUM_WORKERS),
     )
     loader.seed = seed

@@ -6,52 +6,25 @@ on the number of ranks (the joined batch of a step is the same), or on whether t
 """
 
 import logging
-import pickle
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-
-import cv2
-import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from collections.abc import Callable
 
 from mammo_d2.data.format.catalog import load_records
 from mammo_d2.data.loading.exam_sampler import ExamSampler, share_breast_labels  # noqa: F401  importing registers the sampler
+from mammo_d2.data.loading.mapped_images import (
+    SampleLoader,
+    StreamKeys,
+    TestImages,
+    TrainingImages,
+    TrainLoader,
+    worker_options,
+)
 from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.data.loading.proposals import with_proposals
 from mammo_d2.data.loading.samplers import SAMPLER_REGISTRY, ImagePools, StreamSampler, split_pools
 from mammo_d2.framework import CfgNode, InferenceSampler, MetadataCatalog, comm
 
-# Tells the generators of the augmentation apart from those of the samplers' pools (0, 1, ...).
-AUGMENTATION_STREAM = 1000
-
 logger = logging.getLogger(__name__)
-
-
-class SampleLoader(DataLoader):
-    """DataLoader whose batches are lists of model inputs, made by ``MappedImages``.
-
-    An image that cannot be used raises here what it would raise without worker processes: torch's own way puts the
-    worker's traceback in place of the message.
-    """
-
-    def __iter__(self) -> Iterator[list[dict]]:  # type: ignore[override]
-        for batch in super().__iter__():
-            for sample in batch:
-                if isinstance(sample, UnusableImage):
-                    raise sample.error
-            yield batch
-
-
-class TrainLoader(SampleLoader):
-    """Endless loader of one rank's training batches: lists of model inputs.
-
-    Attributes:
-        seed: seed of order and augmentation; a run with SEED -1 must save it to be resumed.
-    """
-
-    seed: int
 
 
 def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | None = None) -> TrainLoader:
@@ -101,7 +74,7 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
     loader = TrainLoader(
         TrainingImages(records, mapper or MammoMapper(cfg, is_train=True), seed),
         batch_size=batch_size,
-        sampler=_Keys(sampler),
+        sampler=StreamKeys(sampler),
         **worker_options(cfg.DATALOADER.NUM_WORKERS),
     )
     loader.seed = seed
@@ -161,106 +134,6 @@ def images_per_rank(images_per_batch: int, world_size: int, unit: int = 1) -> in
     return images_per_batch // world_size
 
 
-class PackedRecords(Sequence):
-    """A read-only list of records in one array of bytes.
-
-    Worker processes forked from this one share it: a list of dicts would be copied page by page as the reference
-    counts change. Each access makes a new record, so that none can be modified.
-    """
-
-    def __init__(self, records: Sequence[dict]):
-        packed = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in records]
-        self._ends = np.cumsum([len(item) for item in packed], dtype=np.int64)
-        self._bytes = np.frombuffer(b"".join(packed), dtype=np.uint8)
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, index):
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        begin = self._ends[index - 1] if index else 0
-        return pickle.loads(self._bytes[begin : self._ends[index]])
-
-
-@dataclass(frozen=True)
-class UnusableImage:
-    """What a worker sends in place of a sample when the image is at fault."""
-
-    error: Exception
-
-
-class MappedImages(Dataset):
-    """Map-style data set of mapped records; subclasses say what a key is."""
-
-    def __init__(self, records: Sequence[dict], mapper: Callable):
-        self._records, self._mapper = PackedRecords(records), mapper
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def map_record(self, index: int, *arguments) -> dict | UnusableImage:
-        """The sample, or the error that names the image; a mistake of the program is raised at once."""
-        try:
-            return self._mapper(self._records[index], *arguments)
-        except (OSError, ValueError) as error:
-            return UnusableImage(error)
-
-
-class TrainingImages(MappedImages):
-    """Keys are (position in the global stream, record index)."""
-
-    def __init__(self, records: Sequence[dict], mapper: Callable, seed: int):
-        super().__init__(records, mapper)
-        self._seed = seed
-
-    def __getitem__(self, key: tuple[int, int]) -> dict | UnusableImage:
-        position, index = key
-        return self.map_record(index, np.random.default_rng([self._seed, AUGMENTATION_STREAM, position]))
-
-
-class TestImages(MappedImages):
-    """Keys are record indices."""
-
-    __test__ = False  # not a pytest class
-
-    def __getitem__(self, index: int) -> dict | UnusableImage:
-        return self.map_record(index)
-
-
-class _Keys(Sampler):
-    """The keys of ``TrainingImages`` for a sampler."""
-
-    def __init__(self, sampler: StreamSampler):
-        self._sampler = sampler
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((position, self._sampler.index_at(position)) for position in self._sampler.positions())
-
-
-def worker_options(num_workers: int) -> dict:
-    """DataLoader arguments common to training, testing and prediction: batches are lists, workers use one thread."""
-    return {
-        "num_workers": num_workers,
-        "worker_init_fn": _use_one_thread,
-        "collate_fn": _as_list,
-        # Its own generator: making an iterator must not advance the global one, which a resumed run has restored.
-        "generator": torch.Generator(),
-    }
-
-
-def _use_one_thread(worker_id: int) -> None:
-    """Worker processes are the parallelism; threads inside them would only compete."""
-    # 0, not 1: OpenCV would wait for the threads of its pool, which a forked process has not inherited, forever.
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-
-
-def _as_list(samples: list[dict]) -> list[dict]:
-    """A batch is the list of its samples."""
-    return samples
-
-
 def _sampler_class(name: str) -> type[StreamSampler]:
     if name not in SAMPLER_REGISTRY:
         known = ", ".join(sorted(key for key, _ in SAMPLER_REGISTRY))
@@ -288,7 +161,7 @@ def _check_classes(cfg: CfgNode, names: list[str]) -> list[str]:
         )
     if len(classes) < cfg.MODEL.ROI_HEADS.NUM_CLASSES:
         logger.warning(
-            "MODEL.ROI_HEADS.NUM_CLASSES is %d, but the data have %d classes (%s); mammo_d2.engine.load_config sets it",
+            "MODEL.ROI_HEADS.NUM_CLASSES is %d, but the data have %d classes (%s); load_config sets it",
             cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             len(classes),
             ", ".join(classes),

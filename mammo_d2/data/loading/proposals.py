@@ -14,7 +14,7 @@ import torch
 from mammo_d2.core.boxes import xywh_to_xyxy
 from mammo_d2.core.files import read_json
 from mammo_d2.data.breast.window_transform import WindowTransform
-from mammo_d2.data.loading.augmentation import transform_boxes, visible_boxes
+from mammo_d2.data.loading.affine import transform_boxes, visible_boxes
 from mammo_d2.framework import Boxes, BoxMode, CfgNode, DatasetCatalog, Instances
 
 #: Keys of a record.

@@ -12,7 +12,7 @@ import torch
 from mammo_d2.data.lesions.patches import PatchSampler, PatchSources
 from mammo_d2.data.lesions.stage_loaders import patch_mapper_from_config, sources_from_config, stream_loader
 from mammo_d2.data.lesions.stores import EmbeddingStore, StoredPatchMapper, StoredPatchSampler
-from mammo_d2.data.loading.loader import TrainingImages, TrainLoader, UnusableImage
+from mammo_d2.data.loading.mapped_images import TrainingImages, TrainLoader, UnusableImage
 from mammo_d2.framework import CfgNode, comm
 from mammo_d2.jobs.lesion.context_saliency import needs_saliency, saliency_store
 from mammo_d2.jobs.lesion.lesion_stages import PATCH_MODEL, cache_folder, digest_of, load_classifier

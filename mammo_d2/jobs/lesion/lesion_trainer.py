@@ -4,7 +4,7 @@ from typing import Any
 
 from mammo_d2.data.format.catalog import load_records
 from mammo_d2.data.lesions.stage_loaders import build_lesion_loader, build_patch_loader, lesion_mapper_from_config
-from mammo_d2.data.loading.loader import TrainLoader
+from mammo_d2.data.loading.mapped_images import TrainLoader
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import CfgNode
 from mammo_d2.jobs.lesion.context_saliency import needs_saliency, saliency_store

@@ -11,19 +11,7 @@ from mammo_d2.data.breast.breast_window import (
     standardize,
     view_in_name,
 )
-from mammo_d2.data.loading.augmentation import Augmentation
-from mammo_d2.data.loading.mapper import MammoMapper
-from mammo_d2.framework import BoxMode
-from tests.data.toy_dataset import toy_config
-
-
-def breast(height=60, width=40, side="left") -> np.ndarray:
-    """A half disc at the image's border, values above 0 only inside, with a small marker in the far corner."""
-    rows, columns = np.mgrid[:height, :width]
-    inside = (columns / 25) ** 2 + ((rows - 30) / 20) ** 2 < 1
-    image = np.where(inside, 100 + rows + columns, 0).astype(np.float32)
-    image[2:5, 33:37] = 500
-    return image if side == "left" else image[:, ::-1]
+from tests.data.breast_images import breast
 
 
 class TestComponent:
@@ -147,60 +135,6 @@ class TestBreastWindow:
     def test_bad_options(self):
         with pytest.raises(ValueError, match="EROSION -1"):
             BreastWindow((4, 4), erosion=-1)
-
-
-class TestInMapper:
-    def make(self, tmp_path, *overrides):
-        cfg = toy_config(tmp_path)
-        cfg.INPUT.PREPROCESSING, cfg.INPUT.SIZE = "breast_window", [64, 48]
-        cfg.INPUT.WINDOW.EROSION, cfg.INPUT.WINDOW.MARGIN = 3, 2
-        cfg.MODEL.META_ARCHITECTURE = "GMIC"
-        cfg.merge_from_list(list(overrides))
-        return MammoMapper(cfg, is_train=False, with_instances=True)
-
-    def test_sample(self, tmp_path):
-        import cv2
-
-        image = breast(side="right")
-        assert cv2.imwrite(str(tmp_path / "a.png"), image.astype(np.uint16))
-        annotation = {"bbox": [20.0, 25.0, 6.0, 4.0], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
-        record = {"file_name": str(tmp_path / "a.png"), "height": 60, "width": 40, "image_id": 1, "view": "CC"}
-        sample = self.make(tmp_path)({**record, "annotations": [annotation]})
-        expected, transform = BreastWindow((64, 48), 3, 2)(image, record)
-        assert np.array_equal(sample["image"][0].numpy(), expected)
-        assert sample["network_transform"] == transform
-        assert sample["instances"].gt_boxes.tensor.tolist() == transform.boxes_to_prepared([20, 25, 26, 29]).tolist()
-
-    def test_bad_names(self, tmp_path):
-        with pytest.raises(ValueError, match=r"'window' is unknown; choose one of resize, breast_window"):
-            self.make(tmp_path, "INPUT.PREPROCESSING", "window")
-
-    @pytest.mark.parametrize("model", ["GeneralizedRCNN", "DeepMIL", "WeaklySupervisedRCNN"])
-    def test_models_that_would_not_map_their_boxes_back(self, tmp_path, model):
-        with pytest.raises(ValueError, match=f"{model} needs resize"):
-            self.make(tmp_path, "MODEL.META_ARCHITECTURE", model)
-
-    @pytest.mark.parametrize("model", ["GMIC", "GMICEnsemble", "ResNet22Classifier"])
-    def test_models_that_do(self, tmp_path, model):
-        assert self.make(tmp_path, "MODEL.META_ARCHITECTURE", model).preprocessing is not None
-
-    def test_changes_of_grey_levels_of_0_to_255(self, tmp_path):
-        with pytest.raises(ValueError, match=r"INPUT\.AUG\.CONTRAST is 0\.2: .* set it to 0"):
-            self.make(tmp_path, "INPUT.AUG.CONTRAST", 0.2)
-
-    def test_augmentation_brings_in_background(self, tmp_path):
-        import cv2
-
-        assert cv2.imwrite(str(tmp_path / "a.png"), breast().astype(np.uint16))
-        record = {"file_name": str(tmp_path / "a.png"), "height": 60, "width": 40, "image_id": 1, "annotations": []}
-        mapper = self.make(tmp_path)
-        mapper.augmentation = Augmentation(rotation=40.0, shift=0.2, cutout_size=9, cutout_prob=1.0)
-        black = float(mapper.prepare_image(record).pixels.min())
-        for seed in range(4):
-            image = mapper(record, np.random.default_rng(seed))["image"]
-            assert image[0, 0, -1].item() == pytest.approx(black, rel=1e-6)  # a corner from beyond the border
-            assert (image == 0).float().mean() < 0.01
-            assert image.min().item() >= black - 1e-5
 
 
 @pytest.mark.parametrize(

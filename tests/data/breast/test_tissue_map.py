@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
 
-from mammo_d2.data.breast.tissue_map import tissue_map, warp_tissue
-from mammo_d2.data.loading.augmentation import Augmentation, affine_matrix
-from mammo_d2.data.loading.mapper import MammoMapper
+from mammo_d2.data.breast.tissue_map import tissue_map
 
 
 def half_disc(height: int = 256, width: int = 128) -> np.ndarray:
@@ -45,34 +43,6 @@ def test_muscle_of_an_oblique_view_is_the_bright_triangle():
     muscle = tissue_map(image, 16, "MLO")[1]
     assert muscle.sum() * 16**2 == pytest.approx(triangle.sum(), rel=0.35)
     assert muscle[14:].sum() == 0.0
-
-
-def test_the_map_moves_with_the_image():
-    image = half_disc()
-    matrix = affine_matrix(*image.shape, flip_horizontal=True, shift=(0.0, 0.125))
-    moved = warp_tissue(tissue_map(image, 16), 16, matrix)
-    # 0.125 of 256 pixels are 2 cells down; what was left is right
-    assert np.allclose(moved[0, 2:], tissue_map(image, 16)[0, :-2, ::-1], atol=1e-5)
-
-
-def test_the_mapper_augments_image_and_map_alike(monkeypatch):
-    image = half_disc()
-    augmentation = Augmentation(flip_horizontal=0.5, flip_vertical=0.5, shift=0.1, rotation=20.0, contrast=0.2)
-    mapper = MammoMapper(size=image.shape, augmentation=augmentation, tissue_cell=16, intensity="bit_depth")
-    monkeypatch.setattr(mapper, "prepare_image", lambda record: mapper.network_image(image, 255.0, record))
-    record = {"file_name": "a", "height": 256, "width": 128, "view": "CC", "annotations": []}
-    followed, stale = 0.0, 0.0
-    for seed in range(5):
-        sample = mapper(record, np.random.default_rng(seed))
-        shares = (sample["image"][0] > 0).float().view(16, 16, 8, 16).mean(dim=(1, 3)).numpy()
-        followed += np.abs(shares - sample["tissue"][0].numpy()).mean() / 5
-        stale += np.abs(shares - tissue_map(image, 16)[0]).mean() / 5
-    # Coarse cells are interpolated at the breast's edge, so that the map is not exact.
-    assert followed < 0.04
-    assert stale > 0.15
-    plain = Augmentation(flip_horizontal=0.5, flip_vertical=0.5, shift=0.1, rotation=20.0, contrast=0.2)
-    expected, _, _ = plain(image, np.zeros((0, 4)), np.random.default_rng(4))
-    assert np.array_equal(sample["image"][0].numpy(), expected)
 
 
 def test_a_cell_has_at_least_one_pixel():

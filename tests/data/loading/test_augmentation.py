@@ -3,101 +3,11 @@
 import numpy as np
 import pytest
 
-from mammo_d2.data.loading.augmentation import (
-    Augmentation,
-    adjust_intensity,
-    affine_matrix,
-    transform_boxes,
-    visible_boxes,
-    warp_image,
-)
+from mammo_d2.data.loading.affine import transform_boxes, visible_boxes
+from mammo_d2.data.loading.augmentation import Augmentation, adjust_intensity
 
 HEIGHT, WIDTH = 60, 100
 BOX = np.array([[10.0, 20.0, 30.0, 50.0]])  # centre (20, 35), half sides (10, 15)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ({}, [10, 20, 30, 50]),
-        ({"flip_horizontal": True}, [70, 20, 90, 50]),
-        ({"flip_vertical": True}, [10, 10, 30, 40]),
-        ({"flip_horizontal": True, "flip_vertical": True}, [70, 10, 90, 40]),
-        # To the right by 0.1 of the width, down by 0.05 of the height.
-        ({"shift": (0.1, 0.05)}, [20, 23, 40, 53]),
-        # Twice as large about (50, 30).
-        ({"scale": 2.0}, [-30, 10, 10, 70]),
-        # A quarter turn counter-clockwise: (dx, dy) -> (dy, -dx), so the centre (-30, 5) goes to (5, 30).
-        ({"rotation": 90.0}, [40, 50, 70, 70]),
-        ({"rotation": -90.0}, [30, -10, 60, 10]),
-        ({"rotation": 180.0}, [70, 10, 90, 40]),
-        # Flip first: the centre (30, 5) is then turned to (5, -30), and moved by 10 last.
-        ({"flip_horizontal": True, "rotation": 90.0, "shift": (0.1, 0.0)}, [50, -10, 80, 10]),
-    ],
-)
-def test_boxes_by_hand(arguments, expected):
-    matrix = affine_matrix(HEIGHT, WIDTH, **arguments)
-    np.testing.assert_allclose(transform_boxes(BOX, matrix), [expected], atol=1e-9)
-
-
-def test_rotated_box_bounds_the_inscribed_ellipse():
-    # A circle of radius 10 about the centre stays what it is at any angle; its box's corners would reach 14.14.
-    circle = np.array([[40.0, 20.0, 60.0, 40.0]])
-    np.testing.assert_allclose(transform_boxes(circle, affine_matrix(HEIGHT, WIDTH, rotation=45.0)), circle)
-    # An ellipse with half axes 20, 10 at 45 degrees reaches sqrt((400 + 100) / 2) = 15.8114 both ways.
-    ellipse = np.array([[30.0, 20.0, 70.0, 40.0]])
-    turned = transform_boxes(ellipse, affine_matrix(HEIGHT, WIDTH, rotation=45.0))
-    np.testing.assert_allclose(turned, [[34.1886, 14.1886, 65.8114, 45.8114]], atol=1e-4)
-
-
-def test_no_boxes():
-    assert transform_boxes(np.zeros((0, 4)), affine_matrix(HEIGHT, WIDTH, rotation=30.0)).shape == (0, 4)
-    boxes, kept = visible_boxes(np.zeros((0, 4)), HEIGHT, WIDTH, 0.3)
-    assert boxes.shape == (0, 4)
-    assert kept.shape == (0,)
-
-
-def test_flips_and_whole_pixel_shifts_move_pixels_exactly():
-    image = np.random.default_rng(0).uniform(0, 255, (HEIGHT, WIDTH)).astype(np.float32)
-    flipped = warp_image(image, affine_matrix(HEIGHT, WIDTH, flip_horizontal=True, flip_vertical=True))
-    np.testing.assert_array_equal(flipped, image[::-1, ::-1])
-    shifted = warp_image(image, affine_matrix(HEIGHT, WIDTH, shift=(0.1, -0.05)))  # 10 right, 3 up
-    np.testing.assert_array_equal(shifted[:-3, 10:], image[3:, :-10])
-    assert not shifted[-3:].any()
-    assert not shifted[:, :10].any()
-
-
-def test_identity_returns_a_copy():
-    image = np.ones((4, 4), dtype=np.float32)
-    copy = warp_image(image, affine_matrix(4, 4))
-    copy[0, 0] = 9.0
-    assert image[0, 0] == 1.0
-
-
-def test_visible_boxes_clips_and_drops():
-    boxes = np.array(
-        [
-            [-10.0, 0.0, 30.0, 10.0],  # 0.75 inside
-            [90.0, 10.0, 130.0, 20.0],  # 0.25 inside
-            [200.0, 10.0, 210.0, 20.0],  # outside
-            [20.0, 20.0, 20.0, 30.0],  # no area
-        ]
-    )
-    clipped, kept = visible_boxes(boxes, HEIGHT, WIDTH, 0.3)
-    np.testing.assert_array_equal(kept, [0])
-    np.testing.assert_allclose(clipped, [[0, 0, 30, 10]])
-    clipped, kept = visible_boxes(boxes, HEIGHT, WIDTH, 0.0)
-    np.testing.assert_array_equal(kept, [0, 1])
-    np.testing.assert_allclose(clipped[1], [90, 10, 100, 20])
-
-
-def test_a_cutout_that_covers_the_lesion_drops_its_box():
-    boxes = np.array([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
-    # Covers 80 of the first box's 100 pixels, 50 of the second's: 0.2 and 0.5 are visible.
-    hole = (2, 0, 25, 10)
-    clipped, kept = visible_boxes(boxes, HEIGHT, WIDTH, 0.3, hole)
-    np.testing.assert_array_equal(kept, [1])
-    np.testing.assert_allclose(clipped, [[20, 0, 30, 10]])  # not made smaller
 
 
 def bounds(image, level):
@@ -114,9 +24,9 @@ def test_boxes_follow_a_bright_square():
         x, y, side = rng.integers(20, 60), rng.integers(10, 30), rng.integers(8, 20)
         image = np.zeros((HEIGHT, WIDTH), dtype=np.float32)
         image[y : y + side, x : x + side] = 200.0
-        moved, boxes, kept = augmentation(image, np.array([[x, y, x + side, y + side]]), rng)
-        assert len(kept) == 1
-        np.testing.assert_allclose(boxes[0], bounds(moved, 100.0), atol=1.0)
+        moved, geometry = augmentation(image, np.array([[x, y, x + side, y + side]]), rng)
+        assert len(geometry.kept) == 1
+        np.testing.assert_allclose(geometry.boxes[0], bounds(moved, 100.0), atol=1.0)
 
 
 def test_boxes_follow_a_bright_ellipse_under_rotation():
@@ -129,18 +39,18 @@ def test_boxes_follow_a_bright_ellipse_under_rotation():
         distance = np.hypot((xx - x) / half_x, (yy - y) / half_y)
         image = np.where(distance <= 1.0, 200.0, 0.0).astype(np.float32)
         box = np.array([[x - half_x, y - half_y, x + half_x, y + half_y]])
-        moved, boxes, kept = augmentation(image, box, rng)
-        assert len(kept) == 1
-        np.testing.assert_allclose(boxes[0], bounds(moved, 100.0), atol=1.0)
+        moved, geometry = augmentation(image, box, rng)
+        assert len(geometry.kept) == 1
+        np.testing.assert_allclose(geometry.boxes[0], bounds(moved, 100.0), atol=1.0)
 
 
 def test_nothing_is_random_when_everything_is_off():
     image = np.random.default_rng(0).uniform(0, 255, (HEIGHT, WIDTH)).astype(np.float32)
     for seed in range(5):
-        same, boxes, kept = Augmentation()(image, BOX, np.random.default_rng(seed))
+        same, geometry = Augmentation()(image, BOX, np.random.default_rng(seed))
         np.testing.assert_array_equal(same, image)
-        np.testing.assert_array_equal(boxes, BOX)
-        np.testing.assert_array_equal(kept, [0])
+        np.testing.assert_array_equal(geometry.boxes, BOX)
+        np.testing.assert_array_equal(geometry.kept, [0])
 
 
 def test_same_generator_state_same_result_and_the_input_stays():
@@ -150,11 +60,11 @@ def test_same_generator_state_same_result_and_the_input_stays():
     )  # fmt: skip
     image = np.random.default_rng(0).uniform(0, 255, (HEIGHT, WIDTH)).astype(np.float32)
     before = image.copy()
-    first, first_boxes, _ = augmentation(image, BOX, np.random.default_rng(8))
-    second, second_boxes, _ = augmentation(image, BOX, np.random.default_rng(8))
-    other, _, _ = augmentation(image, BOX, np.random.default_rng(9))
+    first, first_geometry = augmentation(image, BOX, np.random.default_rng(8))
+    second, second_geometry = augmentation(image, BOX, np.random.default_rng(8))
+    other, _ = augmentation(image, BOX, np.random.default_rng(9))
     np.testing.assert_array_equal(first, second)
-    np.testing.assert_array_equal(first_boxes, second_boxes)
+    np.testing.assert_array_equal(first_geometry.boxes, second_geometry.boxes)
     assert not np.array_equal(first, other)
     np.testing.assert_array_equal(image, before)
 
@@ -195,7 +105,7 @@ def test_cutout_is_a_square_of_zeros_inside_the_image():
     image = np.full((HEIGHT, WIDTH), 9.0, dtype=np.float32)
     corners = set()
     for seed in range(200):
-        cut, _, _ = augmentation(image, np.zeros((0, 4)), np.random.default_rng(seed))
+        cut, _ = augmentation(image, np.zeros((0, 4)), np.random.default_rng(seed))
         x0, y0, x1, y1 = bounds(9.0 - cut, 0.0)
         assert (x1 - x0, y1 - y0) == (15, 15)
         assert (cut == 0).sum() == 225
@@ -205,7 +115,7 @@ def test_cutout_is_a_square_of_zeros_inside_the_image():
 
 
 def test_cutout_larger_than_the_image_covers_it():
-    cut, _, _ = Augmentation(cutout_size=99, cutout_prob=1.0)(
+    cut, _ = Augmentation(cutout_size=99, cutout_prob=1.0)(
         np.ones((6, 8), dtype=np.float32), np.zeros((0, 4)), np.random.default_rng(0)
     )
     assert not cut.any()
@@ -224,7 +134,7 @@ def test_a_positive_image_keeps_a_box():
         )
         < 60
     )
-    assert all(len(augmentation(image, corner, np.random.default_rng(seed))[1]) == 1 for seed in range(100))
+    assert all(len(augmentation(image, corner, np.random.default_rng(seed))[1].boxes) == 1 for seed in range(100))
 
 
 def test_boxes_do_not_decide_where_labels_are_all_that_is_known():
@@ -234,20 +144,22 @@ def test_boxes_do_not_decide_where_labels_are_all_that_is_known():
     image = np.random.default_rng(0).uniform(0, 255, (HEIGHT, WIDTH)).astype(np.float32)
     left = []
     for seed in range(20):
-        moved, boxes, _ = augmentation(image, corner, np.random.default_rng(seed))
-        expected, _, _ = augmentation(image, np.zeros((0, 4)), np.random.default_rng(seed))
+        moved, geometry = augmentation(image, corner, np.random.default_rng(seed))
+        expected, _ = augmentation(image, np.zeros((0, 4)), np.random.default_rng(seed))
         np.testing.assert_array_equal(moved, expected)
-        left.append(len(boxes))
+        left.append(len(geometry.boxes))
     assert set(left) == {0, 1}
 
 
 def test_without_any_good_draw_the_geometry_is_left_out():
     augmentation = Augmentation(cutout_size=1000, cutout_prob=1.0)  # covers everything, always
     image = np.full((HEIGHT, WIDTH), 5.0, dtype=np.float32)
-    same, boxes, kept = augmentation(image, BOX, np.random.default_rng(0))
+    same, geometry = augmentation(image, BOX, np.random.default_rng(0))
     np.testing.assert_array_equal(same, image)
-    np.testing.assert_array_equal(boxes, BOX)
-    np.testing.assert_array_equal(kept, [0])
+    np.testing.assert_array_equal(geometry.matrix, np.eye(2, 3))
+    assert geometry.hole is None
+    np.testing.assert_array_equal(geometry.boxes, BOX)
+    np.testing.assert_array_equal(geometry.kept, [0])
 
 
 def test_intensity_by_hand():

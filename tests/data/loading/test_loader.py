@@ -2,19 +2,14 @@
 
 import json
 import multiprocessing
-import time
 from itertools import chain, islice
 
-import cv2
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 
 from mammo_d2.data.format.catalog import load_records, register_datasets
 from mammo_d2.data.loading.loader import (
-    PackedRecords,
-    _use_one_thread,
     build_test_loader,
     build_train_loader,
     images_per_rank,
@@ -311,27 +306,3 @@ def test_two_real_processes(cfg, tmp_path):
     cfg.SEED = first["seed"]
     alone = [[sample["image_id"] for sample in batch] for batch in batches(cfg, 5)]
     assert [one + other for one, other in zip(first["train"], second["train"], strict=True)] == alone
-
-
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this platform")
-def test_workers_start_after_the_parent_has_used_opencv_threads():
-    # OpenCV's thread pool does not survive a fork, and once its threads sleep a child that waits for them hangs.
-    cv2.GaussianBlur(np.zeros((2000, 2000), dtype=np.float32), (9, 9), 3.0)
-    time.sleep(0.5)
-    for _ in range(3):
-        worker = multiprocessing.get_context("fork").Process(target=_use_one_thread, args=(0,))
-        worker.start()
-        worker.join(timeout=20)
-        if worker.is_alive():
-            worker.kill()
-        assert worker.exitcode == 0
-
-
-def test_packed_records():
-    records = [{"a": 1}, {"b": [2, {"c": None}]}, {}]
-    packed = PackedRecords(records)
-    assert list(packed) == records
-    packed[1]["b"].append(3)
-    assert packed[1] == records[1]
-    with pytest.raises(IndexError, match="record 3 of 3"):
-        packed[3]

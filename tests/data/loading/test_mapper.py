@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from mammo_d2.data.breast.tissue_map import tissue_map
 from mammo_d2.data.loading import mapper as mapper_module
 from mammo_d2.data.loading.augmentation import Augmentation
-from mammo_d2.data.loading.mapper import ImageCache, MammoMapper, fitted_size, resize_image
+from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.framework import Boxes, BoxMode, Instances, detector_postprocess
 from tests.data.dicom_files import write_dicom
 from tests.data.toy_dataset import toy_config
@@ -121,24 +122,9 @@ def test_boxes_come_back_to_the_image_file(tmp_path, keep_aspect, size):
 
 
 @pytest.mark.parametrize(
-    ("image_size", "size", "expected"),
-    [
-        ((100, 50), (50, 50), (50, 25)),
-        ((50, 100), (50, 50), (25, 50)),
-        ((100, 50), (200, 300), (200, 100)),
-        ((83, 64), (512, 512), (512, 395)),  # 64 * 512 / 83 = 394.8
-        ((1000, 1), (100, 100), (100, 1)),
-    ],
-)
-def test_fitted_size(image_size, size, expected):
-    assert fitted_size(image_size, size) == expected
-
-
-@pytest.mark.parametrize(
     ("image_size", "expected"), [((100, 50), (100, 50)), ((400, 100), (200, 50)), ((100, 600), (50, 300))]
 )
 def test_small_images_may_keep_their_resolution(tmp_path, image_size, expected):
-    assert fitted_size(image_size, (200, 300), enlarge=False) == expected
     mapper = MammoMapper(size=(200, 300), keep_aspect=True, enlarge=False)
     assert mapper(record_of(tmp_path, random_image(*image_size)))["image"].shape == (1, *expected)
 
@@ -146,25 +132,6 @@ def test_small_images_may_keep_their_resolution(tmp_path, image_size, expected):
 def test_keep_aspect_gives_the_fitted_image_without_padding(tmp_path):
     image = MammoMapper(size=(50, 50), keep_aspect=True)(record_of(tmp_path, random_image(100, 60)))["image"]
     assert image.shape == (1, 50, 30)
-
-
-def test_resize_averages_when_shrinking():
-    image = np.array([[0, 0, 4, 8], [0, 100, 0, 0]], dtype=np.float32)
-    np.testing.assert_allclose(resize_image(image, (1, 2)), [[25, 3]])
-    # One side shrinks and the other grows: the averages first, then bilinear between them.
-    np.testing.assert_allclose(resize_image(image, (4, 2))[[0, 3]], [[0, 6], [50, 0]])
-    assert resize_image(image, (2, 4)) is image
-
-
-def test_resize_keeps_positions():
-    # A bright square keeps its place relative to the image within a pixel, whatever the sizes.
-    image = np.zeros((120, 90), dtype=np.float32)
-    image[30:60, 45:63] = 255.0
-    for size in [(60, 45), (240, 180), (60, 180), (77, 50)]:
-        rows, columns = np.nonzero(resize_image(image, size) > 127)
-        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        expected = np.array([45, 30, 63, 60]) * np.tile([size[1] / 90, size[0] / 120], 2)
-        np.testing.assert_allclose(box, expected, atol=1.0)
 
 
 def test_augmented_boxes_follow_the_pixels(tmp_path):
@@ -235,16 +202,6 @@ def test_a_sample_does_not_share_memory_with_the_cache(tmp_path):
     assert torch.equal(mapper(record)["image"], first)
 
 
-def test_cache_keeps_to_its_limit():
-    cache = ImageCache(10 * 400 / 2**20)
-    for key in range(50):
-        cache.get(str(key), lambda: np.zeros((10, 10), dtype=np.float32))
-    assert len(cache) == 10
-    off = ImageCache(0)
-    off.get("a", lambda: np.zeros((1, 1), dtype=np.float32))
-    assert len(off) == 0
-
-
 def test_a_missing_image_is_named(tmp_path):
     record = record_of(tmp_path, random_image(8, 8))
     (tmp_path / "image.png").unlink()
@@ -295,3 +252,70 @@ def test_from_config(tmp_path):
 def test_bad_settings(arguments, message):
     with pytest.raises(ValueError, match=message):
         MammoMapper(**arguments)
+
+
+# --- tissue maps ---------------------------------------------------------------------------------------------------
+ROWS, COLUMNS = np.mgrid[:256, :128] + 0.5
+HALF_DISC = np.where(np.hypot(COLUMNS, ROWS - 128) < 90, 150.0, 0.0).astype(np.float32)
+
+
+def test_the_mapper_augments_image_and_map_alike(monkeypatch):
+    image = HALF_DISC
+    augmentation = Augmentation(flip_horizontal=0.5, flip_vertical=0.5, shift=0.1, rotation=20.0, contrast=0.2)
+    mapper = MammoMapper(size=image.shape, augmentation=augmentation, tissue_cell=16, intensity="bit_depth")
+    monkeypatch.setattr(mapper, "prepare_image", lambda record: mapper.network_image(image, 255.0, record))
+    record = {"file_name": "a", "height": 256, "width": 128, "view": "CC", "annotations": []}
+    followed, stale = 0.0, 0.0
+    for seed in range(5):
+        sample = mapper(record, np.random.default_rng(seed))
+        shares = (sample["image"][0] > 0).float().view(16, 16, 8, 16).mean(dim=(1, 3)).numpy()
+        followed += np.abs(shares - sample["tissue"][0].numpy()).mean() / 5
+        stale += np.abs(shares - tissue_map(image, 16)[0]).mean() / 5
+    # Coarse cells are interpolated at the breast's edge, so that the map is not exact.
+    assert followed < 0.04
+    assert stale > 0.15
+    plain = Augmentation(flip_horizontal=0.5, flip_vertical=0.5, shift=0.1, rotation=20.0, contrast=0.2)
+    expected, _ = plain(image, np.zeros((0, 4)), np.random.default_rng(4))
+    assert np.array_equal(sample["image"][0].numpy(), expected)
+
+
+def fixed_sample_arguments(tmp_path):
+    """A record with lesions, proposals and a view, and a mapper that draws everything there is to draw."""
+    y, x = np.mgrid[:96, :64]
+    pixels = np.where(np.hypot(x, y - 48) < 44, 20000 + 200 * x + 100 * y, 0).astype(np.uint16)
+    proposals = {
+        "proposal_boxes": np.array([[8, 30, 24, 50], [20, 40, 40, 60]], np.float32),
+        "proposal_bbox_mode": BoxMode.XYXY_ABS,
+        "proposal_objectness_logits": np.array([0.9, 0.8], np.float32),
+    }
+    record = record_of(tmp_path, pixels, [(8, 30, 16, 20), (30, 60, 9, 9)], view="CC", **proposals)
+    augmentation = Augmentation(
+        flip_horizontal=0.5, flip_vertical=0.5, shift=0.2, rotation=30.0, scale=(0.8, 1.2), cutout_size=12,
+        cutout_prob=0.5, brightness=0.2, contrast=0.2, gamma=0.2,
+    )  # fmt: skip
+    return record, MammoMapper(size=(72, 48), augmentation=augmentation, with_instances=True, tissue_cell=8)
+
+
+@pytest.mark.parametrize(
+    ("seed", "image_sum", "tissue_sum", "lesion", "proposal", "next_draw"),
+    [
+        (0, 223577.76941, 23.8765796, [8.676967, 3.790673, 16.541407, 11.655113],
+         [4.230874, 12.246377, 21.707407, 29.722910], 0.8574042765875693),
+        (3, 119687.93930, 21.0834436, [29.803549, 23.356683, 36.372990, 29.926126],
+         [24.417049, 30.338873, 39.015812, 44.937634], 0.4306280204141778),
+        (6, 131426.53747, 26.0372014, [13.287601, 16.495710, 20.396042, 23.604150],
+         [11.437763, 23.880726, 27.234301, 39.677261], 0.008895805535434675),
+    ],
+)  # fmt: skip
+def test_image_boxes_tissue_and_proposals_move_as_they_always_did(
+    tmp_path, seed, image_sum, tissue_sum, lesion, proposal, next_draw
+):
+    """Recorded values: the geometry is drawn once, and the generator's numbers are used in the same order."""
+    record, mapper = fixed_sample_arguments(tmp_path)
+    rng = np.random.default_rng(seed)
+    sample = mapper(record, rng)
+    assert float(sample["image"].double().sum()) == pytest.approx(image_sum, rel=1e-6)
+    assert float(sample["tissue"].double().sum()) == pytest.approx(tissue_sum, rel=1e-6)
+    np.testing.assert_allclose(sample["instances"].gt_boxes.tensor[1], lesion, atol=1e-5)
+    np.testing.assert_allclose(sample["proposals"].proposal_boxes.tensor[1], proposal, atol=1e-5)
+    assert rng.random() == next_draw
