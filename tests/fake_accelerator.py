@@ -313,7 +313,8 @@ def accelerator() -> Iterator[torch.device]:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, return_value=answer))
         stream = types.SimpleNamespace(is_capturing=lambda: False)
-        stack.enter_context(mock.patch.object(torch.accelerator, "current_stream", return_value=stream))
+        if hasattr(torch, "accelerator"):  # since torch 2.6; only those ask for the stream
+            stack.enter_context(mock.patch.object(torch.accelerator, "current_stream", return_value=stream))
         stack.enter_context(
             mock.patch.object(torch.cuda.amp.common, "amp_definitely_not_available", return_value=False)
         )

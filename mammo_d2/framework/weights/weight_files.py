@@ -1,10 +1,14 @@
 """Reading weight files without running code from them: .pth of torch, .pkl of detectron2's and Caffe2's model zoos."""
 
 import collections
+import contextlib
+import functools
 import io
 import os
 import pickle
 import re
+import tarfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -129,9 +133,45 @@ def _as_zoo_checkpoint(content: Any, path: str) -> dict[str, Any]:
     return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
 
-def _read_torch(path: str, allow_pickle: bool) -> Any:
-    try:
+@contextlib.contextmanager
+def _allowed_globals() -> Iterator[None]:
+    """Let ``torch.load`` read numpy arrays, as long as the context lasts."""
+    if hasattr(torch.serialization, "safe_globals"):
         with torch.serialization.safe_globals(_TORCH_GLOBALS):  # type: ignore[arg-type]  # its type lacks the pairs
+            yield
+        return
+    # torch 2.4 has no context, and knows a function by the name that it carries itself.
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    encode = (_encode_latin1, "_codecs.encode")  # later versions allow it by themselves
+    torch.serialization.add_safe_globals([*before, *map(_under_its_name, [*_TORCH_GLOBALS, encode])])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+def _under_its_name(entry: Any) -> Any:
+    """A function that carries the name under which files know it; types as they are."""
+    if isinstance(entry, type):
+        return entry
+    function, path = entry
+    if isinstance(function, type):
+        return function
+    renamed = functools.partial(function)
+    renamed.__module__, _, renamed.__name__ = path.rpartition(".")  # type: ignore[attr-defined]
+    return renamed
+
+
+def _read_torch(path: str, allow_pickle: bool) -> Any:
+    if not allow_pickle and tarfile.is_tarfile(path):
+        # torch before 2.6 runs code from such files even when asked for weights only (CVE-2025-32434).
+        raise UnsafePickleError(
+            path, "it is a tar archive (torch before 0.1.10), which torch before 2.6 reads unsafely"
+        )
+    try:
+        with _allowed_globals():
             return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except Exception as error:  # a damaged file raises anything
         refused = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None

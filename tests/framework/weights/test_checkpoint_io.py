@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,16 @@ def test_objects_are_refused_unless_allowed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("MAMMO_D2_ALLOW_PICKLE", "1")
     assert read_weight_file(f"w.{ending}")["__author__"] == "me"
     assert (tmp_path / "unpickled.txt").exists()
+
+
+def test_a_tar_archive_of_old_torch_is_refused(tmp_path: Path) -> None:
+    """Those of torch before 0.1.10; torch before 2.6 would run code from them (CVE-2025-32434)."""
+    path = tmp_path / "old.pth"
+    (tmp_path / "storages").write_bytes(pickle.dumps(0))
+    with tarfile.open(path, "w") as archive:
+        archive.add(tmp_path / "storages", "storages")
+    with pytest.raises(UnsafePickleError, match="tar archive"):
+        read_weight_file(str(path))
 
 
 def test_numpy_values_in_a_torch_file_are_harmless(tmp_path: Path) -> None:
