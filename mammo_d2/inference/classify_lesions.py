@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 
 from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.lesions.stage_loaders import build_lesion_loader
-from mammo_d2.data.reading.image_meta import FULL_SCALE_8_BIT
 from mammo_d2.data.reading.reader import image_size
 from mammo_d2.engine.preparation_record import find_preparation
 from mammo_d2.engine.run_folder import FINAL_WEIGHTS
@@ -103,17 +101,15 @@ def prepared_record(
     job = cfg.clone()
     job.defrost()
     job.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / FINAL_WEIGHTS)  # beside preparation.json
-    preparation = find_preparation(job)
-    prepared = preparation.apply(file_name)
+    prepared = find_preparation(job).apply(file_name)
     named = view_in_name(str(file_name))
     facts = {"laterality": prepared.meta.laterality or named[0], "view": prepared.meta.view or named[1]}
     moved = xyxy_to_xywh(prepared.transform.boxes_to_prepared(xywh_to_xyxy(boxes))).tolist()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(file_name)
-        if preparation.image is not None and not preparation.image.keep_files:
+        if prepared.stored is not None:
             place = Path(folder) / "prepared.png"
-            kind = np.uint8 if prepared.max_value == FULL_SCALE_8_BIT else np.uint16
-            if not cv2.imwrite(str(place), prepared.pixels.astype(kind)):
+            if not cv2.imwrite(str(place), prepared.stored):
                 raise OSError(f"{place} could not be written; is the disk full?")
         record = {**record_of_boxes(place, moved), **facts}
         for box, lesion in zip(boxes, record["annotations"], strict=True):

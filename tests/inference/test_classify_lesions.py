@@ -14,7 +14,8 @@ from mammo_d2.config.loading import load_config
 from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.files import write_json
 from mammo_d2.data.format.catalog import load_records, register_datasets
-from mammo_d2.data.prepare.recipe import ImageOptions, Preparation
+from mammo_d2.data.prepare.prepared_image import ImageOptions
+from mammo_d2.data.prepare.recipe import Preparation
 from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.inference.classify_lesions import record_of_boxes, results_in_file
 from mammo_d2.inference.detected_lesions import records_with_results

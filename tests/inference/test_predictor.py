@@ -8,7 +8,8 @@ from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.converters.converter import Converter, SourceImage
 from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.data.prepare.image import prepare_image
-from mammo_d2.data.prepare.recipe import ImageOptions, Preparation
+from mammo_d2.data.prepare.prepared_image import ImageOptions
+from mammo_d2.data.prepare.recipe import Preparation
 from mammo_d2.data.reading.image_meta import ImageMeta
 from mammo_d2.framework import Boxes, Instances
 from mammo_d2.inference.prediction_files import FileProblem, Prediction

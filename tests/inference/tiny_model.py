@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.data.prepare.recipe import ImageOptions, Preparation
+from mammo_d2.data.prepare.prepared_image import ImageOptions
+from mammo_d2.data.prepare.recipe import Preparation
 from mammo_d2.framework import META_ARCH_REGISTRY, Boxes, CfgNode, Instances, build_model
 from tests.engine.toy_training import SETTINGS
 

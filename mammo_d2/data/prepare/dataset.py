@@ -31,8 +31,9 @@ from mammo_d2.core.files import sha256_file, write_bytes_atomic, write_json
 from mammo_d2.core.lesion_classes import LABELS
 from mammo_d2.data.converters.converter import Converter, SourceImage
 from mammo_d2.data.format.coco_builder import CocoBuilder
-from mammo_d2.data.prepare.image import ImageOptions, Issue, Outcome, prepare_image
+from mammo_d2.data.prepare.image import Issue, Outcome, prepare_image
 from mammo_d2.data.prepare.manifest import make_manifest
+from mammo_d2.data.prepare.prepared_image import ImageOptions
 from mammo_d2.data.prepare.splits import SPLITS, find_duplicates, find_leaks, group_images, split_groups, stratum_of
 
 logger = logging.getLogger(__name__)

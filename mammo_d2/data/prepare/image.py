@@ -1,23 +1,20 @@
-"""Preparing one image: read, crop, flip, scale, write, and map everything known about it (runs in a worker)."""
+"""Preparing one image of a data set: read, prepare, write, and reuse what an earlier run wrote (runs in a worker)."""
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from mammo_d2.core.boxes import clip_xywh, xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.files import read_json, sha256_bytes, sha256_file, write_bytes_atomic, write_json
-from mammo_d2.core.image_transform import ImageTransform
-from mammo_d2.core.masks import decode_mask, encode_mask
-from mammo_d2.data.breast.mask import breast_box, breast_mask, chest_wall_side, laterality_of_side
-from mammo_d2.data.converters.converter import Converter, SourceAnnotation, SourceImage
-from mammo_d2.data.prepare.recipe import ImageOptions, choose_transform, prepared_pixels
+from mammo_d2.data.breast.mask import laterality_of_side
+from mammo_d2.data.converters.converter import Converter, SourceImage
+from mammo_d2.data.prepare.image_record import annotation_record, image_record, usable_annotation
+from mammo_d2.data.prepare.prepared_image import ImageOptions, prepare_pixels
 from mammo_d2.data.reading.image_meta import ImageMeta
 
 # Raised when prepared files change although source and options do not; older ones are then made anew.
@@ -121,87 +118,36 @@ def _convert(
     sha: str,
     outcome: Outcome,
 ) -> None:
+    """Prepare the pixels and write them; the records go into ``outcome``."""
+
     def warn(problem: str) -> None:
         outcome.issues.append(Issue("warning", source.key, str(source.path), problem))
 
     for warning in meta.warnings:
         warn(warning)
     size = (pixels.shape[0], pixels.shape[1])
-    annotations = [_usable(a, size, n, warn) for n, a in enumerate(source.annotations, start=1)]
-    mask = breast_mask(pixels, options.mask_method)
-    side = chest_wall_side(mask)
-    box = source.breast_box or breast_box(mask)
-    expected = laterality_of_side(side)
-    if source.laterality and expected and expected != source.laterality:
-        warn(f"laterality {source.laterality}, but the chest wall is on the {side}; check it, or the image is mirrored")
+    annotations = [usable_annotation(a, size, n, warn) for n, a in enumerate(source.annotations, start=1)]
     lesions = [a.bbox for a in annotations if a.bbox is not None]
-    transform = choose_transform(mask, side, options, warn, lesions, source.pixel_spacing)
-    file_name, prepared_sha, prepared_bytes = _write(source, pixels, meta, transform, options, out)
-    height, width = transform.prepared_size
-    spacing = source.pixel_spacing
-    outcome.annotations = [_annotation_record(a, transform) for a in annotations]
-    outcome.image = {
-        "file_name": file_name,
-        "height": height,
-        "width": width,
-        "patient_id": source.patient_id,
-        "exam_id": source.exam_id,
-        "laterality": source.laterality,
-        "view": source.view,
-        **({"labels": source.labels} if source.labels else {}),
-        "birads": source.birads,
-        "density": source.density,
-        "pixel_spacing": [spacing[0] / transform.scale[0], spacing[1] / transform.scale[1]] if spacing else None,
-        "pixel_spacing_source": source.pixel_spacing_source,
-        "breast_box": _map_xywh(box, transform),
-        "transform": transform.to_dict(),
-        "source": {
-            "file": source.source_name,
-            "sha256": sha,
-            "bits_stored": meta.bits_stored,
-            "photometric": meta.photometric,
-            "voi": meta.voi,
-            "transfer_syntax": meta.transfer_syntax,
-            "prepared_sha256": prepared_sha,
-            "prepared_bytes": prepared_bytes,
-        },
-        **{key: _map_points(points, transform) for key, points in source.points.items()},
-        **{key: [_map_xywh(b, transform) for b in boxes] for key, boxes in source.boxes.items()},
-        **source.extra,
-    }
-
-
-def _usable(annotation: SourceAnnotation, size: tuple[int, int], number: int, warn: Any) -> SourceAnnotation:
-    """Check and clip a lesion's box.
-
-    Raises:
-        ValueError: no area within the image. Leaving out the lesion alone would turn its image into a negative one.
-    """
-    box, height, width = annotation.bbox, *size
-    if box is None or not all(math.isfinite(v) for v in box) or box[2] <= 0 or box[3] <= 0:
-        raise ValueError(f"lesion {number}: box {box} has no area; correct it in the source's annotations")
-    clipped = clip_xywh(box, size)
-    if clipped[2] <= 0 or clipped[3] <= 0:
-        raise ValueError(
-            f"lesion {number}: box {box} lies outside the image (width {width}, height {height}); correct it in the "
-            "source's annotations (swapped x and y? pixels of another resolution?)"
+    prepared = prepare_pixels(pixels, meta, options, lesions, source.pixel_spacing)
+    expected = laterality_of_side(prepared.chest_wall)
+    if source.laterality and expected and expected != source.laterality:
+        warn(
+            f"laterality {source.laterality}, but the chest wall is on the {prepared.chest_wall}; check it, or the "
+            "image is mirrored"
         )
-    if clipped is not box:
-        warn(f"lesion {number}: box {tuple(round(v, 1) for v in box)} reaches outside the image, clipped")
-    return replace(annotation, bbox=(clipped[0], clipped[1], clipped[2], clipped[3]))
+    for warning in prepared.warnings:
+        warn(warning)
+    file_name, prepared_sha, prepared_bytes = _write(source, prepared.stored, options, out)
+    outcome.annotations = [annotation_record(a, prepared.transform) for a in annotations]
+    outcome.image = image_record(
+        source, prepared, file_name, {"sha256": sha, "prepared_sha256": prepared_sha, "prepared_bytes": prepared_bytes}
+    )
 
 
-def _write(
-    source: SourceImage,
-    pixels: np.ndarray,
-    meta: ImageMeta,
-    transform: ImageTransform,
-    options: ImageOptions,
-    out: Path,
-) -> tuple[str, str, int]:
-    """Write the prepared image; its file name under the image folder, hash and size."""
+def _write(source: SourceImage, stored: np.ndarray | None, options: ImageOptions, out: Path) -> tuple[str, str, int]:
+    """Write the prepared image, or refer to the source file; its file name under the image folder, hash and size."""
     folder = out / IMAGE_FOLDER
-    if options.keep_files:
+    if stored is None:
         file_name = source.key + source.path.suffix
         target = folder / file_name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -209,41 +155,9 @@ def _write(
         target.symlink_to(source.path.resolve())
         return file_name, sha256_file(source.path), source.path.stat().st_size
     file_name = source.key + ".png"
-    stored = prepared_pixels(pixels, meta, transform)
     ok, encoded = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, options.png_level])
     if not ok:
         raise ValueError(f"PNG of shape {stored.shape} could not be encoded; report this")
     data = encoded.tobytes()
     write_bytes_atomic(folder / file_name, data)
     return file_name, sha256_bytes(data), len(data)
-
-
-# --- mapping records ------------------------------------------------------------------------------------------------
-def _map_xywh(box: Any, transform: ImageTransform) -> list[float]:
-    """An XYWH box in prepared pixels, clipped to the image."""
-    mapped = xyxy_to_xywh(transform.boxes_to_prepared(xywh_to_xyxy(box)))
-    return [round(float(v), 4) for v in clip_xywh(mapped.tolist(), transform.prepared_size)]
-
-
-def _map_points(points: Any, transform: ImageTransform) -> Any:
-    """Points (flat x, y, x, y, ... or pairs) in prepared pixels, in the same nesting; None stays None."""
-    if points is None:
-        return None
-    array = np.asarray(points, dtype=np.float64)
-    return transform.points_to_prepared(array.reshape(-1, 2)).round(3).reshape(array.shape).tolist()
-
-
-def _map_segmentation(segmentation: Any, transform: ImageTransform) -> Any:
-    if isinstance(segmentation, dict):
-        mask = decode_mask(segmentation, transform.source_size)
-        part = np.ascontiguousarray(transform.crop_and_flip(mask), np.uint8)
-        height, width = transform.prepared_size
-        return encode_mask(cv2.resize(part, (width, height), interpolation=cv2.INTER_NEAREST))
-    return [_map_points(polygon, transform) for polygon in segmentation]
-
-
-def _annotation_record(annotation: SourceAnnotation, transform: ImageTransform) -> dict[str, Any]:
-    record: dict[str, Any] = {"category": annotation.category, "bbox": _map_xywh(annotation.bbox, transform)}
-    if annotation.segmentation is not None:
-        record["segmentation"] = _map_segmentation(annotation.segmentation, transform)
-    return {**record, "pathology": annotation.pathology, "lesion_id": annotation.lesion_id, **annotation.extra}

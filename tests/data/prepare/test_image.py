@@ -8,7 +8,8 @@ from pycocotools import mask as coco_mask
 
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.converters.converter import SourceAnnotation
-from mammo_d2.data.prepare.image import ImageOptions, prepare_image
+from mammo_d2.data.prepare.image import prepare_image
+from mammo_d2.data.prepare.prepared_image import ImageOptions
 from mammo_d2.data.reading.reader import read_image
 from tests.data.dicom_files import write_dicom
 from tests.data.toy_source import ToySource, write_breasts

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mammo_d2.data.prepare.recipe import ImageOptions, Preparation
+from mammo_d2.data.prepare.prepared_image import ImageOptions
+from mammo_d2.data.prepare.recipe import Preparation
 from mammo_d2.data.reading.image_meta import ReadOptions
 
 

@@ -6,7 +6,7 @@ from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.converters.folders.phantom import Phantom
 from mammo_d2.data.format.annotations import validate_coco
 from mammo_d2.data.prepare.dataset import PrepareOptions, prepare
-from mammo_d2.data.prepare.image import ImageOptions
+from mammo_d2.data.prepare.prepared_image import ImageOptions
 from mammo_d2.phantom import PhantomConfig
 
 CONFIG = PhantomConfig(n_patients=2, seed=1, rows=208, cols=160, share_malignant=1.0, share_benign=0.0, share_both=0.0,

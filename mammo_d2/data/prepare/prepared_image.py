@@ -1,0 +1,200 @@
+"""How an image is prepared: which part of it, mirrored or not, at which scale, and the pixels that this gives.
+
+The one path for data sets (``image.py``) and for files that a model predicts on (``recipe.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from mammo_d2.core.image_transform import ImageTransform
+from mammo_d2.data.breast.mask import breast_box, breast_mask, chest_wall_side
+from mammo_d2.data.reading.image_meta import FULL_SCALE_8_BIT, FULL_SCALE_16_BIT, ImageMeta
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What is done to every image.
+
+    Attributes:
+        crop: cut out the breast's box.
+        margin: around it, as a fraction of its longer side.
+        mask_method: of ``breast_mask``: "auto", "otsu", "triangle".
+        flip_to: "left" or "right": mirror images whose chest wall is on the other side; "" leaves them.
+        max_side: reduce images whose longer side is larger, in pixels; 0: no limit.
+        spacing: scale images to this many mm per pixel (0: no); needs a known pixel spacing.
+        keep_files: refer to the source file by a symbolic link instead of writing a PNG; nothing may be changed then.
+        png_level: compression of the PNG, 0..9.
+    """
+
+    crop: bool = False
+    margin: float = 0.02
+    mask_method: str = "auto"
+    flip_to: str = ""
+    max_side: int = 0
+    spacing: float = 0.0
+    keep_files: bool = False
+    png_level: int = 1
+
+    def __post_init__(self) -> None:
+        if self.flip_to not in ("", "left", "right"):
+            raise ValueError(f"flip_to {self.flip_to!r} must be left, right or empty")
+        if self.max_side < 0 or self.spacing < 0 or not 0 <= self.margin < 1 or not 0 <= self.png_level <= 9:
+            raise ValueError(
+                f"max_side {self.max_side}, spacing {self.spacing} must not be negative, margin {self.margin} lies in "
+                f"[0, 1), png_level {self.png_level} in 0..9"
+            )
+        if self.max_side and self.spacing:
+            raise ValueError(f"give max_side ({self.max_side}) or spacing ({self.spacing}), not both")
+        if self.keep_files and (self.crop or self.flip_to or self.max_side or self.spacing):
+            raise ValueError("keep_files leaves images as they are; drop crop, flip_to, max_side and spacing, or it")
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """A file read and prepared in memory.
+
+    Attributes:
+        source: float32 (H, W), the file's pixels.
+        stored: (h, w) uint8 (full scale 255) or uint16 (full scale 65535), the prepared pixels as a data set has them;
+            None if the file stays as it is.
+        transform: between the two.
+        meta: of the file.
+        warnings: what a person should look at; those of ``meta`` are not among them.
+        breast_box: XYWH of the breast found, in pixels of ``source``; None where it was not looked for.
+        chest_wall: "left" or "right": the side of ``source`` at which it was found.
+    """
+
+    source: np.ndarray
+    stored: np.ndarray | None
+    transform: ImageTransform
+    meta: ImageMeta
+    warnings: tuple[str, ...] = ()
+    breast_box: tuple[int, int, int, int] | None = None
+    chest_wall: str | None = None
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """float32 (h, w), the prepared pixels, in [0, ``max_value``]."""
+        return self.source if self.stored is None else self.stored.astype(np.float32)
+
+    @property
+    def max_value(self) -> float:
+        """Full-scale value of ``pixels``."""
+        if self.stored is None:
+            return self.meta.max_value
+        return FULL_SCALE_8_BIT if self.stored.dtype == np.uint8 else FULL_SCALE_16_BIT
+
+
+def untouched(source: np.ndarray, meta: ImageMeta) -> PreparedImage:
+    """An image that stays as it is; nothing is looked for in it."""
+    return PreparedImage(source, None, ImageTransform.identity((source.shape[0], source.shape[1])), meta)
+
+
+def prepare_pixels(
+    source: np.ndarray,
+    meta: ImageMeta,
+    options: ImageOptions,
+    lesions: Sequence[Sequence[float]] = (),
+    pixel_spacing: tuple[float, float] | None = None,
+) -> PreparedImage:
+    """Find the breast, and crop, mirror and scale the image.
+
+    Args:
+        source: float32 (H, W) as read.
+        meta: of the file.
+        options: what to do.
+        lesions: XYWH boxes in source pixels that a crop must hold.
+        pixel_spacing: (row, column) in mm, where known.
+
+    Raises:
+        ValueError: a target spacing, but no known spacing.
+    """
+    mask = breast_mask(source, options.mask_method)
+    side = chest_wall_side(mask)
+    warnings: list[str] = []
+    transform = _choose_transform(mask, side, options, warnings.append, lesions, pixel_spacing)
+    stored = None if options.keep_files else _stored_pixels(source, meta, transform)
+    return PreparedImage(source, stored, transform, meta, tuple(warnings), breast_box(mask), side)
+
+
+def _choose_transform(
+    mask: np.ndarray,
+    side: str | None,
+    options: ImageOptions,
+    warn: Callable[[str], None],
+    lesions: Sequence[Sequence[float]] = (),
+    pixel_spacing: tuple[float, float] | None = None,
+) -> ImageTransform:
+    """Crop, flip and scale of one image.
+
+    Args:
+        mask: bool (H, W) of the breast.
+        side: of the chest wall, "left", "right" or None where it was not found.
+        options: what to do.
+        warn: called with what a person should look at.
+        lesions: XYWH boxes in source pixels that the crop must hold.
+        pixel_spacing: (row, column) in mm, where known.
+
+    Raises:
+        ValueError: a target spacing, but no known spacing.
+    """
+    height, width = mask.shape
+    crop = (0, 0, width, height)
+    if options.crop:
+        crop = breast_box(mask, options.margin)
+        crop, grown = _include(crop, lesions)
+        if grown:
+            warn("a lesion lies outside the breast found, the crop was widened; look at this image")
+    if options.flip_to and side is None:
+        warn("the chest wall's side was not found, not mirrored")
+    transform = ImageTransform((height, width), crop, bool(options.flip_to and side and side != options.flip_to))
+    w, h = crop[2:]
+    if options.spacing:
+        if pixel_spacing is None:
+            raise ValueError("no pixel spacing in the file; leave out the target spacing, or give max_side instead")
+        scale_y, scale_x = (s / options.spacing for s in pixel_spacing)
+        return transform.with_output_size((max(1, round(h * scale_y)), max(1, round(w * scale_x))))
+    if options.max_side and max(w, h) > options.max_side:
+        scale = options.max_side / max(w, h)
+        return transform.with_output_size((max(1, round(h * scale)), max(1, round(w * scale))))
+    return transform
+
+
+def _include(
+    crop: tuple[int, int, int, int], lesions: Sequence[Sequence[float]]
+) -> tuple[tuple[int, int, int, int], bool]:
+    """Widen a crop so that it holds every lesion; also whether that was needed."""
+    x1, y1, x2, y2 = crop[0], crop[1], crop[0] + crop[2], crop[1] + crop[3]
+    for bx, by, bw, bh in lesions:
+        x1, y1 = min(x1, math.floor(bx)), min(y1, math.floor(by))
+        x2, y2 = max(x2, math.ceil(bx + bw)), max(y2, math.ceil(by + bh))
+    wide = (x1, y1, x2 - x1, y2 - y1)
+    return wide, wide != crop
+
+
+def _stored_pixels(pixels: np.ndarray, meta: ImageMeta, transform: ImageTransform) -> np.ndarray:
+    """The prepared image as it is stored, (h, w) uint8 (full scale 255) or uint16 (full scale 65535).
+
+    Args:
+        pixels: float32 (H, W) as read.
+        meta: of the file.
+        transform: from ``_choose_transform``.
+    """
+    image = np.ascontiguousarray(transform.crop_and_flip(pixels))
+    height, width = transform.prepared_size
+    scaled = (height, width) != image.shape
+    if scaled:
+        shrink = height * width < image.shape[0] * image.shape[1]
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+    if meta.max_value == FULL_SCALE_8_BIT and meta.format != "dicom" and not scaled:
+        # Grey levels of an 8-bit file that were only moved.
+        return image.round().astype(np.uint8)
+    # The whole 16-bit range: v -> v / max_value * 65535. Steps of 12 bits stay 16 apart, so nothing is lost.
+    return (image * (FULL_SCALE_16_BIT / meta.max_value)).round().clip(0, FULL_SCALE_16_BIT).astype(np.uint16)

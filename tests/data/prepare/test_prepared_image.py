@@ -1,0 +1,57 @@
+"""Pixels of one image: what is found in it, and what is done."""
+
+import numpy as np
+import pytest
+
+from mammo_d2.core.image_transform import ImageTransform
+from mammo_d2.data.prepare.prepared_image import ImageOptions, prepare_pixels, untouched
+from mammo_d2.data.reading.image_meta import ImageMeta
+
+
+@pytest.fixture
+def half_disc():
+    """60 x 100, 12 bits: a half disc of 1000 at the right border, background 0."""
+    rows, columns = np.mgrid[:60, :100] + 0.5
+    inside = ((100 - columns) / 60) ** 2 + ((rows - 30) / 25) ** 2 < 1
+    return np.where(inside, 1000, 0).astype(np.float32), ImageMeta("a.dcm", "dicom", 60, 100, 12, 4095.0)
+
+
+def test_breast_and_chest_wall_are_found(half_disc):
+    prepared = prepare_pixels(*half_disc, ImageOptions())
+    assert prepared.chest_wall == "right"
+    x, y, width, height = prepared.breast_box
+    assert abs(np.array([x, y, x + width, y + height]) - [40, 5, 100, 55]).max() <= 2
+    assert prepared.transform.is_identity
+    assert (prepared.stored.dtype, prepared.max_value) == (np.uint16, 65535.0)
+    assert prepared.stored.max() == round(1000 * 65535 / 4095)
+    np.testing.assert_array_equal(prepared.pixels, prepared.stored)
+    assert prepared.warnings == ()
+
+
+def test_a_crop_holds_every_lesion(half_disc):
+    prepared = prepare_pixels(*half_disc, ImageOptions(crop=True, margin=0.0), [(2.5, 3.5, 4, 4)])
+    assert prepared.transform.crop[:2] == (2, 3)
+    assert len(prepared.warnings) == 1
+    assert "crop was widened" in prepared.warnings[0]
+
+
+def test_target_spacing(half_disc):
+    options = ImageOptions(spacing=0.2)
+    assert prepare_pixels(*half_disc, options, pixel_spacing=(0.1, 0.4)).stored.shape == (30, 200)
+    with pytest.raises(ValueError, match="no pixel spacing in the file"):
+        prepare_pixels(*half_disc, options)
+
+
+def test_kept_files_are_looked_at_only(half_disc):
+    prepared = prepare_pixels(*half_disc, ImageOptions(keep_files=True))
+    assert prepared.stored is None
+    assert prepared.pixels is half_disc[0]
+    assert prepared.max_value == 4095.0
+    assert prepared.chest_wall == "right"
+
+
+def test_untouched(half_disc):
+    prepared = untouched(*half_disc)
+    assert prepared.pixels is half_disc[0]
+    assert prepared.transform == ImageTransform.identity((60, 100))
+    assert (prepared.breast_box, prepared.chest_wall) == (None, None)
