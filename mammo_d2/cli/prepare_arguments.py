@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mammo_d2.data.converters.converter import Converter, DryRun
 from mammo_d2.data.prepare.contact_sheet import write_contact_sheet
-from mammo_d2.data.prepare.dataset import PrepareOptions, PrepareResult, prepare
+from mammo_d2.data.prepare.dataset import PrepareResult, prepare
+from mammo_d2.data.prepare.options import PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
 
 CHECK_FILE = "check.png"

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from mammo_d2.phantom.breast.tissue import MAX_VALUE
-from mammo_d2.phantom.patient import PhantomView
 from mammo_d2.phantom.settings import PhantomConfig
+from mammo_d2.phantom.views import PhantomView
 
 _MAMMOGRAPHY_FOR_PRESENTATION = UID("1.2.840.10008.5.1.4.1.1.1.2")
 _DATE = "20000101"  # a fixed date that is nobody's

@@ -11,9 +11,9 @@ from typing import Any
 
 from mammo_d2.core.lesion_classes import CATEGORIES
 from mammo_d2.core.masks import encode_mask
-from mammo_d2.phantom.patient import PhantomFinding, PhantomView
 from mammo_d2.phantom.settings import PhantomConfig
 from mammo_d2.phantom.streams import class_counts
+from mammo_d2.phantom.views import PhantomFinding, PhantomView
 
 _BIRADS = {"malignant": 5, "benign": 2}
 

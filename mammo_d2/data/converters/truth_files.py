@@ -20,9 +20,8 @@ from typing import Any
 
 from mammo_d2.core.lesion_classes import LABELS
 from mammo_d2.data.converters.converter import Converter, ConverterError, SourceAnnotation, labels_from, read_table
-from mammo_d2.data.format.annotations import load_coco
+from mammo_d2.data.format.annotations import SPLITS, load_coco
 from mammo_d2.data.format.record_checks import VIEWS
-from mammo_d2.data.prepare.splits import SPLITS
 from mammo_d2.data.reading.image_meta import ReadOptions
 
 BOX = ("x", "y", "width", "height")

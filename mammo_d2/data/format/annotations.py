@@ -19,6 +19,9 @@ from mammo_d2.data.format.image_check import check_image_files
 from mammo_d2.data.format.problems import Report, SchemaError
 from mammo_d2.data.format.record_checks import RecordChecker
 
+#: Names of the annotation files of a prepared data set, without suffix.
+SPLITS = ("train", "val", "test")
+
 logger = logging.getLogger(__name__)
 
 

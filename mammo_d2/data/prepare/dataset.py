@@ -13,76 +13,23 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
-import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import cv2
-from tqdm import tqdm
-
 from mammo_d2.core.files import sha256_file, write_bytes_atomic, write_json
 from mammo_d2.core.lesion_classes import LABELS
 from mammo_d2.data.converters.converter import Converter, SourceImage
+from mammo_d2.data.format.annotations import SPLITS
 from mammo_d2.data.format.coco_builder import CocoBuilder
-from mammo_d2.data.prepare.image import Issue, Outcome, prepare_image
+from mammo_d2.data.prepare.dataset_splits import assign_splits
+from mammo_d2.data.prepare.image import Issue, Outcome
 from mammo_d2.data.prepare.manifest import make_manifest
-from mammo_d2.data.prepare.prepared_image import ImageOptions
-from mammo_d2.data.prepare.splits import SPLITS, find_duplicates, find_leaks, group_images, split_groups, stratum_of
-
-logger = logging.getLogger(__name__)
-
-
-class PrepareError(ValueError):
-    """A data set that cannot be prepared; the message says why."""
-
-
-@dataclass(frozen=True)
-class PrepareOptions:
-    """How a data set is prepared.
-
-    Attributes:
-        image: what is done to each image.
-        fractions: split name -> part of the patients, where the data set has no split of its own.
-        val_from_train: part of the training patients that become "val" where the data set's own split has none.
-        seed: of the split.
-        workers: processes.
-        strict: stop at the first image that cannot be prepared, rather than leave it out.
-        force: prepare everything anew instead of reusing what is there.
-        dry_run: only look, write nothing.
-        limit: take only the first images of the data set (0: all), for a try.
-        progress: show a progress bar.
-    """
-
-    image: ImageOptions = field(default_factory=ImageOptions)
-    fractions: tuple[tuple[str, float], ...] = (("train", 0.7), ("val", 0.1), ("test", 0.2))
-    val_from_train: float = 0.0
-    seed: int = 0
-    workers: int = 1
-    strict: bool = False
-    force: bool = False
-    dry_run: bool = False
-    limit: int = 0
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        names = [name for name, _ in self.fractions]
-        if not set(names) <= set(SPLITS) or len(set(names)) != len(names):
-            raise ValueError(f"splits {names} must be among {', '.join(SPLITS)}, each once")
-        total = sum(part for _, part in self.fractions)
-        if abs(total - 1) > 1e-6 or any(part < 0 for _, part in self.fractions):
-            raise ValueError(f"split fractions {dict(self.fractions)} must sum to 1, not {total:g}, none negative")
-        if self.workers < 1 or self.limit < 0 or not 0 <= self.val_from_train < 1:
-            raise ValueError(
-                f"workers {self.workers} must be at least 1, limit {self.limit} not negative, val_from_train "
-                f"{self.val_from_train} in [0, 1)"
-            )
+from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
+from mammo_d2.data.prepare.workers import run_images
 
 
 @dataclass
@@ -146,7 +93,7 @@ def prepare(converter: Converter, out: str | os.PathLike[str], options: PrepareO
         return result
     outcomes = []
     # Closing the generator ends the workers when a strict run stops early.
-    with closing(_run(converter, sources, options, out)) as running:
+    with closing(run_images(converter, sources, options, out)) as running:
         for outcome in running:
             outcomes.append(outcome)
             result.issues += outcome.issues
@@ -160,8 +107,10 @@ def prepare(converter: Converter, out: str | os.PathLike[str], options: PrepareO
         first = result.errors[0].problem
         raise PrepareError(f"none of {len(sources)} images could be prepared; the first: {first}; see {out}/errors.csv")
     _look_at_labels(done, result)
-    splits = _assign_splits(done, options, result)
-    _write_annotations(converter, done, splits, out, result)
+    assigned = assign_splits(done, options)
+    result.duplicates = assigned.duplicates
+    result.issues += assigned.warnings
+    _write_annotations(converter, done, assigned.splits, out, result)
     _write_issues(out, result)
     counts = {"counts": result.counts, "errors": len(result.errors), "skipped": len(result.skipped)}
     hashes = {f"annotations/{p.name}": sha256_file(p) for p in result.files}
@@ -185,56 +134,6 @@ def _list_sources(converter: Converter, limit: int) -> list[SourceImage]:
     return sources[:limit] if limit else sources
 
 
-def _run(
-    converter: Converter, sources: list[SourceImage], options: PrepareOptions, out: Path
-) -> Generator[Outcome, None, None]:
-    """Outcomes in the order of the sources."""
-    common = (options.image, out, options.force)
-    # None: no bar where the output is not a terminal.
-    hidden = None if options.progress else True
-    bar = tqdm(total=len(sources), desc=f"prepare {converter.name}", unit="image", disable=hidden)
-    with bar:
-        if options.workers == 1:
-            for source in sources:
-                yield prepare_image(converter, source, *common)
-                bar.update()
-            return
-        # Fresh interpreters: a fork of a process whose libraries have started threads can hang.
-        pool = ProcessPoolExecutor(
-            min(options.workers, len(sources)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(converter, *common),
-        )
-        try:
-            for outcome in pool.map(_work, sources, chunksize=1):
-                yield outcome
-                bar.update()
-        except BrokenProcessPool as error:
-            raise PrepareError(
-                "a worker process ended unexpectedly, most likely for lack of memory; use fewer workers (what was "
-                "finished is reused)"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-# Set in each worker process, so that the converter's tables are sent once and not with every image.
-_worker_arguments: tuple[Converter, ImageOptions, Path, bool] | None = None
-
-
-def _start_worker(converter: Converter, options: ImageOptions, out: Path, force: bool) -> None:
-    global _worker_arguments
-    _worker_arguments = (converter, options, out, force)
-    cv2.setNumThreads(1)
-
-
-def _work(source: SourceImage) -> Outcome:
-    assert _worker_arguments is not None
-    converter, options, out, force = _worker_arguments
-    return prepare_image(converter, source, options, out, force)
-
-
 def _look_at_labels(done: Sequence[tuple[SourceImage, Outcome]], result: PrepareResult) -> None:
     """Warn of a class that images are known to show, and none is known not to show."""
     labels = [outcome.image.get("labels", {}) for _, outcome in done if outcome.image is not None]
@@ -248,68 +147,6 @@ def _look_at_labels(done: Sequence[tuple[SourceImage, Outcome]], result: Prepare
                 "lesion is not yet one known to be healthy)"
             )
             result.issues.append(Issue("warning", "", "", problem))
-
-
-def _assign_splits(
-    done: Sequence[tuple[SourceImage, Outcome]], options: PrepareOptions, result: PrepareResult
-) -> list[str]:
-    """Split of each prepared image; duplicates and leaks become warnings."""
-    images = [outcome.image or {} for _, outcome in done]
-    # Images of an unknown patient stand for themselves.
-    patients = [image["patient_id"] or f"image {source.key}" for (source, _), image in zip(done, images, strict=True)]
-    nobody = sum(not image["patient_id"] for image in images)
-    if nobody:
-        problem = (
-            f"{nobody} of {len(images)} images name no patient; each counts as a patient of its own, so that images of "
-            "one person may come into different splits: give their patient_id"
-        )
-        result.issues.append(Issue("warning", "", "", problem))
-    hashes = [image["source"]["prepared_sha256"] for image in images]
-    result.duplicates = find_duplicates({s.key: h for (s, _), h in zip(done, hashes, strict=True)})
-    for keys in result.duplicates:
-        result.issues.append(Issue("warning", keys[0], "", f"same pixels as {', '.join(keys[1:])}"))
-    groups = group_images(patients, hashes)
-    # Names of the groups that do not depend on which images were found: the first patient in alphabetical order.
-    name_of: dict[int, str] = {}
-    for group, patient in zip(groups, patients, strict=True):
-        name_of[group] = min(name_of.get(group, str(patient)), str(patient))
-    names = [name_of[g] for g in groups]
-    strata = [stratum_of(image.get("labels")) for image in images]
-    own = [source.split for source, _ in done]
-    for (source, _), split in zip(done, own, strict=True):
-        if split and split not in SPLITS:
-            raise PrepareError(f"{source.path}: split {split!r} must be one of {', '.join(SPLITS)}, or empty")
-    if not any(own):
-        return split_groups(names, strata, dict(options.fractions), options.seed)
-    drawn = iter(_draw(names, strata, own, options))
-    splits = [split or next(drawn) for split in own]
-    if options.val_from_train and "val" not in splits:
-        splits = _carve_val(names, strata, splits, options)
-    for name, where in find_leaks(names, splits).items():
-        result.issues.append(
-            Issue("warning", str(name), "", f"patient in {' and '.join(where)} by the data set's own split")
-        )
-    return splits
-
-
-def _draw(names: list[str], strata: list[str], own: list[str | None], options: PrepareOptions) -> list[str]:
-    """Splits of the images that the data set assigns to none."""
-    free = [i for i, split in enumerate(own) if not split]
-    if not free:
-        return []
-    chosen = [names[i] for i in free], [strata[i] for i in free]
-    return split_groups(*chosen, dict(options.fractions), options.seed)
-
-
-def _carve_val(names: list[str], strata: list[str], splits: list[str], options: PrepareOptions) -> list[str]:
-    """Move part of the training patients to "val"."""
-    train = [i for i, split in enumerate(splits) if split == "train"]
-    parts = {"train": 1 - options.val_from_train, "val": options.val_from_train}
-    moved = split_groups([names[i] for i in train], [strata[i] for i in train], parts, options.seed)
-    splits = list(splits)
-    for index, split in zip(train, moved, strict=True):
-        splits[index] = split
-    return splits
 
 
 def _write_annotations(

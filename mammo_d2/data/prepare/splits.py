@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-SPLITS = ("train", "val", "test")
-
 
 def stratum_of(labels: Mapping[str, Any] | None) -> str:
     """ "malignant", "benign" or "normal" from an image's labels; unknown counts as normal."""

@@ -6,7 +6,8 @@ import pytest
 from mammo_d2.core.files import sha256_file
 from mammo_d2.data.format.annotations import check_splits, validate_coco
 from mammo_d2.data.format.problems import SchemaError
-from mammo_d2.data.prepare.dataset import PrepareError, PrepareOptions, prepare
+from mammo_d2.data.prepare.dataset import prepare
+from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
 from tests.data.toy_source import ToySource, write_breasts
 

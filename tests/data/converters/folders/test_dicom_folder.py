@@ -8,7 +8,8 @@ from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.converters.converter import ConverterError
 from mammo_d2.data.converters.folders.dicom_folder import DicomFolder
 from mammo_d2.data.format.problems import SchemaError
-from mammo_d2.data.prepare.dataset import PrepareOptions, prepare
+from mammo_d2.data.prepare.dataset import prepare
+from mammo_d2.data.prepare.options import PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import code, write_dicom

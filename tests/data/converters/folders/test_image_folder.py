@@ -7,7 +7,8 @@ import pytest
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.converters.converter import ConverterError
 from mammo_d2.data.converters.folders.image_folder import ImageFolder
-from mammo_d2.data.prepare.dataset import PrepareOptions, prepare
+from mammo_d2.data.prepare.dataset import prepare
+from mammo_d2.data.prepare.options import PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
 from mammo_d2.data.prepare.recipe import Preparation
 from mammo_d2.data.reading.image_meta import ReadOptions

@@ -5,7 +5,8 @@ import pytest
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.converters.folders.phantom import Phantom
 from mammo_d2.data.format.annotations import validate_coco
-from mammo_d2.data.prepare.dataset import PrepareOptions, prepare
+from mammo_d2.data.prepare.dataset import prepare
+from mammo_d2.data.prepare.options import PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
 from mammo_d2.phantom import PhantomConfig
 

@@ -5,7 +5,8 @@ import pytest
 
 from mammo_d2.data.converters.converter import ConverterError
 from mammo_d2.data.converters.public.vindr_mammo import VindrMammo
-from mammo_d2.data.prepare.dataset import PrepareOptions, prepare
+from mammo_d2.data.prepare.dataset import prepare
+from mammo_d2.data.prepare.options import PrepareOptions
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import write_dicom
 

@@ -1,0 +1,54 @@
+"""How a data set is prepared: the options of a run, and its error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mammo_d2.data.format.annotations import SPLITS
+from mammo_d2.data.prepare.prepared_image import ImageOptions
+
+
+class PrepareError(ValueError):
+    """A data set that cannot be prepared; the message says why."""
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How a data set is prepared.
+
+    Attributes:
+        image: what is done to each image.
+        fractions: split name -> part of the patients, where the data set has no split of its own.
+        val_from_train: part of the training patients that become "val" where the data set's own split has none.
+        seed: of the split.
+        workers: processes.
+        strict: stop at the first image that cannot be prepared, rather than leave it out.
+        force: prepare everything anew instead of reusing what is there.
+        dry_run: only look, write nothing.
+        limit: take only the first images of the data set (0: all), for a try.
+        progress: show a progress bar.
+    """
+
+    image: ImageOptions = field(default_factory=ImageOptions)
+    fractions: tuple[tuple[str, float], ...] = (("train", 0.7), ("val", 0.1), ("test", 0.2))
+    val_from_train: float = 0.0
+    seed: int = 0
+    workers: int = 1
+    strict: bool = False
+    force: bool = False
+    dry_run: bool = False
+    limit: int = 0
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.fractions]
+        if not set(names) <= set(SPLITS) or len(set(names)) != len(names):
+            raise ValueError(f"splits {names} must be among {', '.join(SPLITS)}, each once")
+        total = sum(part for _, part in self.fractions)
+        if abs(total - 1) > 1e-6 or any(part < 0 for _, part in self.fractions):
+            raise ValueError(f"split fractions {dict(self.fractions)} must sum to 1, not {total:g}, none negative")
+        if self.workers < 1 or self.limit < 0 or not 0 <= self.val_from_train < 1:
+            raise ValueError(
+                f"workers {self.workers} must be at least 1, limit {self.limit} not negative, val_from_train "
+                f"{self.val_from_train} in [0, 1)"
+            )
