@@ -12,8 +12,10 @@ from mammo_d2.data.loading.loader import build_test_loader, build_train_loader
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
+from mammo_d2.engine.preparation_record import record_preparation
 from mammo_d2.engine.preprocessing_check import check_preprocessing
 from mammo_d2.engine.run_folder import (
+    CONFIG_FILE,
     EMA_WEIGHTS,
     FINAL_WEIGHTS,
     LAST_GOOD_WEIGHTS,
@@ -186,6 +188,9 @@ class MammoTrainer(DefaultTrainer):
     def train(self):
         """Train from ``start_iter`` to ``max_iter`` or to an early stop.
 
+        The first thing is ``config.yaml`` (and ``preparation.json``) in ``OUTPUT_DIR``, where ``setup`` has not written
+        it already: reports and predictions need it.
+
         Returns:
             The last evaluation's results, None without evaluation.
 
@@ -197,6 +202,8 @@ class MammoTrainer(DefaultTrainer):
         if self.start_iter >= self.max_iter:
             logger.info("Nothing to train: the checkpoint is at the last iteration already")
             return None
+        if comm.is_main_process():
+            _record_config(self.cfg)
         with EventStorage(self.start_iter) as self.storage:
             try:
                 self.before_train()
@@ -238,6 +245,16 @@ class MammoTrainer(DefaultTrainer):
                 folder = inference_folder(cfg.OUTPUT_DIR, name)
                 write_json(folder / METRICS_FILE, per_dataset[name], indent=2, nan_as_null=True)
         return results
+
+
+def _record_config(cfg: CfgNode) -> None:
+    """Write what ``setup`` writes of a config, unless it has done so."""
+    path, text = Path(cfg.OUTPUT_DIR) / CONFIG_FILE, cfg.dump()
+    if path.is_file() and path.read_text() == text:
+        return
+    with atomic_write(path, "w") as file:
+        file.write(text)
+    record_preparation(cfg)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

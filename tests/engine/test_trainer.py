@@ -7,17 +7,21 @@ import sys
 
 import pytest
 import torch
+import yaml
 
+from mammo_d2.cli import predict, report
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.format.catalog import register_datasets
+from mammo_d2.data.prepare.recipe import ImageOptions, Preparation
 from mammo_d2.engine.run_results import read_scalars
 from mammo_d2.engine.step import NonFiniteLossError
 from mammo_d2.engine.trainer import MammoTrainer
-from mammo_d2.framework import SafeCheckpointer
+from mammo_d2.framework import DatasetCatalog, MetadataCatalog, SafeCheckpointer, register_coco_instances
 from tests.conftest import ROOT
 from tests.data.toy_dataset import write_dataset
 from tests.engine.toy_training import SETTINGS, final_weights, run
 
+CROPPED = Preparation(image=ImageOptions(crop=True))
 EMA = ("SOLVER.EMA.ENABLED", "True", "SOLVER.EMA.DECAY", "0.5")
 
 
@@ -253,3 +257,74 @@ def test_training_without_test_set(folder):
     """As in pretraining."""
     assert not run(folder, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "[]")
     assert (folder / "out" / "model_final.pth").is_file()
+
+
+def config_in_code(folder, **changed):
+    """The toy job's config, as own code makes it."""
+    opts = {**SETTINGS, "DATASETS.ROOT": str(folder / "nowhere"), "OUTPUT_DIR": str(folder / "out"), **changed}
+    return load_config("", [item for pair in opts.items() for item in pair])
+
+
+@pytest.fixture
+def own_dataset(folder):
+    """The toy data, registered by own code as the one category that they have."""
+    path = folder / "toy" / "annotations" / "train.json"
+    content = json.loads(path.read_text())
+    (malignant,) = [c for c in content["categories"] if c["name"] == "malignant"]
+    content["categories"] = [malignant]
+    path.write_text(json.dumps(content))
+    register_coco_instances("own_train", {"author": "somebody"}, str(path), str(folder / "toy" / "images"))
+    yield "own_train"
+    DatasetCatalog.remove("own_train")
+    MetadataCatalog.remove("own_train")
+
+
+def test_register_coco_instances_data_sets_train_and_evaluate(folder, own_dataset):
+    cfg = config_in_code(
+        folder,
+        **{"DATASETS.TRAIN": f"['{own_dataset}']", "DATASETS.TEST": f"['{own_dataset}']", "SOLVER.MAX_ITER": "2"},
+        **{"MODEL.ROI_HEADS.SCORE_THRESH_TEST": "0.0", "TEST.LOSS_PERIOD": "1"},
+    )
+    trainer = MammoTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    results = trainer.train()
+    assert set(results) == {"coco", "froc", "patient"}
+    assert results["froc"]["malignant/num_lesions"] == 3
+    assert results["patient"]["num_positive"] == 3
+    detections = json.loads((folder / "out" / "inference" / own_dataset / "coco_instances_results.json").read_text())
+    assert {entry["category_id"] for entry in detections} == {content_category_id(folder)}
+    assert {entry["image_id"] for entry in detections} <= {1, 2, 3, 4, 5, 6, 7}
+
+
+def content_category_id(folder) -> int:
+    content = json.loads((folder / "toy" / "annotations" / "train.json").read_text())
+    return content["categories"][0]["id"]
+
+
+def test_a_trainer_made_in_code_leaves_what_report_and_predict_need(folder, own_dataset):
+    cfg = config_in_code(
+        folder,
+        **{"DATASETS.TRAIN": f"['{own_dataset}']", "DATASETS.TEST": f"['{own_dataset}']", "SOLVER.MAX_ITER": "1"},
+    )
+    (folder / "toy" / "manifest.json").write_text(json.dumps({**CROPPED.to_dict(), "dataset": "toy"}))
+    trainer = MammoTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    assert not (folder / "out" / "config.yaml").exists()
+    trainer.train()
+    recorded = load_config(str(folder / "out" / "config.yaml"))
+    assert yaml.safe_load(recorded.dump()) == yaml.safe_load(cfg.dump())
+    assert Preparation.from_file(folder / "out" / "preparation.json") == CROPPED
+
+    assert report.run(["--run", str(folder / "out"), "--output", str(folder / "report.html")]) == 0
+    assert "own_train" in (folder / "report.html").read_text()
+    weights = str(folder / "out" / "model_final.pth")
+    predict_opts = ["--config-file", str(folder / "out" / "config.yaml"), "--weights", weights, "--quiet"]
+    image = str(folder / "toy" / "images" / "train_0.png")
+    assert predict.run([*predict_opts, "--input", image, "--output", str(folder / "predictions")]) == 0
+    assert len(json.loads((folder / "predictions" / "predictions.json").read_text())["images"]) == 1
+
+
+def test_the_config_that_a_job_was_set_up_with_is_not_written_again(folder, monkeypatch):
+    monkeypatch.setattr("mammo_d2.engine.trainer.record_preparation", lambda cfg: pytest.fail("written again"))
+    run(folder, "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "[]")
+    assert (folder / "out" / "config.yaml").is_file()
