@@ -23,8 +23,7 @@ from typing import Any
 
 from mammo_d2.core.files import read_json
 from mammo_d2.engine.run_folder import METRICS_FILE, SCALARS_FILE, config_file, inference_folders
-from mammo_d2.evaluation.evaluators.region_evaluator import MAPS_FILE, REGIONS_FILE
-from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, RESULTS_FILE
+from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, MAPS_FILE, REGIONS_FILE, RESULTS_FILE
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from mammo_d2.core.boxes import clip_boxes, xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.files import read_json
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.core.masks import box_of_segmentation, decode_mask, encode_mask
-from mammo_d2.evaluation.files.results import ResultsError
-from mammo_d2.evaluation.files.source_pixels import SOURCE_RESULTS_FILE
+from mammo_d2.evaluation.files.results import SOURCE_RESULTS_FILE, ResultsError
 from mammo_d2.framework import BoxMode
 
 #: Pixels of the images of a data set, and of the files that they were prepared from.

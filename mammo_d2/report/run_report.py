@@ -13,8 +13,9 @@ from mammo_d2 import __version__
 from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.engine.run_folder import CONFIG_FILE, FINAL_WEIGHTS
 from mammo_d2.engine.run_results import DatasetResult, Run, read_run
-from mammo_d2.evaluation.evaluators.region_evaluator import REGIONS_FILE, RegionEvaluator
+from mammo_d2.evaluation.evaluators.region_evaluator import RegionEvaluator
 from mammo_d2.evaluation.evaluators.registered import froc_rule_from_config
+from mammo_d2.evaluation.files.results import REGIONS_FILE
 from mammo_d2.framework import ENGINE, CfgNode, MetadataCatalog
 from mammo_d2.report.gallery import choose_examples, evaluation_data, gallery_blocks
 from mammo_d2.report.html import DISCLAIMER, Block, Note, Section, Stats, Text, write_report

@@ -11,8 +11,8 @@ import numpy as np
 from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.evaluators.base_evaluator import Computed, PredictionEvaluator
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
-from mammo_d2.evaluation.files.results import RESULTS_FILE, detections_to_coco
-from mammo_d2.evaluation.files.source_pixels import SOURCE_RESULTS_FILE, results_to_source
+from mammo_d2.evaluation.files.results import RESULTS_FILE, SOURCE_RESULTS_FILE, detections_to_coco
+from mammo_d2.evaluation.files.source_pixels import results_to_source
 from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision
 from mammo_d2.evaluation.metrics.detection.detection_ap import detection_average_precision
 from mammo_d2.evaluation.metrics.detection.froc import froc_events

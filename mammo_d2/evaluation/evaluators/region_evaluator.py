@@ -11,15 +11,12 @@ import numpy as np
 from mammo_d2.core.files import atomic_write, write_json
 from mammo_d2.evaluation.evaluators.base_evaluator import NO_BOOTSTRAP, Computed, PredictionEvaluator
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
-from mammo_d2.evaluation.files.results import detections_to_coco
+from mammo_d2.evaluation.files.results import MAPS_FILE, REGIONS_FILE, detections_to_coco
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.detection.matching import HitRule
 from mammo_d2.evaluation.metrics.localization.best_regions import best_of_each_class, first_hit_ranks
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth
 from mammo_d2.evaluation.metrics.scores.score_statistic import MeanStatistic
-
-#: COCO results entries of the kept regions; response maps (C, h, w) float16 in [0, 1] by image id, where there are any.
-REGIONS_FILE, MAPS_FILE = "top_regions.json", "response_maps.npz"
 
 
 class RegionEvaluator(PredictionEvaluator):

@@ -1,4 +1,4 @@
-"""Entries of the result files: COCO detections, scores of lesions."""
+"""Files that the evaluators leave: their names, and entries of COCO detections and lesion scores."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from mammo_d2.core.boxes import XYXY_ABS, xyxy_to_xywh
 from mammo_d2.core.files import FileFormatError
 from mammo_d2.evaluation.metrics.tables import DetectionTable, ImageTable
 
-RESULTS_FILE = "coco_instances_results.json"
+#: COCO results in pixels of the prepared images, and in pixels of the original files.
+RESULTS_FILE, SOURCE_RESULTS_FILE = "coco_instances_results.json", "coco_instances_results_source.json"
+#: [{"image_id", "scores": {class: p}}].
 IMAGE_SCORES_FILE = "image_scores.json"
+#: [``lesion_entry`` with "truth"].
 LESION_SCORES_FILE = "lesion_scores.json"
+#: COCO results of the best regions; response maps (C, h, w) float16 in [0, 1] by image id, where there are any.
+REGIONS_FILE, MAPS_FILE = "top_regions.json", "response_maps.npz"
 
 
 class ResultsError(FileFormatError):

@@ -9,8 +9,6 @@ from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.evaluation.files.results import ResultsError
 
-SOURCE_RESULTS_FILE = "coco_instances_results_source.json"
-
 
 def results_to_source(entries: Sequence[Mapping[str, Any]], images: Iterable[Mapping[str, Any]]) -> list[dict]:
     """Move COCO results from prepared-image pixels to source-file pixels.

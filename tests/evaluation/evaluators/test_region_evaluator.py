@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
-from mammo_d2.evaluation.evaluators.region_evaluator import MAPS_FILE, REGIONS_FILE, RegionEvaluator
+from mammo_d2.evaluation.evaluators.region_evaluator import RegionEvaluator
+from mammo_d2.evaluation.files.results import MAPS_FILE, REGIONS_FILE
 from mammo_d2.evaluation.metrics.detection.matching import HitRule
 from mammo_d2.framework import Boxes, Instances
 from tests.evaluation.region_scene import REGIONS, records
