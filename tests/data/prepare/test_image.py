@@ -244,18 +244,3 @@ def test_what_makes_an_image_anew(tmp_path, what):
     assert outcome.image is not None
     assert not outcome.reused
     assert image.is_file()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"flip_to": "up"}, "flip_to 'up'"),
-        ({"max_side": -1}, "max_side -1"),
-        ({"margin": 1.0}, "margin 1.0"),
-        ({"max_side": 10, "spacing": 0.1}, "not both"),
-        ({"keep_files": True, "crop": True}, "keep_files leaves images as they are"),
-    ],
-)
-def test_bad_options(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        ImageOptions(**arguments)

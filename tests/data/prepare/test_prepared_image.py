@@ -55,3 +55,18 @@ def test_untouched(half_disc):
     assert prepared.pixels is half_disc[0]
     assert prepared.transform == ImageTransform.identity((60, 100))
     assert (prepared.breast_box, prepared.chest_wall) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"flip_to": "up"}, "flip_to 'up'"),
+        ({"max_side": -1}, "max_side -1"),
+        ({"margin": 1.0}, "margin 1.0"),
+        ({"max_side": 10, "spacing": 0.1}, "not both"),
+        ({"keep_files": True, "crop": True}, "keep_files leaves images as they are"),
+    ],
+)
+def test_bad_options(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ImageOptions(**arguments)
