@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Malignancy of given lesions with a classifier of tools/train_lesion.py, as COCO annotations."""
+"""Malignancy of given lesions with a trained lesion classifier, as COCO annotations."""
 
 from mammo_d2.cli.classify_lesions import run
 from mammo_d2.cli.common import run_tool

@@ -6,12 +6,11 @@ from mammo_d2.cli.common import make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import write_json
 from mammo_d2.data.format.catalog import load_records, register_datasets
-from mammo_d2.engine.run_folder import result_weights
 from mammo_d2.engine.setup import use_available_device
-from mammo_d2.experiments.processes import check_method
 from mammo_d2.inference.classify_lesions import (
     category_ids_of,
     classify_lesions,
+    load_lesion_classifier,
     prepared_record,
     results_in_file,
 )
@@ -22,9 +21,8 @@ from mammo_d2.inference.detected_lesions import (
     records_with_results,
     transform_of,
 )
-from mammo_d2.jobs.lesion.lesion_stages import CONTEXT_MODEL, load_classifier, stage_config
 
-DESCRIPTION = """Malignancy of given lesions with a classifier of tools/train_lesion.py, as COCO annotations.
+DESCRIPTION = """Malignancy of given lesions with a trained lesion classifier, as COCO annotations.
 
 Examples:
     python tools/classify_lesions.py --config-file output/lesion_context/config.yaml --dataset mine_test \\
@@ -68,11 +66,9 @@ def run(argv: list[str]) -> int:
     if bool(args.image) != bool(args.box) or (args.results and not args.dataset) or (args.pixels and not args.results):
         parser.error("--box goes with --image, --results with --dataset, --pixels with --results")
     cfg = load_config(args.config_file, args.opts)
-    check_method(cfg, lesion=True, instead="tools/predict.py")
     use_available_device(cfg)
     register_datasets(cfg)
-    stage = stage_config(cfg, CONTEXT_MODEL)
-    model = load_classifier(stage, result_weights(stage.OUTPUT_DIR))
+    stage, model = load_lesion_classifier(cfg)
     if args.image:
         with prepared_record(cfg, args.image, args.box) as (record, transform):
             entries = results_in_file(classify_lesions(stage, model, [record]), transform)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mammo_d2.cli.common import make_parser
 from mammo_d2.experiments.ablation import load_variants
-from mammo_d2.experiments.cross_validation import Plan, cross_validate, folds_table
+from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate, folds_table
 from mammo_d2.experiments.fold_comparison import compare_variants
 
 DESCRIPTION = """Cross-validate a config on a prepared data set, split by patient; print mean ± standard deviation.
@@ -36,7 +36,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--class", dest="class_name", default="malignant", help="class of the table of --variants")
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all folds")
     args = parser.parse_args(argv)
-    plan = Plan(args.dataset, args.folds, args.seed, validation=not args.no_validation)
+    plan = FoldPlan(args.dataset, args.folds, args.seed, validation=not args.no_validation)
     if args.variants:
         variants = load_variants(args.variants)
         print(compare_variants(args.config_file, variants, plan, args.output, args.class_name, args.opts, args.jobs))

@@ -9,9 +9,9 @@ from mammo_d2 import __version__
 from mammo_d2.cli.common import EXIT_FAILED, EXIT_OK, make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import make_folder
-from mammo_d2.experiments.processes import check_method
 from mammo_d2.inference.prediction_files import FileProblem, Prediction, write_picture, write_predictions
 from mammo_d2.inference.predictor import Predictor, find_image_files
+from mammo_d2.jobs.job import build_job
 
 DESCRIPTION = """Find lesions in image files with a trained model; the files need no preparation.
 
@@ -59,7 +59,7 @@ def run(argv: list[str]) -> int:
         parser.error(f"--score-threshold must be in [0, 1], got {args.score_threshold}")
 
     cfg = load_config(args.config_file, [*args.opts, "MODEL.WEIGHTS", args.weights])
-    check_method(cfg, lesion=False, instead="tools/classify_lesions.py")
+    build_job(cfg).check_files()
     threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST if args.score_threshold is None else args.score_threshold
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min(threshold, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     files = find_image_files(args.input)

@@ -5,14 +5,10 @@ from pathlib import Path
 from mammo_d2.cli.common import make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.engine.run_folder import config_file
-from mammo_d2.experiments.processes import is_lesion_config
-from mammo_d2.report.lesion_report import lesion_sections
 from mammo_d2.report.run_blocks import PictureFolder
-from mammo_d2.report.run_report import run_sections, write_run_report
+from mammo_d2.report.run_report import write_run_report
 
 DESCRIPTION = """Write the HTML report of a finished training or evaluation run: one file that needs nothing else.
-
-The folder may also be that of a job of tools/train_lesion.py.
 
 Examples:
     python tools/report.py --run output/phantom_top_likelihood
@@ -35,6 +31,5 @@ def run(argv: list[str]) -> int:
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
     args = parser.parse_args(argv)
     cfg = load_config(config_file(args.run), args.opts)
-    sections = lesion_sections if is_lesion_config(cfg) else run_sections
-    print(write_run_report(cfg, args.run, args.output, PictureFolder(args.pictures), sections))
+    print(write_run_report(cfg, args.run, args.output, PictureFolder(args.pictures)))
     return 0

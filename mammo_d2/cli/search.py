@@ -8,7 +8,7 @@ from pathlib import Path
 from mammo_d2.cli.common import make_parser
 from mammo_d2.experiments.search.search import search
 from mammo_d2.experiments.search.search_outcome import evaluate_top, trials_table
-from mammo_d2.experiments.search.search_plan import PRUNERS, SAMPLERS, Plan
+from mammo_d2.experiments.search.search_plan import PRUNERS, SAMPLERS, SearchPlan
 from mammo_d2.experiments.search.search_ranges import load_ranges
 
 DESCRIPTION = """Search hyper-parameters: trials of a config with values drawn from ranges, judged on a validation set.
@@ -65,7 +65,7 @@ def run(argv: list[str]) -> int:
     overrides = list(args.opts)
     if args.validation:
         overrides += ["DATASETS.TEST", repr((args.validation,))]
-    plan = Plan(
+    plan = SearchPlan(
         config_file=args.config_file,
         ranges=load_ranges(args.ranges, args.config_file, overrides),
         output=args.output,

@@ -1,22 +1,28 @@
-"""The command line of training: what tools/train_net.py and ``python -m mammo_d2.cli.train`` run."""
-
-import argparse
-from collections.abc import Callable
-from typing import Any
+"""The command ``train``: train or evaluate any method from its config."""
 
 from mammo_d2.cli.common import run_tool, with_common_help
 from mammo_d2.config.loading import load_config
-from mammo_d2.experiments.processes import check_method
 from mammo_d2.framework import default_argument_parser, launch
-from mammo_d2.jobs.single_stage import main
+from mammo_d2.jobs.job import build_job, main
 
-DESCRIPTION = """Train, or evaluate, any method of the package but the lesion classifier from a YAML config.
+DESCRIPTION = """Train, or evaluate, any method of the package from a YAML config.
 
 Examples (the quickstart's head says how its data are made; a run's config.yaml is in its OUTPUT_DIR):
     python tools/train_net.py --config-file configs/quickstart/phantom_top_likelihood.yaml
     python tools/train_net.py --config-file output/phantom_top_likelihood/config.yaml --resume
     python tools/train_net.py --config-file output/phantom_top_likelihood/config.yaml --eval-only \\
         MODEL.WEIGHTS output/phantom_top_likelihood/model_final.pth
+
+The lesion classifier (JOB LesionContextJob) is trained in stages: patch network, then aggregation network. Its context
+network is a trained GMIC, named by MODEL.LESION.CONTEXT_CONFIG and CONTEXT_WEIGHTS. --resume goes on at the stage and
+iteration where the job was interrupted. Stages of another config or other data are then an error; another
+MODEL.LESION.MAPS is not, as every combination has a folder of its own. --eval-only evaluates what is in OUTPUT_DIR and
+needs no MODEL.WEIGHTS.
+    python tools/train_net.py --config-file configs/quickstart/phantom_lesion_context.yaml
+    python tools/train_net.py --config-file configs/quickstart/phantom_lesion_context.yaml --resume \\
+        MODEL.LESION.MAPS "['saliency']"
+    python tools/train_net.py --config-file configs/quickstart/phantom_lesion_context.yaml --eval-only \\
+        DATASETS.TEST "['phantom_context_test']"
 """
 
 
@@ -28,22 +34,26 @@ def run(argv: list[str]) -> int:
         action="store_true",
         help="fail when MODEL.WEIGHTS lacks keys of the model, or has unknown or mis-shaped ones",
     )
+    parser.add_argument(
+        "--shared-only",
+        action="store_true",
+        help="make only what several runs share: the lesion classifier's saliency, patch network and embeddings, which "
+        "serve every combination of maps",
+    )
     args = parser.parse_args(argv)
-    check_method(load_config(args.config_file, args.opts), lesion=False, instead="tools/train_lesion.py")
-    launch_job(main, args)
-    return 0
-
-
-def launch_job(job: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
-    """Run ``job(args)`` in as many processes as the arguments of the framework's parser ask for."""
+    # What is wrong with the job is an error before anything is started or written.
+    job = build_job(load_config(args.config_file, args.opts))
+    if args.shared_only and not job.can_share:
+        raise ValueError(f"--shared-only: runs of JOB {job.cfg.JOB} share nothing; leave it out")
     launch(
-        job,
+        main,
         args.num_gpus,
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
         args=(args,),
     )
+    return 0
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ def add_mammo_config(cfg: CfgNode) -> None:
     # An image without annotations is a healthy breast, not a missing label.
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
 
+    # What is trained, and how, by registry name: "SingleStageJob" (one model, MODEL.META_ARCHITECTURE) or
+    # "LesionContextJob" (the lesion classifier's stages).
+    cfg.JOB = "SingleStageJob"
+
     _add_data_keys(cfg)
     _add_model_keys(cfg)
     _add_deep_mil_keys(cfg)

@@ -82,8 +82,14 @@ def result_weights(folder: str | os.PathLike) -> Path:
             f"{folder / FINAL_WEIGHTS}: no such file; the training has not finished, tools/train_net.py --resume goes "
             "on with it"
         )
-    found = [folder / name for name in (BEST_WEIGHTS, EMA_WEIGHTS, FINAL_WEIGHTS)]
-    return next(path for path in found if path.is_file())
+    best = folder / BEST_WEIGHTS
+    return best if best.is_file() else last_weights(folder)
+
+
+def last_weights(folder: str | os.PathLike) -> Path:
+    """The weights at the end of a finished training, which its last evaluation is of: the average, if there is one."""
+    average = Path(folder) / EMA_WEIGHTS
+    return average if average.is_file() else Path(folder) / FINAL_WEIGHTS
 
 
 def forget_training(folder: str | os.PathLike) -> None:

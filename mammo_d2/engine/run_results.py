@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo_d2.core.files import read_json
-from mammo_d2.engine.run_folder import METRICS_FILE, SCALARS_FILE, config_file, inference_folders
+from mammo_d2.engine.run_folder import METRICS_FILE, SCALARS_FILE, inference_folders
 from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, MAPS_FILE, REGIONS_FILE, RESULTS_FILE
 
 
@@ -66,47 +66,6 @@ class DatasetResult:
     regions: list[dict[str, Any]] | None = None
     maps: Path | None = None
     lesions: list[dict[str, Any]] | None = None
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its folder, the text of its configuration, the logged scalars and the evaluations."""
-
-    folder: Path
-    config_text: str
-    scalars: list[dict[str, float]]
-    datasets: list[DatasetResult]
-
-
-@dataclass(frozen=True)
-class LesionStage:
-    """A training of the lesion classifier's job: folder, logged scalars, evaluations of its best weights."""
-
-    folder: Path
-    scalars: list[dict[str, float]]
-    datasets: list[DatasetResult]
-
-
-def read_run(folder: str | os.PathLike) -> Run:
-    """Read a run's folder. Parts that a run need not have (training log, an evaluation) may be absent.
-
-    Raises:
-        FileNotFoundError: there is no config.yaml.
-        ValueError: a file that is damaged.
-    """
-    folder = Path(folder)
-    config = Path(config_file(folder))
-    return Run(folder, config.read_text(encoding="utf-8"), read_scalars(folder), read_evaluations(folder))
-
-
-def read_lesion_stage(folder: str | os.PathLike) -> LesionStage:
-    """Read the folder of a lesion classifier's stage; all of its parts may be absent.
-
-    Raises:
-        ValueError: a file that is damaged.
-    """
-    folder = Path(folder)
-    return LesionStage(folder, read_scalars(folder), read_evaluations(folder / "best"))
 
 
 def read_evaluations(folder: str | os.PathLike) -> list[DatasetResult]:

@@ -1,6 +1,6 @@
 """Ablations: the same config trained in several variants and seeds, side by side in one table.
 
-Variants of the lesion classifier share its patch network, one for each seed.
+What the variants of a seed share, as the lesion classifier's patch network, is trained once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,17 @@ from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE
 from mammo_d2.experiments.auc_intervals import Cases, mean_auc_interval, read_image_cases, read_lesion_cases
 from mammo_d2.experiments.processes import (
-    is_lesion_config,
-    metrics_file,
     read_metrics,
     run_all,
     run_job,
     summary_table,
     write_tables,
 )
-from mammo_d2.jobs.lesion.shared_stages import prepare_shared
+from mammo_d2.experiments.shared_work import make_shared
+from mammo_d2.jobs.job import Job, build_job
 
 #: Columns of the table, as far as the evaluators of TEST.EVALUATORS fill them: heading → task and key in metrics.json.
-METRICS = {
+ABLATION_COLUMNS = {
     "AP50": ("coco", "AP50"),
     "sens@0.25": ("froc", "{first}/sens@0.25"),
     "sens@1": ("froc", "{first}/sens@1"),
@@ -116,27 +115,27 @@ def run_ablation(
     def folder(variant: Variant, seed: int) -> Path:
         return output / f"{variant.folder}_seed{seed}"
 
-    cfg = load_config(config_file, list(overrides))  # a wrong key is an error before hours of training
-    claim_folders({folder(*run): load_config(config_file, _settings(overrides, *run)) for run in runs})
-    missing = [run for run in runs if metrics_file(folder(*run)) is None]
-    settings = [_settings(overrides, *run) for run in missing]
-    if missing and is_lesion_config(cfg):
-        settings = prepare_shared(config_file, settings, output, jobs)
+    # A wrong key or job is an error before hours of training.
+    found = {folder(*run): build_job(load_config(config_file, _settings(overrides, *run))) for run in runs}
+    claim_folders({path: job.cfg for path, job in found.items()})
+    missing = [run for run in runs if found[folder(*run)].metrics_file(folder(*run)) is None]
+    settings = make_shared(config_file, [_settings(overrides, *run) for run in missing], output, jobs)
 
-    def train(job: tuple[tuple[Variant, int], list[str]]) -> None:
-        (variant, seed), own = job
+    def train(item: tuple[tuple[Variant, int], list[str]]) -> None:
+        (variant, seed), own_settings = item
         name = f"the run {variant.name!r} with seed {seed}"
-        run_job(folder(variant, seed), name, config_file, own, jobs, "--resume")
+        run_job(folder(variant, seed), name, config_file, own_settings, jobs, "--resume")
 
     run_all(train, list(zip(missing, settings, strict=True)), jobs)
-    rows = [_read_run(variant.name, seed, folder(variant, seed)) for variant, seed in runs]
+    metrics = {path: _finished_metrics(path, job) for path, job in found.items()}
+    rows = [_read_run(variant.name, seed, metrics[folder(variant, seed)]) for variant, seed in runs]
     intervals: dict[str, dict[str, str]] = {}
     for variant in variants:
         folders = [folder(variant, seed) for seed in seeds]
         for file, heading in INTERVALS.items():
-            if paths := [path for run in folders if (path := _beside_metrics(run, file)).is_file()]:
-                found = mean_auc_interval([_cases(path, config_file, overrides, variant) for path in paths])
-                intervals.setdefault(heading, {})[variant.name] = f"{found.low:.3f} to {found.high:.3f}"
+            if paths := [path for run in folders if (path := metrics[run].with_name(file)).is_file()]:
+                interval = mean_auc_interval([_cases(path, config_file, overrides, variant) for path in paths])
+                intervals.setdefault(heading, {})[variant.name] = f"{interval.low:.3f} to {interval.high:.3f}"
     write_tables(rows, variants_table(rows, [variant.name for variant in variants], intervals), output, "ablation")
     return rows
 
@@ -145,9 +144,11 @@ def _settings(overrides: Sequence[str], variant: Variant, seed: int) -> list[str
     return [item.replace("{seed}", str(seed)) for item in (*overrides, *variant.overrides, "SEED", str(seed))]
 
 
-def _beside_metrics(folder: Path, name: str) -> Path:
-    """A file beside the metrics of a run; it may not exist."""
-    return (metrics_file(folder) or folder / "none").with_name(name)
+def _finished_metrics(folder: Path, job: Job) -> Path:
+    path = job.metrics_file(folder)
+    if path is None:
+        raise ChildProcessError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
+    return path
 
 
 def _cases(path: Path, config_file: str, overrides: Sequence[str], variant: Variant) -> Cases:
@@ -156,15 +157,12 @@ def _cases(path: Path, config_file: str, overrides: Sequence[str], variant: Vari
     return read_lesion_cases(path)
 
 
-def _read_run(name: str, seed: int, folder: Path) -> dict:
-    path = metrics_file(folder)
-    if path is None:
-        raise ChildProcessError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
+def _read_run(name: str, seed: int, path: Path) -> dict:
     metrics = read_metrics(path)
     keys = [key for task in ("froc", "image", "saliency") for key in metrics.get(task, ())]
     first = keys[0].split("/")[0] if keys else ""
     row: dict = {"variant": name, "seed": seed}
-    for heading, (task, key) in METRICS.items():
+    for heading, (task, key) in ABLATION_COLUMNS.items():
         if task in metrics:
             row[heading] = metrics[task][key.format(first=first)]
     return row
@@ -180,5 +178,5 @@ def variants_table(
         names: of the variants, in order.
         intervals: last columns, by heading and variant.
     """
-    columns = [heading for heading in METRICS if all(heading in row for row in rows)]
+    columns = [heading for heading in ABLATION_COLUMNS if all(heading in row for row in rows)]
     return summary_table(rows, names, columns, by="variant", count="seeds", last=intervals)

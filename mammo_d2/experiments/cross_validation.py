@@ -17,7 +17,7 @@ from mammo_d2.core.files import read_json, sha256_bytes, write_json
 from mammo_d2.data.format.annotations import load_coco
 from mammo_d2.data.format.catalog import category_names, load_mammo_coco
 from mammo_d2.data.prepare.splits import group_images, make_folds, stratum_of
-from mammo_d2.engine.run_folder import LOG_FILE, is_finished, result_weights
+from mammo_d2.engine.run_folder import LOG_FILE, evaluation_metrics, inference_folders
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE
 from mammo_d2.evaluation.metrics.scores.curves import roc_curve, score_table
@@ -26,21 +26,19 @@ from mammo_d2.evaluation.metrics.scores.levels import LevelCases, combine_truth,
 from mammo_d2.evaluation.metrics.tables import ImageTable, images_from_records
 from mammo_d2.evaluation.study.plots import PlotCurve, plot_roc
 from mammo_d2.experiments.processes import (
-    check_method,
-    metrics_file,
     read_metrics,
     run_all,
     run_job,
     summary_table,
     write_tables,
 )
-from mammo_d2.framework import CfgNode
+from mammo_d2.jobs.job import Job, ResultEvaluation, build_job
 
 FOLDS_FILE = "folds.json"
 
 
 @dataclass(frozen=True)
-class Plan:
+class FoldPlan:
     """What is cross-validated.
 
     Attributes:
@@ -104,7 +102,7 @@ def deal_out(coco: dict[str, Any], folds: int, seed: int) -> list[int]:
     return make_folds(group_images(patients, hashes), [stratum_of(i.get("labels")) for i in images], folds, seed)
 
 
-def write_folds(plan: Plan, output: Path) -> list[dict[str, Path]]:
+def write_folds(plan: FoldPlan, output: Path) -> list[dict[str, Path]]:
     """Write the annotation files of every fold: per fold {split: JSON file}.
 
     Folds that are there already are used again if they were made by the same plan from the same data.
@@ -145,7 +143,7 @@ def write_folds(plan: Plan, output: Path) -> list[dict[str, Path]]:
 
 
 def prepare_folds(
-    config_file: str, plan: Plan, output: Path, overrides: Sequence[str] = ()
+    config_file: str, plan: FoldPlan, output: Path, overrides: Sequence[str] = ()
 ) -> list[dict[str, list[str]]]:
     """Write the folds, and make their folders those of the config; done before any training.
 
@@ -157,14 +155,9 @@ def prepare_folds(
 
     Raises:
         RunConflictError: a fold was begun with another config; nothing has been started then.
-        ValueError: the lesion classifier, or see ``write_folds``.
+        ValueError: a job that cannot be cross-validated, or see ``write_folds``.
     """
-    # Its context network, and so its stores, would have to be another one in each fold.
-    check_method(
-        load_config(config_file, list(overrides)),
-        lesion=False,
-        instead="tools/train_lesion.py for each fold, after a context network trained without its test patients,",
-    )
+    build_job(load_config(config_file, list(overrides))).check_folds()
     images = str(plan.dataset.resolve() / "images")
     # Without validation nothing may be chosen on the test set.
     choice = [] if plan.validation else ["TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0"]
@@ -182,7 +175,7 @@ def prepare_folds(
 
 
 def cross_validate(
-    config_file: str, plan: Plan, output: Path, overrides: Sequence[str] = (), jobs: int = 1
+    config_file: str, plan: FoldPlan, output: Path, overrides: Sequence[str] = (), jobs: int = 1
 ) -> list[dict[str, Any]]:
     """Train and test every fold, each in a process of its own.
 
@@ -203,28 +196,35 @@ def cross_validate(
         RunConflictError, ValueError: the folder holds folds of another config, plan or data; see ``prepare_folds``.
         ChildProcessError: a fold failed; its log is named.
     """
-    cfg = load_config(config_file, list(overrides))  # a wrong key is an error before hours of training
+    # A wrong key or job is an error before hours of training.
+    job = build_job(load_config(config_file, list(overrides)))
     settings = prepare_folds(config_file, plan, output, overrides)
 
     def train_and_test(fold: int) -> None:
-        folder = output / f"fold{fold}"
-        if metrics_file(folder / "test", trained=False) is not None:
+        folder, test = output / f"fold{fold}" / "train", _test_of(job, output, fold)
+        if evaluation_metrics(test.results) is not None:
             return
-        if not is_finished(folder / "train"):
-            run_job(folder / "train", f"fold {fold}", config_file, settings[fold]["training"], jobs, "--resume")
-        test = [*settings[fold]["test"], "MODEL.WEIGHTS", str(result_weights(folder / "train"))]
-        run_job(folder / "test", f"the test of fold {fold}", config_file, test, jobs, "--eval-only")
+        if not job.is_finished(folder):
+            run_job(folder, f"fold {fold}", config_file, settings[fold]["training"], jobs, "--resume")
+        weights = ["MODEL.WEIGHTS", str(job.weights(folder))] if test.needs_weights else []
+        name, own_settings = f"the test of fold {fold}", [*settings[fold]["test"], *weights]
+        run_job(test.folder, name, config_file, own_settings, jobs, "--eval-only")
 
     run_all(train_and_test, range(plan.folds), jobs)
-    rows = [_read_fold(fold, output / f"fold{fold}" / "test") for fold in range(plan.folds)]
+    rows = [_read_fold(fold, _test_of(job, output, fold).results) for fold in range(plan.folds)]
     write_tables(rows, folds_table(rows), output, "cross_validation")
-    if pooled := pooled_scores(plan, output, cfg):
+    if pooled := pooled_scores(plan, output, job):
         pooled_roc(plan, output, pooled)
     return rows
 
 
+def _test_of(job: Job, output: Path, fold: int) -> ResultEvaluation:
+    folder = output / f"fold{fold}"
+    return job.result_evaluation(folder / "train", folder / "test", f"cv{fold}_test")
+
+
 def _read_fold(fold: int, folder: Path) -> dict[str, Any]:
-    path = metrics_file(folder, trained=False)
+    path = evaluation_metrics(folder)
     if path is None:
         raise ChildProcessError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
     row: dict[str, Any] = {"fold": fold}
@@ -262,22 +262,25 @@ class PooledScores:
         return level_cases(self.images, *self.columns[name], level, self.how)
 
 
-def pooled_scores(plan: Plan, output: Path, cfg: CfgNode) -> PooledScores | None:
+def pooled_scores(plan: FoldPlan, output: Path, job: Job) -> PooledScores | None:
     """Collect the image scores of a finished cross-validation; None without the evaluator "image".
 
     Args:
         plan: what was cross-validated.
         output: folder of the cross-validation.
-        cfg: the config that was.
+        job: of the config that was.
     """
+    cfg = job.cfg
     classes, merge = category_names(cfg), cfg.DATASETS.MERGE_CATEGORIES
     records: list[dict] = []
     scores: dict[Any, dict[str, float]] = {}
     for fold in range(plan.folds):
-        folder = output / f"fold{fold}"
-        for path in folder.glob(f"test/inference/*/{IMAGE_SCORES_FILE}"):
-            scores.update({entry["image_id"]: entry["scores"] for entry in read_json(path)})
-        records += load_mammo_coco(folder / "test.json", plan.dataset / "images", None, cfg.DATASETS.CATEGORIES, merge)
+        for folder in inference_folders(_test_of(job, output, fold).results):
+            if (folder / IMAGE_SCORES_FILE).is_file():
+                entries = read_json(folder / IMAGE_SCORES_FILE)
+                scores.update({entry["image_id"]: entry["scores"] for entry in entries})
+        annotations = output / f"fold{fold}" / "test.json"
+        records += load_mammo_coco(annotations, plan.dataset / "images", None, cfg.DATASETS.CATEGORIES, merge)
     if not scores:
         return None
     images = images_from_records(records, classes)
@@ -288,7 +291,7 @@ def pooled_scores(plan: Plan, output: Path, cfg: CfgNode) -> PooledScores | None
     return PooledScores(images, columns, cfg.TEST.IMAGE.AGGREGATE)
 
 
-def pooled_roc(plan: Plan, output: Path, pooled: PooledScores) -> dict[str, dict[str, Any]]:
+def pooled_roc(plan: FoldPlan, output: Path, pooled: PooledScores) -> dict[str, dict[str, Any]]:
     """One ROC curve over the test images of all folds: ``roc.png`` and ``pooled.json``.
 
     Scores of different models share one axis here, so that the pooled area may be below the mean of the folds'.

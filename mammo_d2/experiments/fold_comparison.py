@@ -12,11 +12,12 @@ from mammo_d2.config.loading import load_config
 from mammo_d2.data.format.catalog import category_names
 from mammo_d2.evaluation.metrics.scores.delong import delong_interval, delong_test
 from mammo_d2.experiments.ablation import Variant
-from mammo_d2.experiments.cross_validation import Plan, PooledScores, cross_validate, pooled_scores, prepare_folds
+from mammo_d2.experiments.cross_validation import FoldPlan, PooledScores, cross_validate, pooled_scores, prepare_folds
 from mammo_d2.experiments.processes import mean_and_spread, write_tables
+from mammo_d2.jobs.job import build_job
 
 #: Columns of the table, as far as a row's evaluators fill them: heading → metric of a fold.
-METRICS = {
+FOLD_COLUMNS = {
     "AUC": "image/{name}/auc",
     "breast AUC": "image/{name}/breast_auc",
     "pAUCR": "image/{name}/pauc_ratio",
@@ -35,7 +36,7 @@ METRICS = {
 def compare_variants(
     config_file: str,
     variants: Sequence[Variant],
-    plan: Plan,
+    plan: FoldPlan,
     output: Path,
     class_name: str,
     overrides: Sequence[str] = (),
@@ -62,20 +63,20 @@ def compare_variants(
         RunConflictError, ValueError: a variant's folder holds folds of another config, plan or data.
         ChildProcessError: a fold failed; its log is named.
     """
-    configs = [load_config(config_file, [*overrides, *variant.overrides]) for variant in variants]
-    for variant, cfg in zip(variants, configs, strict=True):
-        known = category_names(cfg)
+    found = [build_job(load_config(config_file, [*overrides, *variant.overrides])) for variant in variants]
+    for variant, job in zip(variants, found, strict=True):
+        known = category_names(job.cfg)
         known += ["any"] if len(known) > 1 else []
         if class_name not in known:
             raise ValueError(f"--class {class_name!r}: variant {variant.name!r} knows {', '.join(known)}")
     for variant in variants:  # every one is checked before the first one is trained
         prepare_folds(config_file, plan, output / variant.folder, [*overrides, *variant.overrides])
     rows, pooled = [], []
-    for variant, cfg in zip(variants, configs, strict=True):
+    for variant, job in zip(variants, found, strict=True):
         folder = output / variant.folder
         folds = cross_validate(config_file, plan, folder, [*overrides, *variant.overrides], jobs)
         rows += [{"variant": variant.name, **fold} for fold in folds]
-        pooled.append(pooled_scores(plan, folder, cfg))
+        pooled.append(pooled_scores(plan, folder, job))
     names = [variant.name for variant in variants]
     tables = {f"Class {class_name}": comparison_table(rows, names, pooled, class_name)}
     tables |= interval_tables(rows, names, class_name)
@@ -135,8 +136,8 @@ def interval_tables(rows: Sequence[dict[str, Any]], names: Sequence[str], class_
 
 
 def _columns(rows: Sequence[dict[str, Any]], class_name: str) -> dict[str, str]:
-    """The columns of ``METRICS`` that a row has: heading → key."""
-    keys = {heading: key.format(name=class_name) for heading, key in METRICS.items()}
+    """The columns of ``FOLD_COLUMNS`` that a row has: heading → key."""
+    keys = {heading: key.format(name=class_name) for heading, key in FOLD_COLUMNS.items()}
     return {heading: key for heading, key in keys.items() if any(key in row for row in rows)}
 
 

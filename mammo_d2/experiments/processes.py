@@ -16,13 +16,10 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import read_json
-from mammo_d2.engine.run_folder import LOG_FILE, evaluation_metrics, is_finished
-from mammo_d2.framework import CfgNode
-from mammo_d2.jobs.lesion.lesion_stages import BEST_FOLDER, CONTEXT_PREFIX
+from mammo_d2.engine.run_folder import LOG_FILE
 
-Job = TypeVar("Job")
+Item = TypeVar("Item")
 
 # GPU and process of the runs that were started at the same time as others.
 _running: list[tuple[str, subprocess.Popen]] = []
@@ -46,8 +43,8 @@ def run_job(folder: Path, name: str, config_file: str, overrides: Sequence[str],
     """
     if start_job(folder, config_file, overrides, jobs, *flags).wait() != 0:
         log = folder / LOG_FILE
-        said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
-        raise ChildProcessError(f"{name} failed{f' ({said[-1]})' if said else ''}; see {log}")
+        errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+        raise ChildProcessError(f"{name} failed{f' ({errors[-1]})' if errors else ''}; see {log}")
 
 
 def start_job(
@@ -55,8 +52,7 @@ def start_job(
 ) -> subprocess.Popen:
     """As ``run_job``, without waiting for the end; ``options`` are those of ``subprocess.Popen``."""
     folder.mkdir(parents=True, exist_ok=True)
-    module = "train_lesion" if is_lesion_config(load_config(config_file, list(overrides))) else "train"
-    command = [sys.executable, "-m", f"mammo_d2.cli.{module}", "--config-file", config_file, *flags]
+    command = [sys.executable, "-m", "mammo_d2.cli.train", "--config-file", config_file, *flags]
     command += [*overrides, "OUTPUT_DIR", str(folder)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
     gpus = _visible_gpus() if jobs > 1 else []
@@ -78,45 +74,11 @@ def _visible_gpus() -> list[str]:
     return (named or [str(number) for number in range(count)])[:count]
 
 
-def is_lesion_config(cfg: CfgNode) -> bool:
-    """Whether a config is of the lesion classifier's job, which has a training command of its own."""
-    return cfg.MODEL.META_ARCHITECTURE in ("LesionPatchClassifier", "LesionContextClassifier")
-
-
-def check_method(cfg: CfgNode, lesion: bool, instead: str) -> None:
-    """Look whether a tool is for the config's method.
-
-    Args:
-        cfg: the config.
-        lesion: the tool is for the lesion classifier; otherwise for every other method.
-        instead: the tool for the others.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if is_lesion_config(cfg) != lesion:
-        methods = "the lesion classifier only" if lesion else "every method but the lesion classifier"
-        raise ValueError(
-            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, and this tool is for {methods}; use {instead} "
-            "with this config"
-        )
-
-
-def run_all(run: Callable[[Job], None], items: Sequence[Job], jobs: int) -> None:
+def run_all(run: Callable[[Item], None], items: Sequence[Item], jobs: int) -> None:
     """Call ``run`` for every item, ``jobs`` at the same time, and count them on the terminal."""
     with ThreadPoolExecutor(jobs) as pool:
         for number, _ in enumerate(pool.map(run, items), 1):
             print(f"{number}/{len(items)} runs done", flush=True)
-
-
-def metrics_file(folder: Path, trained: bool = True) -> Path | None:
-    """metrics.json of a finished run, None of another; ``trained`` False: of an evaluation alone."""
-    found = evaluation_metrics(folder)
-    if found and (not trained or is_finished(folder)):
-        return found
-    # Of the lesion classifier's job it is the last file.
-    best = [evaluation_metrics(path) for path in sorted(folder.glob(f"{CONTEXT_PREFIX}*/{BEST_FOLDER}"))]
-    return best[0] if best else None
 
 
 def read_metrics(path: Path) -> dict[str, dict[str, float]]:

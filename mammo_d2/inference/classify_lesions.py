@@ -16,15 +16,37 @@ from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.lesions.stage_loaders import build_lesion_loader
 from mammo_d2.data.reading.reader import image_size
 from mammo_d2.engine.preparation_record import find_preparation
-from mammo_d2.engine.run_folder import FINAL_WEIGHTS
+from mammo_d2.engine.run_folder import FINAL_WEIGHTS, result_weights
 from mammo_d2.evaluation.files.results import lesion_entry
 from mammo_d2.framework import BoxMode, CfgNode, MetadataCatalog
 from mammo_d2.inference.detected_lesions import is_inside
 from mammo_d2.inference.prediction_files import category_ids as package_category_ids
+from mammo_d2.jobs.job import build_job
 from mammo_d2.jobs.lesion.context_saliency import make_saliency, needs_saliency
+from mammo_d2.jobs.lesion.lesion_job import LesionContextJob
+from mammo_d2.jobs.lesion.lesion_stages import CONTEXT_MODEL, load_classifier, stage_config
 from mammo_d2.jobs.lesion.lesion_trainer import LesionMapper
 
 logger = logging.getLogger(__name__)
+
+
+def load_lesion_classifier(cfg: CfgNode) -> tuple[CfgNode, torch.nn.Module]:
+    """The trained model of a lesion classifier's run, in evaluation mode, and the config of its stage.
+
+    Args:
+        cfg: of the run, with its OUTPUT_DIR.
+
+    Raises:
+        ValueError: a config of another job.
+        FileNotFoundError: the run has not finished.
+    """
+    if not isinstance(build_job(cfg), LesionContextJob):
+        raise ValueError(
+            f"JOB is {cfg.JOB} ({cfg.MODEL.META_ARCHITECTURE}), whose model does not score given lesions; use "
+            "tools/predict.py with this config"
+        )
+    stage = stage_config(cfg, CONTEXT_MODEL)
+    return stage, load_classifier(stage, result_weights(stage.OUTPUT_DIR))
 
 
 def classify_lesions(

@@ -1,1 +1,7 @@
-"""What training a method means."""
+"""What training a method means. Importing this package registers the jobs."""
+
+from mammo_d2.jobs.job import JOB_REGISTRY, Job, JobOptions, build_job
+from mammo_d2.jobs.lesion.lesion_job import LesionContextJob
+from mammo_d2.jobs.single_stage import SingleStageJob
+
+__all__ = ["JOB_REGISTRY", "Job", "JobOptions", "LesionContextJob", "SingleStageJob", "build_job"]

@@ -12,8 +12,10 @@ from typing import Any
 
 from mammo_d2.core.image_truth import image_truth, joined_truth
 from mammo_d2.data.format.catalog import load_records
-from mammo_d2.engine.run_results import DatasetResult
+from mammo_d2.engine.run_folder import BEST_WEIGHTS
+from mammo_d2.engine.run_results import DatasetResult, read_scalars
 from mammo_d2.framework import CfgNode, MetadataCatalog
+from mammo_d2.jobs.report_parts import ReportedTraining
 from mammo_d2.pictures.drawing import NamedPicture, encode_png, save_picture
 from mammo_d2.report.html import Block, Details, Figure, Figures, Heading, Note, Table, Text
 from mammo_d2.report.training_plot import plot_evaluations, plot_losses
@@ -74,8 +76,31 @@ def data_blocks(uses: Mapping[str, Sequence[str]], records: Mapping[str, list[di
     return [Table(columns, rows), Text(explanation), *notes]
 
 
-def training_blocks(scalars: Sequence[Mapping[str, float]]) -> list[Block]:
-    """Losses, learning rate and evaluations of a training log, as curves, and the losses at its end."""
+def training_blocks(training: ReportedTraining) -> list[Block]:
+    """Losses, learning rate and evaluations of a training as curves, the losses at its end, the best evaluation."""
+    scalars = read_scalars(training.folder)
+    if not training.given_weights:
+        return [*_log_blocks(scalars), *_best_blocks(training.cfg, scalars)]
+    given = Text(f"It was trained in another job: {training.given_weights}.")
+    if not scalars:
+        return [given, Text("Its log is not at hand.")]
+    return [given, *_log_blocks(scalars), *_best_blocks(training.cfg, scalars)]
+
+
+def _best_blocks(cfg: CfgNode, scalars: Sequence[Mapping[str, float]]) -> list[Block]:
+    """The evaluation that model_best.pth is of; nothing where there is no such file."""
+    metric = cfg.TEST.BEST_METRIC
+    values = [(line[metric], int(line["iteration"]) + 1) for line in scalars if metric in line]
+    values = [(value, iteration) for value, iteration in values if math.isfinite(value)]
+    if cfg.TEST.EVAL_PERIOD <= 0 or not values:
+        return []
+    # Of equal ones the first is kept.
+    pick = max if cfg.TEST.BEST_MODE == "max" else min
+    value, iteration = pick(values, key=lambda pair: pair[0])
+    return [Text(f"Best {metric}: {value:.3f} after {iteration} iterations, kept as {BEST_WEIGHTS}.")]
+
+
+def _log_blocks(scalars: Sequence[Mapping[str, float]]) -> list[Block]:
     curve = plot_losses(scalars)
     if curve is None:
         return [Text("There is no training log: the run only evaluated, or it was ended before the first log line.")]

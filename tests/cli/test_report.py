@@ -25,7 +25,7 @@ def test_moved_data_sets_are_found_by_an_override(tmp_path):
 
 def test_folder_of_a_lesion_job_has_its_own_sections(tmp_path):
     config = make_run(tmp_path / "run", tmp_path / "gone")
-    config.MODEL.META_ARCHITECTURE = "LesionContextClassifier"
+    config.JOB, config.MODEL.META_ARCHITECTURE = "LesionContextJob", "LesionContextClassifier"
     (tmp_path / "run" / "config.yaml").write_text(config.dump())
     run(["--run", str(tmp_path / "run")])
     html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

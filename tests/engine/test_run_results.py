@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from mammo_d2.engine.run_results import read_dataset_result, read_lesion_stage, read_run, read_scalars
+from mammo_d2.engine.run_results import read_dataset_result, read_evaluations, read_scalars
 
 
 def write_log(path, entries):
@@ -65,17 +65,6 @@ def test_no_log_is_an_empty_one(tmp_path):
     assert read_scalars(tmp_path) == []
 
 
-def test_folder_without_config_is_not_a_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"config\.yaml: no such file; name the OUTPUT_DIR of a run"):
-        read_run(tmp_path)
-
-
-def test_run_with_nothing_but_its_config(tmp_path):
-    (tmp_path / "config.yaml").write_text("SEED: 1\n")
-    run = read_run(tmp_path)
-    assert (run.config_text, run.scalars, run.datasets) == ("SEED: 1\n", [], [])
-
-
 def test_evaluation_is_read_with_options_reasons_and_pictures(tmp_path):
     (tmp_path / "metrics.json").write_text('{"froc": {"malignant/sens@1": 0.5, "benign/sens@1": NaN, "x": null}}')
     (tmp_path / "froc.json").write_text('{"options": "IoU >= 0.5", "reasons": {"benign/sens@1": "no lesion"}}')
@@ -113,17 +102,13 @@ def test_bootstrap_and_delong_intervals_complete_each_other(tmp_path):
     assert task.interval_words.startswith("of 200; confidence intervals of the AUC by DeLong's method")
 
 
-def test_stage_of_a_lesion_job(tmp_path):
-    assert read_lesion_stage(tmp_path / "patch").scalars == []
-    stage = tmp_path / "context_embedding"
-    (stage / "best" / "inference" / "toy_test").mkdir(parents=True)
-    (stage / "inference" / "toy_val").mkdir(parents=True)
-    write_log(stage / "metrics.json", [{"iteration": 19, "total_loss": 2.0}])
-    (stage / "best" / "inference" / "toy_test" / "lesion_scores.json").write_text('[{"image_id": 1}]')
-    read = read_lesion_stage(stage)
-    assert read.scalars == [{"iteration": 19, "total_loss": 2.0}]
-    # What the training evaluated, its last weights among it, is no result of the best ones.
-    assert [(result.name, result.lesions) for result in read.datasets] == [("toy_test", [{"image_id": 1}])]
+def test_evaluations_of_a_folder(tmp_path):
+    assert read_evaluations(tmp_path) == []
+    for name in ("b_test", "a_test"):
+        (tmp_path / "inference" / name).mkdir(parents=True)
+    (tmp_path / "inference" / "b_test" / "lesion_scores.json").write_text('[{"image_id": 1}]')
+    found = [(result.name, result.lesions) for result in read_evaluations(tmp_path)]
+    assert found == [("a_test", None), ("b_test", [{"image_id": 1}])]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mammo_d2.engine.trainer import MammoTrainer
-from mammo_d2.jobs.single_stage import main as train_main
+from mammo_d2.jobs.job import main as train_main
 
 SETTINGS = {
     "MODEL.DEVICE": "cpu",

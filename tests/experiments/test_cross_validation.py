@@ -10,7 +10,7 @@ from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.engine.run_record import RunConflictError
 from mammo_d2.experiments import cross_validation, processes
 from mammo_d2.experiments.ablation import Variant
-from mammo_d2.experiments.cross_validation import Plan, cross_validate, deal_out, folds_table, join_splits
+from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate, deal_out, folds_table, join_splits
 from mammo_d2.experiments.fold_comparison import compare_variants, interval_tables
 from tests.conftest import ROOT
 
@@ -84,19 +84,19 @@ class TestFolds:
     @pytest.mark.parametrize(
         ("plan", "expected"),
         [
-            (Plan(Path(), 5), {"train": [0, 1, 2], "test": [3], "val": [4]}),
-            (Plan(Path(), 5, validation=False), {"train": [0, 1, 2, 4], "test": [3]}),
+            (FoldPlan(Path(), 5), {"train": [0, 1, 2], "test": [3], "val": [4]}),
+            (FoldPlan(Path(), 5, validation=False), {"train": [0, 1, 2, 4], "test": [3]}),
         ],
     )
     def test_parts_of_a_fold(self, plan, expected):
         assert plan.parts(3) == expected
 
     def test_the_last_fold_validates_on_the_first_part(self):
-        assert Plan(Path(), 3).parts(2) == {"train": [1], "test": [2], "val": [0]}
+        assert FoldPlan(Path(), 3).parts(2) == {"train": [1], "test": [2], "val": [0]}
 
     def test_too_few_folds(self):
         with pytest.raises(ValueError, match="need at least 3"):
-            Plan(Path(), 2)
+            FoldPlan(Path(), 2)
 
     def test_joined_splits_keep_every_image_and_its_annotations(self, dataset):
         coco = join_splits(dataset)
@@ -123,7 +123,7 @@ class TestFolds:
 class TestCrossValidate:
     def test_every_image_is_tested_once_by_a_model_that_has_not_seen_its_patient(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
-        cross_validate(CONFIG, Plan(dataset, 3), output)
+        cross_validate(CONFIG, FoldPlan(dataset, 3), output)
         tested = []
         for fold in range(3):
             files = {
@@ -138,7 +138,7 @@ class TestCrossValidate:
 
     def test_table_and_pooled_curve(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
-        rows = cross_validate(CONFIG, Plan(dataset, 3), output)
+        rows = cross_validate(CONFIG, FoldPlan(dataset, 3), output)
         table = folds_table(rows)
         assert "| image/malignant/auc |       3 | 0.100 ± 0.100 |" in table
         assert "| image/malignant/ap  |       2 | 0.500 ± 0.000 |" in table  # undefined in the first fold
@@ -152,53 +152,53 @@ class TestCrossValidate:
         output = tmp_path / "out"
         fake_jobs.fail_at = "the test of fold 1"
         with pytest.raises(RuntimeError, match="the test of fold 1 failed"):
-            cross_validate(CONFIG, Plan(dataset, 3), output)
+            cross_validate(CONFIG, FoldPlan(dataset, 3), output)
         fake_jobs.calls, fake_jobs.fail_at = [], ""
-        cross_validate(CONFIG, Plan(dataset, 3), output)
+        cross_validate(CONFIG, FoldPlan(dataset, 3), output)
         assert ("fold0", "train") not in fake_jobs.calls
         assert ("fold0", "test") not in fake_jobs.calls
         assert ("fold1", "train") not in fake_jobs.calls
         assert ("fold1", "test") in fake_jobs.calls
         fake_jobs.calls = []
-        cross_validate(CONFIG, Plan(dataset, 3), output)
+        cross_validate(CONFIG, FoldPlan(dataset, 3), output)
         assert fake_jobs.calls == []
 
     def test_not_for_the_lesion_classifier(self, dataset, tmp_path, fake_jobs):
         lesion = str(ROOT / "configs/quickstart/phantom_lesion_context.yaml")
-        with pytest.raises(ValueError, match=r"use tools/train_lesion.py for each fold, after a context network"):
-            cross_validate(lesion, Plan(dataset, 3), tmp_path / "out")
+        with pytest.raises(ValueError, match=r"use tools/train_net.py for each fold, after a context network"):
+            cross_validate(lesion, FoldPlan(dataset, 3), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     def test_another_plan_needs_another_folder(self, dataset, tmp_path, fake_jobs):
-        cross_validate(CONFIG, Plan(dataset, 3), tmp_path / "out")
+        cross_validate(CONFIG, FoldPlan(dataset, 3), tmp_path / "out")
         with pytest.raises(ValueError, match="other folds, seed, images or annotations"):
-            cross_validate(CONFIG, Plan(dataset, 3, seed=1), tmp_path / "out")
+            cross_validate(CONFIG, FoldPlan(dataset, 3, seed=1), tmp_path / "out")
 
     def test_other_annotations_need_another_folder_and_leave_the_folds_as_they_are(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
-        cross_validate(CONFIG, Plan(dataset, 3), output)
+        cross_validate(CONFIG, FoldPlan(dataset, 3), output)
         before = {path: path.read_text() for path in output.glob("fold*/*.json")}
         path = dataset / "annotations" / "train.json"
         coco = json.loads(path.read_text())
         coco["annotations"][0]["bbox"] = [1, 2, 3, 5]
         path.write_text(json.dumps(coco))
         with pytest.raises(ValueError, match="images or annotations; finish it with those, or name another --output"):
-            cross_validate(CONFIG, Plan(dataset, 3), output)
+            cross_validate(CONFIG, FoldPlan(dataset, 3), output)
         assert {path: path.read_text() for path in output.glob("fold*/*.json")} == before
 
     def test_another_config_needs_another_folder(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
         fake_jobs.fail_at = "the test of fold 1"
         with pytest.raises(RuntimeError, match="the test of fold 1 failed"):
-            cross_validate(CONFIG, Plan(dataset, 3), output, ["SOLVER.BASE_LR", "0.01"])
+            cross_validate(CONFIG, FoldPlan(dataset, 3), output, ["SOLVER.BASE_LR", "0.01"])
         fake_jobs.calls, fake_jobs.fail_at = [], ""
         # Fold 0 is finished, fold 1 has been trained, fold 2 has not been begun.
         shutil.rmtree(output / "fold2")
         message = r"fold0 holds .*: SOLVER.BASE_LR: 0.01 then, 0.02 now\. .*fold0 to run it anew \(2 folders"
         with pytest.raises(RunConflictError, match=message):
-            cross_validate(CONFIG, Plan(dataset, 3), output, ["SOLVER.BASE_LR", "0.02"])
+            cross_validate(CONFIG, FoldPlan(dataset, 3), output, ["SOLVER.BASE_LR", "0.02"])
         assert fake_jobs.calls == []
-        cross_validate(CONFIG, Plan(dataset, 3), output, ["SOLVER.BASE_LR", "0.01", "DATALOADER.NUM_WORKERS", "1"])
+        cross_validate(CONFIG, FoldPlan(dataset, 3), output, ["SOLVER.BASE_LR", "0.01", "DATALOADER.NUM_WORKERS", "1"])
         assert fake_jobs.calls == [("fold1", "test"), ("fold2", "train"), ("fold2", "test")]
 
     def test_without_validation_nothing_is_chosen_on_the_test_set(self, dataset, tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ class TestCrossValidate:
 
         monkeypatch.setattr(cross_validation, "run_job", record)
         with pytest.raises(RuntimeError, match="enough"):
-            cross_validate(CONFIG, Plan(dataset, 2, validation=False), tmp_path / "out")
+            cross_validate(CONFIG, FoldPlan(dataset, 2, validation=False), tmp_path / "out")
         assert seen[0]["TEST.BEST_METRIC"] == ""
         assert seen[0]["TEST.EVAL_PERIOD"] == "0"
 
@@ -220,7 +220,7 @@ class TestComparison:
 
     def test_table_of_variants(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
-        table = compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), output, "malignant")
+        table = compare_variants(CONFIG, self.VARIANTS, FoldPlan(dataset, 3), output, "malignant")
         lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
         assert lines[0] == ["Class malignant:"]
         assert lines[2] == ["variant", "AUC", "pooled AUC, 95 % CI", "against max"]
@@ -236,30 +236,30 @@ class TestComparison:
     def test_a_variant_may_lack_a_metric(self, dataset, tmp_path, fake_jobs):
         fake_jobs.without_ap = "max"
         output = tmp_path / "out"
-        compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), output, "malignant")
+        compare_variants(CONFIG, self.VARIANTS, FoldPlan(dataset, 3), output, "malignant")
         with open(output / "comparison_malignant.csv", newline="") as file:
             values = [row["image/malignant/ap"] for row in csv.DictReader(file)]
         assert values == ["", "", "", "nan", "0.5", "0.5"]
 
     def test_a_changed_variant_is_refused_before_the_others_are_trained(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
-        compare_variants(CONFIG, self.VARIANTS[1:], Plan(dataset, 3), output, "malignant")
+        compare_variants(CONFIG, self.VARIANTS[1:], FoldPlan(dataset, 3), output, "malignant")
         fake_jobs.calls = []
         changed = [self.VARIANTS[0], Variant("sparse", ["MODEL.DEEP_MIL.SPARSITY", "0.5"])]
         message = r"sparse/fold0 holds .*MODEL.DEEP_MIL.SPARSITY: \S+ then, 0.5 now"
         with pytest.raises(RunConflictError, match=message):
-            compare_variants(CONFIG, changed, Plan(dataset, 3), output, "malignant")
+            compare_variants(CONFIG, changed, FoldPlan(dataset, 3), output, "malignant")
         assert fake_jobs.calls == []
 
     def test_the_same_folds_for_all(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
-        compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), output, "malignant")
+        compare_variants(CONFIG, self.VARIANTS, FoldPlan(dataset, 3), output, "malignant")
         assert (output / "max" / "folds.json").read_text() == (output / "sparse" / "folds.json").read_text()
 
     @pytest.mark.parametrize("name", ["mass", "any"])  # one class: there is no "any finding" beside it
     def test_unknown_class(self, dataset, tmp_path, fake_jobs, name):
         with pytest.raises(ValueError, match=f"'{name}': variant 'max' knows malignant"):
-            compare_variants(CONFIG, self.VARIANTS, Plan(dataset, 3), tmp_path / "out", name)
+            compare_variants(CONFIG, self.VARIANTS, FoldPlan(dataset, 3), tmp_path / "out", name)
         assert fake_jobs.calls == []
 
 

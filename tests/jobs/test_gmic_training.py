@@ -11,7 +11,7 @@ import torch
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.framework import SafeCheckpointer, build_model
-from mammo_d2.jobs.single_stage import main as train_main
+from mammo_d2.jobs.job import main as train_main
 from tests.conftest import ROOT
 
 SMALL = {

@@ -1,4 +1,4 @@
-"""A config given to a tool of the other kind of method: the message names the right tool, and nothing is written."""
+"""A config given to a tool that is not for its job: the message names what to do, and nothing is written."""
 
 import pytest
 
@@ -11,19 +11,21 @@ LESION, GMIC = (str(ROOT / "configs/quickstart" / f"phantom_{name}.yaml") for na
 @pytest.mark.parametrize(
     ("tool", "config", "arguments", "expected"),
     [
-        ("train_net", LESION, [], ["LesionContextClassifier", "use tools/train_lesion.py"]),
-        ("train_lesion", GMIC, [], ["META_ARCHITECTURE is GMIC", "use tools/train_net.py"]),
+        ("train_net", LESION, ["JOB", "SingleStageJob"], ["LesionContextClassifier", "set JOB LesionContextJob"]),
+        ("train_net", GMIC, ["JOB", "LesionContextJob"], ["META_ARCHITECTURE is GMIC: leave out JOB"]),
+        ("train_net", GMIC, ["JOB", "Job"], ["JOB is 'Job'; the registered jobs are LesionContextJob, SingleStageJob"]),
+        ("train_net", GMIC, ["--shared-only"], ["--shared-only: runs of JOB SingleStageJob share nothing"]),
         (
             "predict",
             LESION,
             ["--weights", "none.pth", "--input", "none", "--output", "predictions"],
-            ["LesionContextClassifier", "use tools/classify_lesions.py"],
+            ["JOB is LesionContextJob", "use tools/classify_lesions.py"],
         ),
         (
             "classify_lesions",
             GMIC,
             ["--dataset", "none_test", "--output", "predictions"],
-            ["META_ARCHITECTURE is GMIC", "use tools/predict.py"],
+            ["JOB is SingleStageJob (GMIC)", "use tools/predict.py"],
         ),
     ],
 )

@@ -23,23 +23,22 @@ from mammo_d2.config.loading import load_config
 from mammo_d2.engine.run_folder import LOG_FILE, remove_checkpoints
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.experiments.search.search_outcome import write_report
-from mammo_d2.experiments.search.search_plan import Plan
+from mammo_d2.experiments.search.search_plan import SearchPlan
 from mammo_d2.experiments.search.trial import (
-    Evaluation,
+    LoggedEvaluation,
     SearchError,
-    Stage,
     TrialJob,
     alone_in,
     read_evaluations,
-    stages_of,
     trial_folder,
 )
+from mammo_d2.jobs.job import build_job
 
 # Exit codes of a training that says nothing about its parameters: bad input, interrupted, ended from outside.
 _NOT_A_RESULT = (2, 130, -signal.SIGINT, -signal.SIGTERM)
 
 
-class Job(Protocol):
+class TrialProcess(Protocol):
     """A running training."""
 
     def poll(self) -> int | None: ...
@@ -47,11 +46,11 @@ class Job(Protocol):
     def stop(self) -> None: ...
 
 
-StartJob = Callable[[Path, str, Sequence[str], int], Job]
+StartJob = Callable[[Path, str, Sequence[str], int], TrialProcess]
 
 
 def search(
-    plan: Plan,
+    plan: SearchPlan,
     trials: int,
     jobs: int = 1,
     top: int = 5,
@@ -101,14 +100,14 @@ def search(
                         write_report(study, plan, top)
         finally:
             for one in running:
-                one.job.stop()
+                one.process.stop()
         rows = write_report(study, plan, top)
     if not any(row["state"] == "complete" for row in rows):
         raise SearchError(f"no trial has a value; see {plan.output / 'search.md'} and the logs it names")
     return rows
 
 
-def open_study(plan: Plan) -> optuna.Study:
+def open_study(plan: SearchPlan) -> optuna.Study:
     """The study of an output folder, made if it is not there.
 
     Raises:
@@ -156,7 +155,7 @@ def _journal(path: Path) -> JournalFileBackend:
     return JournalFileBackend(str(path), lock_obj=_NoLock(str(path)))
 
 
-def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
+def _pruner(plan: SearchPlan) -> optuna.pruners.BasePruner:
     if plan.pruner == "median":
         return optuna.pruners.MedianPruner(n_warmup_steps=plan.prune_after)
     if plan.pruner == "halving":
@@ -164,7 +163,7 @@ def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def next_trial(study: optuna.Study, plan: Plan, number: int | None) -> optuna.Trial:
+def next_trial(study: optuna.Study, plan: SearchPlan, number: int | None) -> optuna.Trial:
     """A new trial, or the interrupted one of that number, with all its parameters drawn.
 
     The sampler is seeded for every trial, so that what it draws does not depend on how often the search was started.
@@ -183,15 +182,15 @@ def next_trial(study: optuna.Study, plan: Plan, number: int | None) -> optuna.Tr
 class RunningTrial:
     """A trial whose training runs: reports its evaluations to the study, and ends it if the pruner says so."""
 
-    def __init__(self, study: optuna.Study, plan: Plan, trial: optuna.Trial, start: StartJob, jobs: int):
+    def __init__(self, study: optuna.Study, plan: SearchPlan, trial: optuna.Trial, start: StartJob, jobs: int):
         """Start the training, or go on with it, in ``<output>/trial<number>``."""
         self.study, self.plan, self.trial = study, plan, trial
         self.folder = trial_folder(plan.output, trial.number)
         overrides = plan.trial_overrides({one.key: one.suggest(trial) for one in plan.ranges})
-        self.stages: list[Stage] = stages_of(load_config(plan.config_file, overrides))
+        self.stages = build_job(load_config(plan.config_file, overrides)).stages()
         self.reported = set(self._frozen().intermediate_values)
         self.state = TrialState.RUNNING
-        self.job = start(self.folder, plan.config_file, overrides, jobs)
+        self.process = start(self.folder, plan.config_file, overrides, jobs)
 
     def look(self) -> bool:
         """Read what is new; True when the trial has ended.
@@ -199,7 +198,7 @@ class RunningTrial:
         Raises:
             SearchError: the training ended for a reason that is no fault of its parameters; the trial stays open.
         """
-        status = self.job.poll()  # before reading, so that nothing is written after the last look
+        status = self.process.poll()  # before reading, so that nothing is written after the last look
         if status in _NOT_A_RESULT:
             raise SearchError(
                 f"trial {self.trial.number} ended early (exit status {status}); see {self.folder / LOG_FILE}. "
@@ -214,7 +213,7 @@ class RunningTrial:
             self.trial.report(one.value, one.step)
             # Whether it has finished meanwhile plays no part, only whether it is at its end.
             if one.step < last_step and self.trial.should_prune():
-                self.job.stop()
+                self.process.stop()
                 self._tell(TrialState.PRUNED, None, one.iteration)
                 return True
         if status is None:
@@ -238,7 +237,7 @@ class RunningTrial:
         return self.study.trials[self.trial.number]
 
 
-def _best(evaluations: Sequence[Evaluation], mode: str) -> Evaluation:
+def _best(evaluations: Sequence[LoggedEvaluation], mode: str) -> LoggedEvaluation:
     """The first of the best, as ``BestAndEarlyStop`` keeps it."""
     return (max if mode == "max" else min)(evaluations, key=lambda one: one.value)
 

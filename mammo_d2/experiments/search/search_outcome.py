@@ -15,11 +15,11 @@ from mammo_d2.core.files import atomic_write, write_json
 from mammo_d2.engine.run_folder import CONFIG_FILE, METRICS_FILE, inference_folder
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.evaluation.files.image_scores import TOP_FILE
-from mammo_d2.experiments.processes import is_lesion_config, run_all, run_job, write_tables
-from mammo_d2.experiments.search.search_plan import Plan
+from mammo_d2.experiments.processes import run_all, run_job, write_tables
+from mammo_d2.experiments.search.search_plan import SearchPlan
 from mammo_d2.experiments.search.search_ranges import value_of
-from mammo_d2.experiments.search.trial import trained_weights, trial_folder
-from mammo_d2.jobs.lesion.lesion_stages import BEST_FOLDER
+from mammo_d2.experiments.search.trial import trial_folder
+from mammo_d2.jobs.job import Job, build_job
 
 BEST_FILE = "best.yaml"
 # Of the trials in the table: those with a value first.
@@ -36,7 +36,7 @@ def sorted_trials(study: optuna.Study, mode: str) -> list[FrozenTrial]:
     return sorted(study.get_trials(deepcopy=False), key=place)
 
 
-def write_report(study: optuna.Study, plan: Plan, top: int) -> list[dict[str, Any]]:
+def write_report(study: optuna.Study, plan: SearchPlan, top: int) -> list[dict[str, Any]]:
     """Write ``search.md``, ``.csv`` and ``.json``, and as soon as a trial has finished ``best.yaml`` and ``top.json``.
 
     Args:
@@ -80,12 +80,12 @@ def trials_table(rows: list[dict[str, Any]], metric: str) -> str:
     return tabulate([[row[key] for key in keys] for row in rows], names, tablefmt="github", floatfmt=".4g")
 
 
-def _drawn(plan: Plan, trial: FrozenTrial) -> dict[str, Any]:
+def _drawn(plan: SearchPlan, trial: FrozenTrial) -> dict[str, Any]:
     """Values by key; of a trial that was killed while they were drawn perhaps not all."""
     return {one.key: one.value(trial.params[one.key]) if one.key in trial.params else None for one in plan.ranges}
 
 
-def _entry(plan: Plan, trial: FrozenTrial) -> dict[str, Any]:
+def _entry(plan: SearchPlan, trial: FrozenTrial) -> dict[str, Any]:
     folder = trial_folder(plan.output, trial.number)
     return {
         "folder": folder.name,
@@ -94,11 +94,16 @@ def _entry(plan: Plan, trial: FrozenTrial) -> dict[str, Any]:
         "iteration": trial.user_attrs["iteration"],
         "parameters": _drawn(plan, trial),
         "config": f"{folder.name}/{CONFIG_FILE}",
-        "weights": str(trained_weights(folder).relative_to(plan.output)),
+        "weights": str(_job(plan, _drawn(plan, trial)).weights(folder).relative_to(plan.output)),
     }
 
 
-def write_best_config(plan: Plan, parameters: Mapping[str, Any], trial: FrozenTrial) -> None:
+def _job(plan: SearchPlan, parameters: Mapping[str, Any]) -> Job:
+    """The job of a trial."""
+    return build_job(load_config(plan.config_file, plan.trial_overrides(dict(parameters))))
+
+
+def write_best_config(plan: SearchPlan, parameters: Mapping[str, Any], trial: FrozenTrial) -> None:
     """Write ``best.yaml``: the search's config as ``_BASE_`` and what the best trial was trained with."""
     overrides = plan.trial_overrides(dict(parameters))
     cfg = load_config(plan.config_file, overrides)
@@ -121,7 +126,7 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def evaluate_top(plan: Plan, dataset: str = "", jobs: int = 1) -> list[dict[str, Any]]:
+def evaluate_top(plan: SearchPlan, dataset: str = "", jobs: int = 1) -> list[dict[str, Any]]:
     """Evaluate the weights of the trials in ``top.json``, and enter where that is as their ``folder``.
 
     A training evaluates its last weights in the end; these are its best ones.
@@ -141,30 +146,25 @@ def evaluate_top(plan: Plan, dataset: str = "", jobs: int = 1) -> list[dict[str,
     path = plan.output / TOP_FILE
     entries = yaml.safe_load(path.read_text())
     cfg = load_config(plan.config_file, list(plan.overrides))
-    dataset, lesion = dataset or cfg.DATASETS.TEST[0], is_lesion_config(cfg)
-    # What the lesion classifier's job itself evaluates is as old as the job.
-    of_job = lesion and dataset in (cfg.MODEL.LESION.FINAL_TEST or cfg.DATASETS.TEST)
+    dataset = dataset or cfg.DATASETS.TEST[0]
     evaluations, claims = [], {}
     for entry in entries:
         entry["trial_folder"] = entry.get("trial_folder", entry["folder"])
         trial = plan.output / entry["trial_folder"]
         overrides = [*plan.trial_overrides(entry["parameters"]), "DATASETS.TEST", repr((dataset,))]
-        if lesion:
-            # That job knows its best weights, and writes into a folder of the stage that they are of.
-            folder, target = trial, (plan.output / entry["weights"]).parent / BEST_FOLDER
-        else:
-            folder = target = trial / f"best_{dataset}"
+        planned = _job(plan, entry["parameters"]).result_evaluation(trial, trial / f"best_{dataset}", dataset)
+        if planned.needs_weights:
             overrides += ["MODEL.WEIGHTS", str(plan.output / entry["weights"])]
-        entry["folder"] = str(target.relative_to(plan.output))
-        results = inference_folder(target, dataset)
-        if not of_job:
+        entry["folder"] = str(planned.results.relative_to(plan.output))
+        results = inference_folder(planned.results, dataset)
+        if not planned.is_by_training:  # what the training itself evaluates is as old as the training
             claims[results] = load_config(plan.config_file, overrides)
         if not (results / METRICS_FILE).is_file():
-            evaluations.append((folder, overrides))
+            evaluations.append((planned.folder, overrides))
     claim_folders(claims)
 
-    def evaluate(job: tuple[Path, list[str]]) -> None:
-        folder, overrides = job
+    def evaluate(item: tuple[Path, list[str]]) -> None:
+        folder, overrides = item
         run_job(folder, f"the evaluation in {folder}", plan.config_file, overrides, jobs, "--eval-only")
 
     run_all(evaluate, evaluations, jobs)

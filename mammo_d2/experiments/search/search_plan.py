@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.experiments.processes import is_lesion_config
 from mammo_d2.experiments.search.search_ranges import Range, overrides_of
-from mammo_d2.experiments.search.trial import SearchError, stages_of
+from mammo_d2.experiments.search.trial import SearchError
 from mammo_d2.framework import CfgNode
+from mammo_d2.jobs.job import build_job
 
 SAMPLERS, PRUNERS = ("random", "tpe"), ("none", "median", "halving")
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """What is searched for, and how.
 
     Attributes:
@@ -45,13 +45,14 @@ class Plan:
     prune_after: int = 1
     seed: int = 0
 
-    def complete(self) -> "Plan":
+    def complete(self) -> "SearchPlan":
         """With metric and mode filled in, and the overrides that every trial needs; checked.
 
         Raises:
             SearchError: no validation set or metric to go by, or nothing to prune on.
         """
-        cfg = load_config(self.config_file, list(self.overrides))
+        job = build_job(load_config(self.config_file, list(self.overrides)))
+        cfg = job.cfg
         check_watched_set(cfg)
         metric, mode = self.metric or cfg.TEST.BEST_METRIC, self.mode or cfg.TEST.BEST_MODE
         _check_metric(cfg, metric, mode)
@@ -60,17 +61,14 @@ class Plan:
                 f"sampler {self.sampler!r}, pruner {self.pruner!r}, prune after {self.prune_after}: use one of "
                 f"{', '.join(SAMPLERS)}, one of {', '.join(PRUNERS)}, and at least 1"
             )
-        if self.pruner != "none" and stages_of(cfg)[-1].period <= 0:
+        if self.pruner != "none" and job.stages()[-1].cfg.TEST.EVAL_PERIOD <= 0:
             raise SearchError("TEST.EVAL_PERIOD is 0: there is nothing to prune on; set it, or use --pruner none")
         added = ["TEST.BEST_METRIC", metric, "TEST.BEST_MODE", mode]
         if cfg.SEED < 0:
             added += ["SEED", str(self.seed)]
-        if is_lesion_config(cfg):
-            shared = self.output.resolve() / "shared"
-            for key, name in (("STORE", "patch_store"), ("CACHE", "cache")):
-                added += [] if cfg.MODEL.LESION[key] else [f"MODEL.LESION.{key}", str(shared / name)]
+        added += job.shared_folders(self.output.resolve() / "shared")
         values = {**self.__dict__, "overrides": [*self.overrides, *added], "metric": metric, "mode": mode}
-        return Plan(**values)
+        return SearchPlan(**values)
 
     def settings(self) -> dict[str, Any]:
         """What must not change between two runs of a search, beside its config."""

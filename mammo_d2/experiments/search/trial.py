@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mammo_d2.engine.run_folder import SCALARS_FILE, is_finished, result_weights
+from mammo_d2.engine.run_folder import SCALARS_FILE
 from mammo_d2.engine.run_results import read_scalars
-from mammo_d2.experiments.processes import is_lesion_config, start_job
-from mammo_d2.framework import CfgNode
+from mammo_d2.experiments.processes import start_job
+from mammo_d2.jobs.job import Stage
 
 # Held by a trial's processes: as long as it is locked, one of them runs. Contains their process group.
 LOCK_FILE = "job.lock"
@@ -32,7 +32,7 @@ def trial_folder(output: Path, number: int) -> Path:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class LoggedEvaluation:
     """One evaluation of a trial.
 
     Attributes:
@@ -48,41 +48,7 @@ class Evaluation:
     last_stage: bool
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A training inside a trial.
-
-    Attributes:
-        pattern: of its folder in the trial's; "" is that folder itself.
-        period: TEST.EVAL_PERIOD.
-        iterations: SOLVER.MAX_ITER.
-    """
-
-    pattern: str
-    period: int
-    iterations: int
-
-    @property
-    def evaluations(self) -> int:
-        """Their number, unless the training stops early."""
-        return math.ceil(self.iterations / self.period) if self.period > 0 else 1
-
-
-def stages_of(cfg: CfgNode) -> list[Stage]:
-    """The trainings of a config's job, in order."""
-    if not is_lesion_config(cfg):
-        return [Stage("", cfg.TEST.EVAL_PERIOD, cfg.SOLVER.MAX_ITER)]
-    keys = cfg.MODEL.LESION
-    found = []
-    for pattern, overrides in (("patch", keys.PATCH_STAGE), ("context_*", keys.CONTEXT_STAGE)):
-        stage = cfg.clone()
-        stage.defrost()
-        stage.merge_from_list(list(overrides))
-        found.append(Stage(pattern, stage.TEST.EVAL_PERIOD, stage.SOLVER.MAX_ITER))
-    return found[1:] if keys.PATCH_WEIGHTS else found
-
-
-def read_evaluations(folder: Path, stages: Sequence[Stage], metric: str) -> list[Evaluation]:
+def read_evaluations(folder: Path, stages: Sequence[Stage], metric: str) -> list[LoggedEvaluation]:
     """The evaluations that a trial has logged so far.
 
     Raises:
@@ -92,14 +58,14 @@ def read_evaluations(folder: Path, stages: Sequence[Stage], metric: str) -> list
     before = 0
     task = metric.split("/")[0] + "/"
     for stage in stages:
-        for path in sorted(folder.glob(stage.pattern)) if stage.pattern else [folder]:
-            entries = [entry for entry in read_scalars(path) if any(key.startswith(task) for key in entry)]
-            if entries and not any(metric in entry for entry in entries):
-                keys = sorted({key for entry in entries for key in entry if key.startswith(task)})
-                raise SearchError(f"the metric {metric!r} is not in {path / SCALARS_FILE}; there are {', '.join(keys)}")
-            for number, entry in enumerate(entries, 1):
-                value = entry.get(metric, math.nan)
-                found.append(Evaluation(before + number, int(entry["iteration"]) + 1, value, stage is stages[-1]))
+        path = folder / stage.folder
+        entries = [entry for entry in read_scalars(path) if any(key.startswith(task) for key in entry)]
+        if entries and not any(metric in entry for entry in entries):
+            keys = sorted({key for entry in entries for key in entry if key.startswith(task)})
+            raise SearchError(f"the metric {metric!r} is not in {path / SCALARS_FILE}; there are {', '.join(keys)}")
+        for number, entry in enumerate(entries, 1):
+            value = entry.get(metric, math.nan)
+            found.append(LoggedEvaluation(before + number, int(entry["iteration"]) + 1, value, stage is stages[-1]))
         before += stage.evaluations
     return found
 
@@ -182,14 +148,3 @@ def alone_in(folder: Path) -> Iterator[None]:
         if not _locked(lock, 0.0):
             raise SearchError(f"another search is running in {folder}; wait for it, or name another --output")
         yield
-
-
-def trained_weights(folder: Path) -> Path:
-    """The best weights of a finished trial.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    if is_finished(folder):
-        return result_weights(folder)
-    return result_weights(next(folder.glob("context_*"), folder))

@@ -1,4 +1,4 @@
-"""The lesion classifier's training as one job of stages: context → f_loc → embeddings → f_agg.
+"""The lesion classifier's job: context → f_loc → embeddings → f_agg.
 
 * context: the frozen GMIC of MODEL.LESION.CONTEXT_WEIGHTS gives the saliency of every image, kept in a folder
   (``context_saliency.py``);
@@ -12,9 +12,9 @@ another config or other data than it was begun with that is an error. Where a st
 ``lesion_stages.py``.
 """
 
-import argparse
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,16 @@ from mammo_d2.data.format.catalog import load_records
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.run_folder import config_of_weights, forget_training, is_finished, result_weights
 from mammo_d2.engine.run_record import claim_folders
-from mammo_d2.engine.setup import check_patients_apart, setup
+from mammo_d2.engine.setup import check_patients_apart
 from mammo_d2.framework import CfgNode, comm, seed_all_rng
+from mammo_d2.jobs.job import JOB_REGISTRY, Job, JobOptions, ResultEvaluation, SharedRun, Stage
 from mammo_d2.jobs.lesion.context_saliency import make_saliency
 from mammo_d2.jobs.lesion.embeddings import make_embeddings
+from mammo_d2.jobs.lesion.lesion_report_parts import lesion_report_parts
 from mammo_d2.jobs.lesion.lesion_stages import (
     BEST_FOLDER,
     CONTEXT_MODEL,
+    PATCH_FOLDER,
     PATCH_MODEL,
     load_classifier,
     stage_config,
@@ -36,47 +39,119 @@ from mammo_d2.jobs.lesion.lesion_stages import (
     without_aggregation,
 )
 from mammo_d2.jobs.lesion.lesion_trainer import LesionTrainer
+from mammo_d2.jobs.lesion.shared_stages import shared_folders, shared_runs
+from mammo_d2.jobs.report_parts import ReportParts
 
 logger = logging.getLogger(__name__)
 
 
-def main(args: argparse.Namespace) -> dict[str, Any] | None:
-    """The body of tools/train_lesion.py: all stages, then the evaluation of the best f_agg; see ``claim_stages``.
+@JOB_REGISTRY.register()
+class LesionContextJob(Job):
+    """The lesion classifier with global context; the result is the best f_agg."""
 
-    That is on MODEL.LESION.FINAL_TEST, or on DATASETS.TEST where there is none and with ``eval_only``.
+    can_share = True
 
-    Args:
-        args: of ``default_argument_parser``; ``eval_only`` leaves out the training, ``shared_only`` all that depends
-            on the combination of maps.
-    """
-    cfg = setup(args)
-    for model in (PATCH_MODEL, CONTEXT_MODEL):
-        check_evaluators(with_own_settings(cfg, model))
-    final = cfg.clone()
-    if cfg.MODEL.LESION.FINAL_TEST and not args.eval_only:
-        final.defrost()
-        final.DATASETS.TEST = tuple(cfg.MODEL.LESION.FINAL_TEST)
-    if not cfg.DATASETS.ALLOW_SHARED_PATIENTS:
-        check_lesions_unseen(cfg, final)
-    shared_only = getattr(args, "shared_only", False)
-    if not args.eval_only:
-        claim_stages(cfg, shared_only, args.resume)
-    if "saliency" in cfg.MODEL.LESION.MAPS:
-        records = [] if args.eval_only else load_records(cfg, list(cfg.DATASETS.TRAIN))
-        tests = load_records(cfg, list(dict.fromkeys([*cfg.DATASETS.TEST, *final.DATASETS.TEST])))
-        make_saliency(cfg, records + [record for record in tests if record["annotations"]])
-    if not args.eval_only:
+    def __init__(self, cfg: CfgNode):
+        super().__init__(cfg)
+        if cfg.MODEL.META_ARCHITECTURE not in (PATCH_MODEL, CONTEXT_MODEL):
+            raise ValueError(
+                f"JOB is LesionContextJob, which trains {CONTEXT_MODEL}, but MODEL.META_ARCHITECTURE is "
+                f"{cfg.MODEL.META_ARCHITECTURE}: leave out JOB, or start from a config of configs/lesion_context"
+            )
+
+    def train(self, options: JobOptions) -> dict[str, Any] | None:
+        """All stages, then the evaluation of the best f_agg; see ``claim_stages``.
+
+        That is on MODEL.LESION.FINAL_TEST, or on DATASETS.TEST where there is none. With ``shared_only`` all that
+        depends on the combination of maps is left out.
+        """
+        cfg, final = self.cfg, self.cfg.clone()
+        if cfg.MODEL.LESION.FINAL_TEST:
+            final.defrost()
+            final.DATASETS.TEST = tuple(cfg.MODEL.LESION.FINAL_TEST)
+        self._check(final)
+        claim_stages(cfg, options.shared_only, options.resume)
+        self._make_saliency(final, load_records(cfg, list(cfg.DATASETS.TRAIN)))
         if not cfg.MODEL.LESION.PATCH_WEIGHTS:
-            train_stage(stage_config(cfg, PATCH_MODEL), args.resume)
+            train_stage(stage_config(cfg, PATCH_MODEL), options.resume, options.strict_weights)
         comm.synchronize()
         stage = stage_config(cfg, CONTEXT_MODEL)
         make_embeddings(stage)
-        if shared_only:
+        if options.shared_only:
             return None
-        train_stage(stage, args.resume)
+        train_stage(stage, options.resume)
         comm.synchronize()
-    stage = stage_config(final, CONTEXT_MODEL)
-    return evaluate_best(stage)
+        return evaluate_best(stage_config(final, CONTEXT_MODEL))
+
+    def evaluate(self, options: JobOptions) -> dict[str, Any]:
+        """Evaluate the best f_agg on DATASETS.TEST; MODEL.WEIGHTS is not used."""
+        self._check(self.cfg)
+        self._make_saliency(self.cfg, [])
+        return evaluate_best(stage_config(self.cfg, CONTEXT_MODEL))
+
+    def _check(self, final: CfgNode) -> None:
+        """Check evaluators and data sets; ``final`` has those of the final evaluation in DATASETS.TEST."""
+        for model in (PATCH_MODEL, CONTEXT_MODEL):
+            check_evaluators(with_own_settings(self.cfg, model))
+        if not self.cfg.DATASETS.ALLOW_SHARED_PATIENTS:
+            check_lesions_unseen(self.cfg, final)
+
+    def _make_saliency(self, final: CfgNode, records: list[dict]) -> None:
+        """Of these records, and of the images with lesions in all test sets."""
+        if "saliency" in self.cfg.MODEL.LESION.MAPS:
+            tests = load_records(self.cfg, list(dict.fromkeys([*self.cfg.DATASETS.TEST, *final.DATASETS.TEST])))
+            make_saliency(self.cfg, records + [record for record in tests if record["annotations"]])
+
+    def stages(self) -> list[Stage]:
+        """f_loc, unless its weights are given, and f_agg."""
+        own = [with_own_settings(self.cfg, model) for model in (PATCH_MODEL, CONTEXT_MODEL)]
+        names = ("patch network", "aggregation network")
+        stages = [Stage(name, Path(cfg.OUTPUT_DIR).name, cfg) for name, cfg in zip(names, own, strict=True)]
+        return stages[1:] if self.cfg.MODEL.LESION.PATCH_WEIGHTS else stages
+
+    def evaluation_folder(self, folder: Path) -> Path:
+        """That of the best weights, apart from what the training wrote about others."""
+        return super().evaluation_folder(folder) / BEST_FOLDER
+
+    def result_evaluation(self, folder: Path, output: Path, dataset: str) -> ResultEvaluation:
+        """In the run's own folder, where its weights are known."""
+        tested = tuple(self.cfg.MODEL.LESION.FINAL_TEST) or tuple(self.cfg.DATASETS.TEST)
+        return ResultEvaluation(
+            folder, self.evaluation_folder(folder), needs_weights=False, is_by_training=dataset in tested
+        )
+
+    def shared_folders(self, folder: Path) -> list[str]:
+        """Images and saliency, which are found by what they were made from."""
+        return shared_folders(self.cfg, folder)
+
+    @classmethod
+    def shared_runs(cls, configs: Sequence[CfgNode], output: Path) -> list[SharedRun]:
+        """Saliency, f_loc and embeddings, once for all runs that differ in f_agg alone."""
+        return shared_runs(configs, output)
+
+    def overrides_of_shared(self, folder: Path) -> list[str]:
+        """The weights of f_loc."""
+        if self.cfg.MODEL.LESION.PATCH_WEIGHTS:
+            return []
+        return ["MODEL.LESION.PATCH_WEIGHTS", str(result_weights(folder / PATCH_FOLDER))]
+
+    def check_folds(self) -> None:
+        """The context network, and so the saliency, would have to be another one in each fold."""
+        raise ValueError(
+            "JOB is LesionContextJob: its context network would have seen the test patients of most folds; use "
+            "tools/train_net.py for each fold, after a context network trained without its test patients"
+        )
+
+    def check_files(self) -> None:
+        """A lesion classifier needs the boxes of the lesions."""
+        raise ValueError(
+            "JOB is LesionContextJob, whose model scores given lesions and finds none itself; use "
+            "tools/classify_lesions.py with this config"
+        )
+
+    def report_parts(self, folder: Path) -> ReportParts:
+        """Both trainings, and every combination of maps in the folder."""
+        return lesion_report_parts(self.cfg, folder)
 
 
 def claim_stages(cfg: CfgNode, shared_only: bool, resume: bool) -> None:
@@ -107,14 +182,14 @@ def claim_stages(cfg: CfgNode, shared_only: bool, resume: bool) -> None:
     comm.synchronize()
 
 
-def train_stage(cfg: CfgNode, resume: bool) -> None:
+def train_stage(cfg: CfgNode, resume: bool, strict_weights: bool = False) -> None:
     """Train a stage's model; with ``resume`` go on, or do nothing if it has finished."""
     if resume and is_finished(cfg.OUTPUT_DIR):
         logger.info("%s has finished: %s", cfg.MODEL.META_ARCHITECTURE, cfg.OUTPUT_DIR)
         return
     # The initial weights must not depend on which stages have run in this process before.
     seed_all_rng(cfg.SEED + comm.get_rank())
-    trainer = LesionTrainer(cfg)
+    trainer = LesionTrainer(cfg, strict_weights=strict_weights)
     trainer.resume_or_load(resume=resume)
     trainer.train()
 

@@ -37,6 +37,9 @@ class LesionModel(nn.Module):
     normalised to the sum 1; ``malignancy`` (L,) their mean; and ``window_logits`` (N, 4).
     """
 
+    #: What trains the model, a name in JOB_REGISTRY: its batches are no images.
+    job = "LesionContextJob"
+
     pixel_mean: Tensor
     pixel_std: Tensor
     weights: Tensor
@@ -102,7 +105,7 @@ class LesionModel(nn.Module):
             if needed not in record:
                 raise ValueError(
                     f"image {record.get('image_id')!r}: the input has no {needed}; {type(self).__name__} is trained "
-                    "and evaluated with tools/train_lesion.py"
+                    f"and evaluated by the job {self.job}: set JOB"
                 )
         if self.training:
             targets = torch.tensor([record["patch_class"] for record in batched_inputs], device=self.device)

@@ -18,17 +18,16 @@ from mammo_d2.evaluation.files.image_scores import top_runs
 from mammo_d2.experiments.search import search_outcome, trial
 from mammo_d2.experiments.search.search import search
 from mammo_d2.experiments.search.search_outcome import evaluate_top
-from mammo_d2.experiments.search.search_plan import Plan
+from mammo_d2.experiments.search.search_plan import SearchPlan
 from mammo_d2.experiments.search.search_ranges import Range
 from mammo_d2.experiments.search.trial import (
     SearchError,
-    Stage,
     TrialJob,
     alone_in,
     end_leftover,
     read_evaluations,
-    stages_of,
 )
+from mammo_d2.jobs.job import build_job
 from tests.conftest import ROOT
 from tests.data.toy_dataset import write_dataset
 from tests.engine.toy_training import SETTINGS
@@ -88,14 +87,14 @@ def fresh_jobs(monkeypatch):
     monkeypatch.setattr(LogJob, "fail", {}, raising=False)
 
 
-def make_plan(output: Path, **changes) -> Plan:
+def make_plan(output: Path, **changes) -> SearchPlan:
     settings = {**SET, **changes.pop("settings", {})}
     overrides = [item for pair in settings.items() for item in pair]
     values = {"config_file": "", "ranges": RANGES, "metric": METRIC, "mode": "max", **changes}
-    return Plan(output=output, overrides=overrides, **values).complete()
+    return SearchPlan(output=output, overrides=overrides, **values).complete()
 
 
-def go(plan: Plan, trials: int, **options) -> list[dict]:
+def go(plan: SearchPlan, trials: int, **options) -> list[dict]:
     return search(plan, trials, start=LogJob, interval=0.0, **options)
 
 
@@ -267,19 +266,17 @@ def write_log(folder, values):
 
 def test_evaluations_of_a_job_of_stages_are_numbered_by_the_moment(tmp_path):
     config = str(ROOT / "configs" / "lesion_context" / "DenseNet161.yaml")
-    stages = stages_of(load_config(config))
-    assert [(stage.evaluations, stage.period) for stage in stages] == [(100, 400), (100, 100)]
-    assert len(stages_of(load_config(config, ["MODEL.LESION.PATCH_WEIGHTS", "f.pth"]))) == 1
+    stages = build_job(load_config(config)).stages()
     # The patch network's training stops early.
     write_log(tmp_path / "patch", [(399, 0.5), (419, None), (799, 0.75)])
-    write_log(tmp_path / "context_embedding", [(99, math.nan), (199, 0.625)])
+    write_log(tmp_path / "context_embedding_saliency", [(99, math.nan), (199, 0.625)])
     found = read_evaluations(tmp_path, stages, "lesion/auc")
     assert [(one.step, one.iteration, one.last_stage) for one in found] == [
         (1, 400, False), (2, 800, False), (101, 100, True), (102, 200, True),
     ]  # fmt: skip
     assert [found[i].value for i in (0, 1, 3)] == [0.5, 0.75, 0.625]
     assert math.isnan(found[2].value)
-    assert read_evaluations(tmp_path / "absent", [Stage("", 10, 20)], "lesion/auc") == []
+    assert read_evaluations(tmp_path / "absent", stages, "lesion/auc") == []
 
 
 #: Starts a process of its own that ignores SIGTERM, says so, and waits.
@@ -335,7 +332,7 @@ def test_real_trainings_interrupted_and_evaluated(tmp_path, monkeypatch):
     overrides = [item for pair in settings.items() for item in pair]
     output = tmp_path / "search"
     ranges = [Range("SOLVER.BASE_LR", "float", (1e-4, 1e-1), True)]
-    plan = Plan("", ranges, output, overrides, sampler="random").complete()
+    plan = SearchPlan("", ranges, output, overrides, sampler="random").complete()
     step = MammoTrainer.run_step
 
     def failing_step(self):
@@ -349,8 +346,9 @@ def test_real_trainings_interrupted_and_evaluated(tmp_path, monkeypatch):
             search(plan, 2, start=ToyJob, interval=0.0)
     rows = search(plan, 2, top=1, start=ToyJob, interval=0.0)
     assert [row["state"] for row in rows] == ["complete", "complete"]
+    stages = build_job(load_config("", plan.overrides)).stages()
     for row in rows:
-        evaluations = read_evaluations(output / row["folder"], [Stage("", 2, 6)], "patient/auc")
+        evaluations = read_evaluations(output / row["folder"], stages, "patient/auc")
         assert [one.iteration for one in evaluations] == [2, 4, 6]
         assert row["value"] == max(one.value for one in evaluations)
 

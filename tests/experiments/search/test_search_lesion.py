@@ -10,9 +10,9 @@ from mammo_d2.config.loading import load_config
 from mammo_d2.experiments.search import search_outcome
 from mammo_d2.experiments.search.search import search
 from mammo_d2.experiments.search.search_outcome import evaluate_top
-from mammo_d2.experiments.search.search_plan import Plan
+from mammo_d2.experiments.search.search_plan import SearchPlan
 from mammo_d2.experiments.search.search_ranges import load_ranges
-from mammo_d2.jobs.lesion import lesion_job
+from mammo_d2.jobs.job import main
 from tests.jobs.lesion.lesion_jobs import places, write_job
 
 RANGES = """
@@ -26,8 +26,8 @@ class StagesJob:
 
     def __init__(self, folder, config_file, overrides, jobs, *flags):
         opts = [*overrides, "OUTPUT_DIR", str(folder)]
-        switches = {"resume": not flags, "eval_only": bool(flags), "shared_only": False, "num_gpus": 0}
-        lesion_job.main(argparse.Namespace(config_file=config_file, opts=opts, **switches))
+        switches = {"resume": not flags, "eval_only": bool(flags), "num_gpus": 0}
+        main(argparse.Namespace(config_file=config_file, opts=opts, **switches))
 
     def poll(self):
         return 0
@@ -45,7 +45,7 @@ def test_both_stages_are_searched_and_trials_share_what_does_not_depend_on_them(
     opts = [*places(data), "DATASETS.ALLOW_SHARED_PATIENTS", "True", "DATASETS.TEST", "('lesions_val',)"]
     (tmp_path / "ranges.yaml").write_text(RANGES)
     ranges = load_ranges(str(tmp_path / "ranges.yaml"), config, opts)
-    plan = Plan(config, ranges, tmp_path / "out", opts, sampler="random").complete()
+    plan = SearchPlan(config, ranges, tmp_path / "out", opts, sampler="random").complete()
     rows = search(plan, 2, top=1, start=StagesJob, interval=0.0)
 
     assert [row["state"] for row in rows] == ["complete"] * 2

@@ -8,7 +8,7 @@ from torch import nn
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.framework import build_model
-from mammo_d2.jobs.lesion import lesion_job
+from mammo_d2.jobs import job
 from tests.data.lesion_dataset import write_lesion_dataset
 
 CONTEXT = """
@@ -24,6 +24,7 @@ INPUT: {SIZE: [96, 80]}
 """
 
 JOB = """
+JOB: LesionContextJob
 MODEL:
   META_ARCHITECTURE: LesionContextClassifier
   DEVICE: cpu
@@ -78,5 +79,5 @@ def places(folder: Path) -> list[str]:
 def run(folder: Path, *overrides: str, out: str = "out", **flags: bool):
     """The job in this process; ``resume``, ``eval_only``, ``shared_only`` as flags."""
     opts = [*places(folder), "OUTPUT_DIR", str(folder / out), *overrides]
-    switches = {"resume": False, "eval_only": False, "shared_only": False} | flags
-    return lesion_job.main(argparse.Namespace(config_file=str(folder / "job.yaml"), opts=opts, num_gpus=0, **switches))
+    switches = {"resume": False, "eval_only": False, "shared_only": False, "strict_weights": False} | flags
+    return job.main(argparse.Namespace(config_file=str(folder / "job.yaml"), opts=opts, num_gpus=0, **switches))

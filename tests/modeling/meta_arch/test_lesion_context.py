@@ -83,5 +83,5 @@ def test_wrong_saliency_and_ordinary_inputs_are_named():
     model = lesion_model()
     with pytest.raises(ValueError, match=r"image 4.*SALIENCY_MAPS"):
         model.eval()([lesion_image(saliency=torch.rand(1, 4, 3))])
-    with pytest.raises(ValueError, match=r"image 4.*tools/train_lesion.py"):
+    with pytest.raises(ValueError, match=r"image 4.*by the job LesionContextJob: set JOB"):
         model.eval()([{"image_id": 4, "image": torch.zeros(1, 8, 8)}])

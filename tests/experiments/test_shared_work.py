@@ -1,13 +1,13 @@
-"""Ablations of the lesion classifier: one patch network for all combinations of a seed."""
+"""What runs of an ablation share: the lesion classifier's patch network, one for all combinations of a seed."""
 
 from ast import literal_eval
 
 import pytest
 
 from mammo_d2.engine.run_record import RunConflictError
-from mammo_d2.experiments import ablation, processes
+from mammo_d2.experiments import ablation, shared_work
 from mammo_d2.experiments.ablation import INTERVALS, load_variants, run_ablation
-from mammo_d2.jobs.lesion import lesion_job, shared_stages
+from mammo_d2.jobs.lesion import lesion_job
 from tests.conftest import ROOT
 from tests.jobs.lesion.lesion_jobs import places, run, write_job
 
@@ -25,7 +25,7 @@ def test_combinations_share_the_patch_network_of_their_seed(tmp_path, monkeypatc
     folder, trained, started = write_job(tmp_path), [], []
     train_stage = lesion_job.train_stage
 
-    def count(cfg, resume):
+    def count(cfg, resume, strict_weights=False):
         trained.append((cfg.MODEL.META_ARCHITECTURE, cfg.SEED))
         train_stage(cfg, resume)
 
@@ -36,7 +36,7 @@ def test_combinations_share_the_patch_network_of_their_seed(tmp_path, monkeypatc
 
     monkeypatch.setattr(lesion_job, "train_stage", count)
     monkeypatch.setattr(ablation, "run_job", in_process)
-    monkeypatch.setattr(shared_stages, "run_job", in_process)
+    monkeypatch.setattr(shared_work, "run_job", in_process)
     output = folder / "table"
     variants = [variant for variant in load_variants(str(SEVEN)) if "indicator" in variant.name][:2]
     rows = run_ablation(str(folder / "job.yaml"), variants, [1, 2], output, places(folder))
@@ -68,16 +68,3 @@ def test_combinations_share_the_patch_network_of_their_seed(tmp_path, monkeypatc
     with pytest.raises(RunConflictError, match=r"annotations of lesions_train.*\(4 folders in all"):
         run_ablation(str(folder / "job.yaml"), variants, [1, 2], output, opts)
     assert started == []
-
-
-def test_a_lesion_config_starts_its_own_command(tmp_path, monkeypatch):
-    commands = []
-
-    class Done:
-        def wait(self):
-            return 0
-
-    monkeypatch.setattr(processes.subprocess, "Popen", lambda command, **_: commands.append(command) or Done())
-    for model in ("LesionContextClassifier", "GMIC"):
-        processes.run_job(tmp_path, "one", "", ["MODEL.META_ARCHITECTURE", model], 1)
-    assert [command[2] for command in commands] == ["mammo_d2.cli.train_lesion", "mammo_d2.cli.train"]

@@ -8,7 +8,6 @@ import pytest
 
 from mammo_d2.pictures.drawing import encode_png
 from mammo_d2.report.html import DASH
-from mammo_d2.report.lesion_report import lesion_sections
 from mammo_d2.report.run_blocks import PictureFolder
 from mammo_d2.report.run_report import write_run_report
 from tests.data.lesion_dataset import LESIONS, lesion_config, write_lesion_dataset
@@ -31,10 +30,10 @@ def log(folder, aucs):
 def job(tmp_path):
     """A finished job's folder, and its config."""
     cfg = lesion_config(write_lesion_dataset(tmp_path / "data"), tmp_path)
-    cfg.MODEL.META_ARCHITECTURE = "LesionContextClassifier"
+    cfg.JOB, cfg.MODEL.META_ARCHITECTURE = "LesionContextJob", "LesionContextClassifier"
     cfg.MODEL.LESION.PATCH_STAGE = ["SOLVER.BASE_LR", 0.125]
     cfg.MODEL.LESION.CONTEXT_STAGE = ["SOLVER.BASE_LR", 0.25]
-    cfg.TEST.BEST_METRIC = "lesion/auc"
+    cfg.TEST.BEST_METRIC, cfg.TEST.EVAL_PERIOD = "lesion/auc", 20
     folder = tmp_path / "out"
     log(folder / "patch", [0.5, 0.75, 0.625])
     log(folder / MAPS, [0.875, 0.875])
@@ -57,7 +56,7 @@ def job(tmp_path):
 
 def report(job, **more):
     folder, cfg = job
-    return write_run_report(cfg, folder, make_sections=lesion_sections, **more).read_text(encoding="utf-8")
+    return write_run_report(cfg, folder, **more).read_text(encoding="utf-8")
 
 
 def test_report_of_a_job(job, tmp_path):
@@ -129,13 +128,13 @@ def test_what_is_missing_is_said(job, tmp_path):
     scores.unlink()
     said: list[str] = []
     html = report(job, pictures=PictureFolder(tmp_path / "png", said.append))
-    reason = "there is no lesion_scores.json; tools/train_lesion.py --eval-only DATASETS.TEST"
-    assert f"No pictures: {reason}" in html
+    reason = f"there is no lesion_scores.json; tools/train_net.py --config-file {folder}/config.yaml --eval-only"
+    assert f"No pictures: {reason} DATASETS.TEST" in html
     assert len(said) == 1
     assert said[0].startswith(f"no pictures of lesions_train/embedding_saliency: {reason}")
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "config.yaml").write_text(cfg.dump())
     html = report((bare, cfg))
-    assert "No aggregation network has been evaluated; tools/train_lesion.py --resume goes on with the job." in html
+    assert "No aggregation network has been evaluated; tools/train_net.py --resume goes on with the job." in html
     assert "There is no training log" in html

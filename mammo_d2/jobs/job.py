@@ -1,0 +1,252 @@
+"""A job: what training a method means. Everything above this floor asks the job of a config and knows no method.
+
+A job says which trainings (stages) it has, trains and evaluates them, and knows which weights are its result and where
+their evaluation lies. It says, too, what several of its runs can share and what the report of a run shows. The config
+names it with JOB. A job of one's own is a registered subclass::
+
+    @JOB_REGISTRY.register()
+    class TeacherStudentJob(Job):
+        ...
+
+Its methods take the folder of a run rather than OUTPUT_DIR of the config: the folder may have been moved.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mammo_d2.engine.run_folder import evaluation_metrics, is_finished, last_weights, result_weights
+from mammo_d2.engine.setup import setup
+from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, Registry
+from mammo_d2.jobs.report_parts import ReportedEvaluation, ReportedTraining, ReportParts
+
+JOB_REGISTRY = Registry("JOB")
+JOB_REGISTRY.__doc__ = """Jobs by name, the value of JOB. Called with the config; see ``Job``."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training of a job.
+
+    Attributes:
+        name: in words, e.g. "patch network"; empty for the only one.
+        folder: its folder below OUTPUT_DIR of the job; empty: that folder itself.
+        cfg: its config.
+    """
+
+    name: str
+    folder: str
+    cfg: CfgNode
+
+    @property
+    def title(self) -> str:
+        """Of its section in the report."""
+        return f"Training of the {self.name}" if self.name else "Training"
+
+    @property
+    def evaluations(self) -> int:
+        """Number of evaluations on the way, unless the training stops early."""
+        period = self.cfg.TEST.EVAL_PERIOD
+        return math.ceil(self.cfg.SOLVER.MAX_ITER / period) if period > 0 else 1
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How the training command was called.
+
+    Attributes:
+        resume: go on with what is in OUTPUT_DIR.
+        strict_weights: weights of MODEL.WEIGHTS that do not fit the model are an error.
+        shared_only: make only what several runs can share, see ``Job.shared_runs``.
+    """
+
+    resume: bool = False
+    strict_weights: bool = False
+    shared_only: bool = False
+
+
+@dataclass(frozen=True)
+class ResultEvaluation:
+    """How the result of a finished run is evaluated on another data set: the training command with ``--eval-only``.
+
+    Attributes:
+        folder: OUTPUT_DIR of the command.
+        results: where it leaves ``inference/<data set>``.
+        needs_weights: MODEL.WEIGHTS must name the result's weights; otherwise the job finds them itself.
+        is_by_training: the training itself makes this evaluation.
+    """
+
+    folder: Path
+    results: Path
+    needs_weights: bool = True
+    is_by_training: bool = False
+
+
+@dataclass(frozen=True)
+class SharedRun:
+    """A run that makes what several runs share: the training command with ``--resume --shared-only``.
+
+    Attributes:
+        folder: its OUTPUT_DIR.
+        title: what it makes, for messages.
+        users: positions of the runs that share it, in the order given.
+        overrides: KEY VALUE overrides, beside those of its first user.
+    """
+
+    folder: Path
+    title: str
+    users: tuple[int, ...]
+    overrides: tuple[str, ...] = ()
+
+
+class Job:
+    """The base of all jobs: one training, in OUTPUT_DIR itself.
+
+    Attributes:
+        cfg: the config of the whole job.
+        can_share: ``--shared-only`` makes something, see ``shared_runs``.
+    """
+
+    can_share = False
+
+    def __init__(self, cfg: CfgNode):
+        """
+        Raises:
+            ValueError: the config is not one for this job.
+        """
+        self.cfg = cfg
+
+    # --- the training command -----------------------------------------------------------------------------------
+    def train(self, options: JobOptions) -> dict[str, Any] | None:
+        """Train, and evaluate the result; called in every process, after ``setup``.
+
+        Returns:
+            The results, {task: {key: number}}; None where nothing was evaluated.
+        """
+        raise NotImplementedError
+
+    def evaluate(self, options: JobOptions) -> dict[str, Any]:
+        """Evaluate what was trained on DATASETS.TEST; called in every process, after ``setup``."""
+        raise NotImplementedError
+
+    # --- what a run consists of and leaves ----------------------------------------------------------------------
+    def stages(self) -> list[Stage]:
+        """The trainings, in order; the model of the last one is the result."""
+        return [Stage("", "", self.cfg)]
+
+    def is_finished(self, folder: Path) -> bool:
+        """Whether all trainings of a run have come to their end."""
+        return is_finished(folder / self.stages()[-1].folder)
+
+    def weights(self, folder: Path) -> Path:
+        """The weights that are the result of a finished run.
+
+        Raises:
+            FileNotFoundError: it has not finished.
+        """
+        return result_weights(folder / self.stages()[-1].folder)
+
+    def evaluation_folder(self, folder: Path) -> Path:
+        """Where ``inference/<data set>`` of a run lies that the training command has evaluated in the end."""
+        return folder / self.stages()[-1].folder
+
+    def metrics_file(self, folder: Path) -> Path | None:
+        """metrics.json of the evaluation of a finished run; None of another."""
+        return evaluation_metrics(self.evaluation_folder(folder)) if self.is_finished(folder) else None
+
+    def result_evaluation(self, folder: Path, output: Path, dataset: str) -> ResultEvaluation:
+        """How the result of a finished run is evaluated on one data set.
+
+        Args:
+            folder: of the run.
+            output: folder for it, where the job needs one.
+            dataset: registered name.
+        """
+        return ResultEvaluation(output, output)
+
+    # --- what several runs share --------------------------------------------------------------------------------
+    def shared_folders(self, folder: Path) -> list[str]:
+        """KEY VALUE overrides with which runs keep in ``folder`` what any of them may use."""
+        return []
+
+    @classmethod
+    def shared_runs(cls, configs: Sequence[CfgNode], output: Path) -> list[SharedRun]:
+        """Runs to be made before some others, because several of these need what they make.
+
+        Args:
+            configs: of the other runs, all of this job.
+            output: folder for the folders of the shared runs.
+        """
+        return []
+
+    def overrides_of_shared(self, folder: Path) -> list[str]:
+        """KEY VALUE overrides with which a run uses what a finished shared run made in ``folder``."""
+        return []
+
+    # --- what other commands ask --------------------------------------------------------------------------------
+    def check_folds(self) -> None:
+        """Look whether the job can be cross-validated: the same config on other data sets.
+
+        Raises:
+            ValueError: it cannot, and what to do instead.
+        """
+
+    def check_files(self) -> None:
+        """Look whether the model predicts on image files alone.
+
+        Raises:
+            ValueError: it does not; the command for it.
+        """
+
+    def report_parts(self, folder: Path) -> ReportParts:
+        """What the report of the run in a folder shows."""
+        cfg, last = self.cfg, folder / self.stages()[-1].folder
+        weights = str(last_weights(last)) if self.is_finished(folder) else cfg.MODEL.WEIGHTS
+        return ReportParts(
+            uses={"train": cfg.DATASETS.TRAIN, "test": cfg.DATASETS.TEST},
+            trainings=[ReportedTraining(stage.title, folder / stage.folder, stage.cfg) for stage in self.stages()],
+            evaluations=[ReportedEvaluation("", self.evaluation_folder(folder))],
+            evaluate_again=["MODEL.WEIGHTS", weights],
+        )
+
+
+def build_job(cfg: CfgNode) -> Job:
+    """The job that JOB names.
+
+    Raises:
+        ValueError: no such job, or one that does not train MODEL.META_ARCHITECTURE.
+    """
+    if cfg.JOB not in JOB_REGISTRY:
+        known = ", ".join(sorted(name for name, _ in JOB_REGISTRY))
+        raise ValueError(f"JOB is {cfg.JOB!r}; the registered jobs are {known}")
+    job, name = JOB_REGISTRY.get(cfg.JOB), cfg.MODEL.META_ARCHITECTURE
+    # Models that no batch of images trains name the job that does.
+    needed = getattr(META_ARCH_REGISTRY.get(name), "job", cfg.JOB) if name in META_ARCH_REGISTRY else cfg.JOB
+    if not issubclass(job, JOB_REGISTRY.get(needed)):
+        raise ValueError(
+            f"JOB is {cfg.JOB}, but {name} (MODEL.META_ARCHITECTURE) is trained by {needed}: set JOB {needed}"
+        )
+    return job(cfg)
+
+
+def main(args: argparse.Namespace) -> dict[str, Any] | None:
+    """What every process of the training command runs.
+
+    Args:
+        args: of the framework's parser; ``strict_weights`` and ``shared_only`` as in ``JobOptions``, if there.
+
+    Returns:
+        The evaluation results, a dict of task name → {metric: value}; None where nothing was evaluated.
+
+    Raises:
+        ValueError, FileNotFoundError: bad config, data or weights; with ``--eval-only`` also weights that leave a
+            part of the model untrained.
+    """
+    job = build_job(setup(args))
+    # The framework's own parser does not have the last two.
+    flags = (getattr(args, name, False) for name in ("strict_weights", "shared_only"))
+    options = JobOptions(args.resume, *flags)
+    return job.evaluate(options) if args.eval_only else job.train(options)
