@@ -17,7 +17,7 @@ from mammo_d2.pictures.drawing import encode_png, overlay
 from mammo_d2.report.html import Block, Figure, Figures, Heading, Text
 
 # Longer side of a gallery picture, in pixels; predictions drawn on one besides the one it is about.
-PICTURE_SIDE = 420
+EXAMPLE_SIDE = 420
 MAX_OTHERS = 8
 
 
@@ -172,7 +172,7 @@ def _picture(
         detections.scores.tolist(),
         truth_labels=[data.images.classes[label] for label in lesions.label] if several else (),
         prediction_labels=[data.images.classes[label] for label in detections.label] if several else (),
-        max_side=PICTURE_SIDE,
+        max_side=EXAMPLE_SIDE,
     )
 
 

@@ -25,7 +25,7 @@ from mammo_d2.pictures.drawing import (
 from mammo_d2.report.gallery import describe_image, spread
 
 # Side of a picture's panel, in pixels; windows drawn of a lesion.
-PANEL_SIDE = 420
+LESION_PANEL_SIDE = 420
 MAX_WINDOWS = 5
 
 _MALIGNANT, _BENIGN = CLASS_COLORS[:2]
@@ -63,7 +63,7 @@ def lesion_picture(
     *,
     malignancy: float,
     truth: str,
-    side: int = PANEL_SIDE,
+    side: int = LESION_PANEL_SIDE,
 ) -> np.ndarray:
     """A lesion: the image with its box and the part shown enlarged, that part, and that part with the windows.
 

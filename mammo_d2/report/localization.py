@@ -29,7 +29,7 @@ from mammo_d2.pictures.evidence import heat
 from mammo_d2.report.gallery import describe_image, spread
 
 # Longer side of a picture's panel, in pixels.
-PANEL_SIDE = 560
+REGION_PANEL_SIDE = 560
 
 
 def localization_picture(
@@ -40,7 +40,7 @@ def localization_picture(
     response: np.ndarray | None = None,
     *,
     top: int = 3,
-    side: int = PANEL_SIDE,
+    side: int = REGION_PANEL_SIDE,
 ) -> np.ndarray:
     """One image with its best regions and the truth, and beside it the response map of each class where there is one.
 
