@@ -5,7 +5,7 @@ preparation.json                             how the training images were prepar
 run_record.json                              config and data, of runs that may be continued (``run_record.py``)
 stdout.txt                                   output of a run that an ablation, cross-validation or search started
 metrics.json                                 one JSON object per line: iteration, losses, learning rate, ...
-model_<iteration>.pth, last_checkpoint       where an interrupted training goes on
+model_<iteration>.pth, last_checkpoint       checkpoints that --resume starts from
 model_final.pth                              the last weights; written when everything else of the training is done
 model_best.pth                               those of the best evaluation, with TEST.BEST_METRIC
 model_ema.pth                                the average at the end, with SOLVER.EMA.ENABLED
@@ -43,7 +43,7 @@ def config_file(folder: str | os.PathLike) -> str:
 
 
 def config_of_weights(weights: str | os.PathLike) -> Path | None:
-    """Configuration of the run that weights are from: beside them, or one folder above; None if it is not there."""
+    """Configuration of the run that weights are from: beside them or one folder above; None if there is none."""
     places = [folder / CONFIG_FILE for folder in Path(weights).parents[:2]]
     return next((path for path in places if path.is_file()), None)
 
@@ -66,7 +66,7 @@ def evaluation_metrics(folder: str | os.PathLike) -> Path | None:
 
 
 def is_finished(folder: str | os.PathLike) -> bool:
-    """Whether a training has come to its end."""
+    """Whether a training has finished."""
     return (Path(folder) / FINAL_WEIGHTS).is_file()
 
 
@@ -93,7 +93,7 @@ def last_weights(folder: str | os.PathLike) -> Path:
 
 
 def forget_training(folder: str | os.PathLike) -> None:
-    """Delete what would be taken for that of a training which is begun anew, once that is interrupted and resumed."""
+    """Delete what --resume would take for results of a training that starts anew in this folder."""
     for name in (LAST_CHECKPOINT, FINAL_WEIGHTS, BEST_WEIGHTS, EMA_WEIGHTS):
         (Path(folder) / name).unlink(missing_ok=True)
 

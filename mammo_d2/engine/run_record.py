@@ -1,9 +1,9 @@
-"""What a run was made with, recorded in its folder, so that it is not taken for one of another config or other data.
+"""A record of config and data in a run's folder, so that a run is never continued with others.
 
 The record has the resolved config, and the SHA-256 of the annotation files of its data sets and of the files that it
-names (weights, for instance). ``config.yaml`` would not do: every training in a folder writes it anew, and it does
-not tell what was in those files. Images are covered as far as their annotation file describes them: a
-prepared data set's has their checksums.
+names (weights, for instance). ``config.yaml`` is not enough: every training in a folder overwrites it, and it does not
+tell the content of those files. Images are covered as far as their annotation file describes them: that of a prepared
+data set has their checksums.
 """
 
 import functools
@@ -22,12 +22,12 @@ from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.engine.run_folder import RECORD_FILE, SCALARS_FILE
 from mammo_d2.framework import CfgNode, MetadataCatalog
 
-# Files that a run started again would use, unless they are empty.
+# Files that a resumed run would use, unless they are empty.
 _TRACES = ("*.pth", SCALARS_FILE, "study.log")
-# Differences that a message tells.
+# Number of differences that a message lists.
 _TOLD = 3
 
-#: Keys that say where and how fast, not what: they may change between two starts of a run. All others may not.
+#: Keys that say where and how fast, not what: they may change when a run is resumed. All others may not.
 IGNORED = frozenset(
     {
         "OUTPUT_DIR",
@@ -59,7 +59,7 @@ IGNORED = frozenset(
 
 
 class RunConflictError(ValueError):
-    """A folder holds a run that was made with something else."""
+    """A folder holds a run of another config or other data."""
 
 
 def run_record(cfg: CfgNode) -> dict[str, Any]:
@@ -67,8 +67,8 @@ def run_record(cfg: CfgNode) -> dict[str, Any]:
 
     Returns:
         Value by dotted key, without ``IGNORED``; a file counts with its name and SHA-256, wherever it lies. Then
-        "annotations of <data set>" with the SHA-256 of its annotation file. What is not there is left for the run to
-        complain about.
+        "annotations of <data set>" with the SHA-256 of its annotation file. Missing files are left out: the run itself
+        complains about them.
     """
     record = {key: _by_content(value) for key, value in _flat(yaml.safe_load(cfg.dump())) if key not in IGNORED}
     register_datasets(cfg)
@@ -87,15 +87,15 @@ def fingerprint(cfg: CfgNode) -> str:
 def claim_folders(
     runs: Mapping[Path, CfgNode], option: str = "--output", resume: bool = True, write: bool = True
 ) -> None:
-    """Make folders those of some runs, new or to be continued; called before the first of them is started.
+    """Record some runs in their folders, before the first of them starts.
 
-    A folder that has neither weights nor results may have any record. Nothing is written unless all are free.
+    A folder with weights or results must have the same record already. If one has another, nothing is written.
 
     Args:
         runs: config by folder.
         option: what names another folder, for the message.
-        resume: False where the runs begin anew, whatever is there.
-        write: False on the processes of a distributed job that must not write.
+        resume: False if the runs start anew, whatever is there.
+        write: False on the ranks of a distributed job that must not write.
 
     Raises:
         RunConflictError: a folder holds another run; its name, what differs, and the remedy.
@@ -118,7 +118,7 @@ def claim_folders(
 def _differences(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """What differs from the record in a folder, in words.
 
-    A key that is younger than the recorded run counts with its default there.
+    A key that did not exist yet when the run was recorded counts with its default.
     """
     path = folder / RECORD_FILE
     if not path.is_file():
@@ -144,9 +144,9 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _by_content(value: Any) -> Any:
-    """A file that is there as its name and checksum; every other value, and what has no ending, as it is."""
+    """An existing file as its name and checksum; every other value, and names without ending, unchanged."""
     if isinstance(value, list):
-        return [_by_content(one) for one in value]
+        return [_by_content(item) for item in value]
     if isinstance(value, str) and Path(value).suffix and os.path.isfile(value):
         state = os.stat(value)
         return f"{Path(value).name} (SHA-256 {_checksum(value, state.st_mtime_ns, state.st_size)})"
@@ -155,5 +155,5 @@ def _by_content(value: Any) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _checksum(path: str, modified: int, size: int) -> str:
-    """Of a file in a state, so that many runs with the same weights read them once."""
+    """Checksum of a file in a certain state: many runs with the same weights read them once."""
     return sha256_file(path)[:16]

@@ -142,14 +142,14 @@ def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
 
 
 def _intervals(details: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float]], str]:
-    """The bootstrap's intervals, or DeLong's of an AUC that has none, without undefined ones; and what they are."""
+    """Bootstrap intervals, DeLong's for an AUC without one; undefined ones left out. And what kind they are."""
     known: dict[str, tuple[float, float]] = {}
     words: list[str] = []
     kinds = (
         ("intervals", details.get("bootstrap", "")),
         (
             "delong_intervals",
-            "confidence intervals of the AUC by DeLong's method, what is of one patient taken together",
+            "confidence intervals of the AUC by DeLong's method, grouped by patient",
         ),
     )
     for kind, meaning in kinds:

@@ -92,22 +92,22 @@ def run_ablation(
     overrides: Sequence[str] = (),
     jobs: int = 1,
 ) -> list[dict]:
-    """Train and evaluate every variant with every seed, each in a process of its own.
+    """Train and evaluate every variant with every seed, each in a separate process.
 
-    Finished runs are kept and interrupted ones go on, as long as config and data are what they were begun with.
+    Finished runs are kept and interrupted ones resumed, as long as config and data have not changed.
 
     Args:
         config_file: the config that all variants start from.
         seeds: values of SEED.
         output: folder; one sub-folder a run, and ``ablation.md``, ``ablation.csv``, ``ablation.json``.
         overrides: KEY VALUE overrides for all runs; "{seed}" in a value, here or in a variant's, is the run's seed.
-        jobs: runs at the same time; they share the processor cores, unless OMP_NUM_THREADS gives each a number.
+        jobs: number of parallel runs, see ``run_job``.
 
     Returns:
         One dict a run: variant, seed and every metric (NaN where undefined).
 
     Raises:
-        RunConflictError: a folder holds a run of another config or other data; nothing has been started then.
+        RunConflictError: a folder holds a run of another config or other data; nothing is started.
         ChildProcessError: a run failed; its log is named.
     """
     runs = [(variant, seed) for variant in variants for seed in seeds]

@@ -20,10 +20,10 @@ _PLAN = BootstrapPlan()
 
 @dataclass(frozen=True)
 class Cases:
-    """What one training said of the cases.
+    """The cases of an evaluation, scored by one training.
 
     Attributes:
-        source: file that it is from, for messages.
+        source: the file, for messages.
         truth: (n,) in {0, 1}.
         scores: (n,).
         patient: (n,) numbers or names of the patients.
@@ -61,8 +61,8 @@ def mean_auc_interval(runs: Sequence[Cases], plan: BootstrapPlan = _PLAN) -> Int
     """Confidence interval of the mean AUC of some runs on the same cases.
 
     Patients are drawn with replacement, the same ones for all runs, and the runs' AUCs are averaged in every replicate.
-    The interval is thus about other patients with these very trainings; how much trainings differ is what the standard
-    deviation over the seeds shows.
+    The interval covers the choice of patients for these trainings; the variation between trainings is the standard
+    deviation over the seeds.
 
     Args:
         runs: cases of each run, in the same order.

@@ -105,7 +105,7 @@ def deal_out(coco: dict[str, Any], folds: int, seed: int) -> list[int]:
 def write_folds(plan: FoldPlan, output: Path) -> list[dict[str, Path]]:
     """Write the annotation files of every fold: per fold {split: JSON file}.
 
-    Folds that are there already are used again if they were made by the same plan from the same data.
+    Existing folds are used again if they have the same plan and data.
 
     Raises:
         ValueError: the output folder belongs to another plan or other data.
@@ -145,7 +145,7 @@ def write_folds(plan: FoldPlan, output: Path) -> list[dict[str, Path]]:
 def prepare_folds(
     config_file: str, plan: FoldPlan, output: Path, overrides: Sequence[str] = ()
 ) -> list[dict[str, list[str]]]:
-    """Write the folds, and make their folders those of the config; done before any training.
+    """Write the folds and record the config in their folders, before any training.
 
     Args:
         config_file, plan, output, overrides: see ``cross_validate``.
@@ -154,7 +154,7 @@ def prepare_folds(
         Per fold the overrides of its "training" and its "test", the latter without the weights.
 
     Raises:
-        RunConflictError: a fold was begun with another config; nothing has been started then.
+        RunConflictError: a fold was started with another config; nothing is started.
         ValueError: a job that cannot be cross-validated, or see ``write_folds``.
     """
     build_job(load_config(config_file, list(overrides))).check_folds()
@@ -169,7 +169,7 @@ def prepare_folds(
         training = [*common, *choice, "DATASETS.TEST", f"('cv{fold}_{watched}',)"]
         settings.append({"training": training, "test": [*common, "DATASETS.TEST", f"('cv{fold}_test',)"]})
     claim_folders(
-        {output / f"fold{fold}": load_config(config_file, own["training"]) for fold, own in enumerate(settings)}
+        {output / f"fold{fold}": load_config(config_file, words["training"]) for fold, words in enumerate(settings)}
     )
     return settings
 
@@ -177,9 +177,9 @@ def prepare_folds(
 def cross_validate(
     config_file: str, plan: FoldPlan, output: Path, overrides: Sequence[str] = (), jobs: int = 1
 ) -> list[dict[str, Any]]:
-    """Train and test every fold, each in a process of its own.
+    """Train and test every fold, each in a separate process.
 
-    What is finished is kept and what was interrupted goes on, as long as config and data are what it was begun with.
+    Finished folds are kept and interrupted ones resumed, as long as config and data have not changed.
 
     Args:
         config_file: the config; its data sets are replaced by the folds.
@@ -187,7 +187,7 @@ def cross_validate(
         output: folder; one sub-folder a fold, and ``cross_validation.md`` (mean ± standard deviation), ``.csv``,
             ``.json`` and ``roc.png``.
         overrides: KEY VALUE overrides for all folds.
-        jobs: folds at the same time.
+        jobs: number of folds run in parallel.
 
     Returns:
         One dict a fold: ``fold`` and every metric of the test set as ``task/key``.
@@ -294,7 +294,7 @@ def pooled_scores(plan: FoldPlan, output: Path, job: Job) -> PooledScores | None
 def pooled_roc(plan: FoldPlan, output: Path, pooled: PooledScores) -> dict[str, dict[str, Any]]:
     """One ROC curve over the test images of all folds: ``roc.png`` and ``pooled.json``.
 
-    Scores of different models share one axis here, so that the pooled area may be below the mean of the folds'.
+    Scores of different models share one axis here, so the pooled area may be below the mean of the folds.
 
     Args:
         plan: what was cross-validated.

@@ -42,7 +42,7 @@ def compare_variants(
     overrides: Sequence[str] = (),
     jobs: int = 1,
 ) -> str:
-    """Cross-validate every variant, each in a folder of its own; what is finished is kept as in ``cross_validate``.
+    """Cross-validate every variant in its own folder; finished folds are kept as in ``cross_validate``.
 
     Args:
         config_file: the config that all variants start from.
@@ -51,11 +51,11 @@ def compare_variants(
         output: folder; one sub-folder a variant, and ``comparison_<class>.md``, ``.csv``, ``.json``.
         class_name: class of the columns; "any" for all classes together.
         overrides: KEY VALUE overrides for all variants.
-        jobs: folds at the same time.
+        jobs: number of folds run in parallel.
 
     Returns:
         The tables, with a heading each. First: mean ± standard deviation over the folds; AUC of all test images
-        together with its 95 % interval (DeLong, images of a patient taken together); its difference to the first row's,
+        together with its 95 % interval (DeLong, grouped by patient); its difference to the first row's,
         with interval. Then ``interval_tables``.
 
     Raises:
@@ -69,7 +69,7 @@ def compare_variants(
         known += ["any"] if len(known) > 1 else []
         if class_name not in known:
             raise ValueError(f"--class {class_name!r}: variant {variant.name!r} knows {', '.join(known)}")
-    for variant in variants:  # every one is checked before the first one is trained
+    for variant in variants:  # all are checked before the first training
         prepare_folds(config_file, plan, output / variant.folder, [*overrides, *variant.overrides])
     rows, pooled = [], []
     for variant, job in zip(variants, found, strict=True):
@@ -110,8 +110,8 @@ def comparison_table(
 def interval_tables(rows: Sequence[dict[str, Any]], names: Sequence[str], class_name: str) -> dict[str, str]:
     """95 % confidence intervals of every column's mean, and of its paired difference to the first row's.
 
-    Student's t over the folds. Trainings of different folds share most of their images, so that these intervals are
-    somewhat too narrow; they are all there is for metrics that cannot be pooled over models.
+    Student's t over the folds. Trainings of different folds share most of their images, so these intervals are somewhat
+    too narrow; for metrics that cannot be pooled over models there are no others.
 
     Args:
         rows, names, class_name: see ``comparison_table``.
@@ -126,7 +126,7 @@ def interval_tables(rows: Sequence[dict[str, Any]], names: Sequence[str], class_
         means.append([name, *map(_t_interval, found)])
         firsts = [_of_folds(rows, names[0], key) for key in columns.values()]
         pairs = zip(found, firsts, strict=True)
-        cells = [_t_interval(own - first, "+") if len(own) and len(first) else "" for own, first in pairs]
+        cells = [_t_interval(values - first, "+") if len(values) and len(first) else "" for values, first in pairs]
         differences.append([name, *cells])
     headings = ["variant", *columns]
     return {
@@ -147,7 +147,7 @@ def _of_folds(rows: Sequence[dict[str, Any]], name: str, key: str) -> np.ndarray
 
 
 def _t_interval(values: np.ndarray, sign: str = "") -> str:
-    """Mean with interval of the values that are defined; of a single one there is no interval."""
+    """Mean with interval of the values that are defined; a single value has no interval."""
     values = values[~np.isnan(values)]
     if not len(values):
         return ""
@@ -162,8 +162,8 @@ def _pooled_cells(scores: PooledScores | None, first: PooledScores | None, class
     if scores is None:
         return ["", ""]
     cases = scores.cases(class_name, "image")
-    own = delong_interval(cases.truth, cases.scores, cases.patient)
-    cells = [f"{own.auc:.3f} ({own.low:.3f} to {own.high:.3f})", ""]
+    interval = delong_interval(cases.truth, cases.scores, cases.patient)
+    cells = [f"{interval.auc:.3f} ({interval.low:.3f} to {interval.high:.3f})", ""]
     if first is not None and first is not scores:
         other = first.cases(class_name, "image")
         test = delong_test(cases.truth, cases.scores, other.scores, cases.patient)

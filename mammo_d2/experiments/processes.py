@@ -1,4 +1,4 @@
-"""Trainings in processes of their own: started once, found again when finished, put side by side in a table."""
+"""Trainings in separate processes, and tables of their results."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ from mammo_d2.engine.run_folder import LOG_FILE
 
 Item = TypeVar("Item")
 
-# GPU and process of the runs that were started at the same time as others.
+# GPU and process of the runs that were started in parallel.
 _running: list[tuple[str, subprocess.Popen]] = []
 _lock = threading.Lock()
 
@@ -30,16 +30,16 @@ def run_job(folder: Path, name: str, config_file: str, overrides: Sequence[str],
     """Run the config's training command with OUTPUT_DIR ``folder``; its output goes to ``stdout.txt`` there.
 
     Args:
-        folder: made if it is not there.
+        folder: created if missing.
         name: of the run, for the error message.
         config_file: the config.
         overrides: KEY VALUE pairs.
-        jobs: number of runs at the same time; the cores are shared, unless OMP_NUM_THREADS gives each a number, and
-            each gets one GPU, of several that with the fewest of these runs.
+        jobs: number of parallel runs. They share the cores, unless OMP_NUM_THREADS is set. Each gets one GPU, the one
+            with the fewest of these runs.
         flags: of the training command, e.g. ``--resume``.
 
     Raises:
-        ChildProcessError: the run failed; the message says why, as far as its log does, and names it.
+        ChildProcessError: the run failed; the message has the error in its log, if any, and the path of the log.
     """
     if start_job(folder, config_file, overrides, jobs, *flags).wait() != 0:
         log = folder / LOG_FILE
@@ -75,7 +75,7 @@ def _visible_gpus() -> list[str]:
 
 
 def run_all(run: Callable[[Item], None], items: Sequence[Item], jobs: int) -> None:
-    """Call ``run`` for every item, ``jobs`` at the same time, and count them on the terminal."""
+    """Call ``run`` for every item, ``jobs`` in parallel, and print the progress."""
     with ThreadPoolExecutor(jobs) as pool:
         for number, _ in enumerate(pool.map(run, items), 1):
             print(f"{number}/{len(items)} runs done", flush=True)
@@ -119,9 +119,9 @@ def summary_table(
     more = last or {}
     lines = []
     for name in names:
-        mine = [row for row in rows if row[by] == name]
-        numbers = [mean_and_spread([row[key] for row in mine]) for key in metrics]
-        lines.append([name, len(mine), *numbers, *(texts.get(name, "") for texts in more.values())])
+        found = [row for row in rows if row[by] == name]
+        numbers = [mean_and_spread([row[key] for row in found]) for key in metrics]
+        lines.append([name, len(found), *numbers, *(texts.get(name, "") for texts in more.values())])
     return tabulate(lines, [by, count, *metrics, *more], tablefmt=style)
 
 

@@ -1,8 +1,8 @@
-"""A job: what training a method means. Everything above this floor asks the job of a config and knows no method.
+"""A job: what training a method means. The rooms above this one ask the job and do not know the method.
 
-A job says which trainings (stages) it has, trains and evaluates them, and knows which weights are its result and where
-their evaluation lies. It says, too, what several of its runs can share and what the report of a run shows. The config
-names it with JOB. A job of one's own is a registered subclass::
+A job knows its trainings (stages), trains and evaluates them, and knows which weights are the result and where their
+evaluation lies. It also says what several runs can share and what the report of a run shows. The config key JOB names
+it. Your own job is a registered subclass::
 
     @JOB_REGISTRY.register()
     class TeacherStudentJob(Job):
@@ -58,7 +58,7 @@ class JobOptions:
     """How the training command was called.
 
     Attributes:
-        resume: go on with what is in OUTPUT_DIR.
+        resume: continue what is in OUTPUT_DIR.
         strict_weights: weights of MODEL.WEIGHTS that do not fit the model are an error.
         shared_only: make only what several runs can share, see ``Job.shared_runs``.
     """
@@ -70,7 +70,7 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class ResultEvaluation:
-    """How the result of a finished run is evaluated on another data set: the training command with ``--eval-only``.
+    """How the result of a finished run is evaluated on a data set: the training command with ``--eval-only``.
 
     Attributes:
         folder: OUTPUT_DIR of the command.
@@ -108,9 +108,11 @@ class Job:
     Attributes:
         cfg: the config of the whole job.
         can_share: ``--shared-only`` makes something, see ``shared_runs``.
+        stage_keys: config keys that hold KEY, VALUE overrides of a stage, which a search may have ranges for.
     """
 
     can_share = False
+    stage_keys: Sequence[str] = ()
 
     def __init__(self, cfg: CfgNode):
         """
@@ -150,7 +152,7 @@ class Job:
         return result_weights(folder / self.stages()[-1].folder)
 
     def evaluation_folder(self, folder: Path) -> Path:
-        """Where ``inference/<data set>`` of a run lies that the training command has evaluated in the end."""
+        """The folder with ``inference/<data set>`` of a run's final evaluation."""
         return folder / self.stages()[-1].folder
 
     def metrics_file(self, folder: Path) -> Path | None:
@@ -169,36 +171,36 @@ class Job:
 
     # --- what several runs share --------------------------------------------------------------------------------
     def shared_folders(self, folder: Path) -> list[str]:
-        """KEY VALUE overrides with which runs keep in ``folder`` what any of them may use."""
+        """KEY VALUE overrides that let several runs store in ``folder`` what all of them may use."""
         return []
 
     @classmethod
     def shared_runs(cls, configs: Sequence[CfgNode], output: Path) -> list[SharedRun]:
-        """Runs to be made before some others, because several of these need what they make.
+        """Runs whose results several of the given runs need, to be made first.
 
         Args:
-            configs: of the other runs, all of this job.
+            configs: of the given runs, all of this job.
             output: folder for the folders of the shared runs.
         """
         return []
 
     def overrides_of_shared(self, folder: Path) -> list[str]:
-        """KEY VALUE overrides with which a run uses what a finished shared run made in ``folder``."""
+        """KEY VALUE overrides that let a run use the results of the shared run in ``folder``."""
         return []
 
     # --- what other commands ask --------------------------------------------------------------------------------
     def check_folds(self) -> None:
-        """Look whether the job can be cross-validated: the same config on other data sets.
+        """Check that the job can be cross-validated: the same config on other data sets.
 
         Raises:
-            ValueError: it cannot, and what to do instead.
+            ValueError: it cannot; with what to do instead.
         """
 
     def check_files(self) -> None:
-        """Look whether the model predicts on image files alone.
+        """Check that the model predicts on image files without further input.
 
         Raises:
-            ValueError: it does not; the command for it.
+            ValueError: it does not; with the command to use instead.
         """
 
     def report_parts(self, folder: Path) -> ReportParts:
@@ -223,7 +225,7 @@ def build_job(cfg: CfgNode) -> Job:
         known = ", ".join(sorted(name for name, _ in JOB_REGISTRY))
         raise ValueError(f"JOB is {cfg.JOB!r}; the registered jobs are {known}")
     job, name = JOB_REGISTRY.get(cfg.JOB), cfg.MODEL.META_ARCHITECTURE
-    # Models that no batch of images trains name the job that does.
+    # A model that cannot be trained on batches of images names its job.
     needed = getattr(META_ARCH_REGISTRY.get(name), "job", cfg.JOB) if name in META_ARCH_REGISTRY else cfg.JOB
     if not issubclass(job, JOB_REGISTRY.get(needed)):
         raise ValueError(

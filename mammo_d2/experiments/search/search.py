@@ -1,9 +1,8 @@
-"""Hyper-parameter search: trials of a config with values drawn by Optuna, each a training of its own.
+"""Hyper-parameter search: trials of a config with values drawn by Optuna, each trial a training.
 
 A trial's value is the best evaluation of its training on a validation set, and its weights are those of that
-evaluation. Everything that is drawn follows from the seed, the trial's number and the values of the trials before, so
-that a search that was interrupted and run again gives the same trials as one that was not (with one job at a time;
-random search with any number of jobs).
+evaluation. All draws follow from the seed, the trial's number and the values of earlier trials: an interrupted and
+resumed search gives the same trials as an uninterrupted one (with one job; random search with any number of jobs).
 """
 
 import math
@@ -34,7 +33,7 @@ from mammo_d2.experiments.search.trial import (
 )
 from mammo_d2.jobs.job import build_job
 
-# Exit codes of a training that says nothing about its parameters: bad input, interrupted, ended from outside.
+# Exit codes that tell nothing about the parameters: bad input, interrupted, ended from outside.
 _NOT_A_RESULT = (2, 130, -signal.SIGINT, -signal.SIGTERM)
 
 
@@ -60,14 +59,14 @@ def search(
 ) -> list[dict[str, Any]]:
     """Run trials until there are ``trials`` of them.
 
-    What is finished is kept and what was interrupted goes on, as long as plan, config and data are what they were.
+    Finished trials are kept and interrupted ones resumed, as long as plan, config and data have not changed.
 
     Args:
         plan: what is searched, ``complete``.
-        trials: number of trials in all, with those of former runs.
-        jobs: trials at the same time.
+        trials: number of trials in all, including those of earlier calls.
+        jobs: number of parallel trials.
         top: number of best trials in ``top.json``.
-        keep_checkpoints: also those that a finished training no longer needs.
+        keep_checkpoints: keep those, too, that a finished training no longer needs.
         start: starts a training; see ``TrialJob``.
         interval: seconds between two looks at the running trials.
 
@@ -91,16 +90,16 @@ def search(
                 if not running:
                     break
                 time.sleep(interval)
-                for one in list(running):
-                    if one.look():
-                        running.remove(one)
-                        if not keep_checkpoints and one.state != TrialState.FAIL:
-                            remove_checkpoints(one.folder)
-                        _say(one, len(study.get_trials(deepcopy=False)), trials)
+                for running_trial in list(running):
+                    if running_trial.look():
+                        running.remove(running_trial)
+                        if not keep_checkpoints and running_trial.state != TrialState.FAIL:
+                            remove_checkpoints(running_trial.folder)
+                        _print_outcome(running_trial, len(study.get_trials(deepcopy=False)), trials)
                         write_report(study, plan, top)
         finally:
-            for one in running:
-                one.process.stop()
+            for running_trial in running:
+                running_trial.process.stop()
         rows = write_report(study, plan, top)
     if not any(row["state"] == "complete" for row in rows):
         raise SearchError(f"no trial has a value; see {plan.output / 'search.md'} and the logs it names")
@@ -108,7 +107,7 @@ def search(
 
 
 def open_study(plan: SearchPlan) -> optuna.Study:
-    """The study of an output folder, made if it is not there.
+    """The study of an output folder, created if missing.
 
     Raises:
         RunConflictError: it was made with another config or other data.
@@ -136,7 +135,7 @@ def open_study(plan: SearchPlan) -> optuna.Study:
 
 
 class _NoLock(JournalFileOpenLock):
-    """``alone_in`` keeps others away; Optuna's locks outlive a search that is killed while it holds them."""
+    """``alone_in`` keeps others away; Optuna's own locks remain after a search is killed."""
 
     def acquire(self) -> bool:
         return True
@@ -146,7 +145,7 @@ class _NoLock(JournalFileOpenLock):
 
 
 def _journal(path: Path) -> JournalFileBackend:
-    """The file of a study. A last line that a kill left incomplete is cut off, so that the next one begins afresh."""
+    """The file of a study. A last line that a kill left incomplete is removed."""
     if path.is_file():
         content = path.read_bytes()
         if not content.endswith(b"\n"):
@@ -166,27 +165,27 @@ def _pruner(plan: SearchPlan) -> optuna.pruners.BasePruner:
 def next_trial(study: optuna.Study, plan: SearchPlan, number: int | None) -> optuna.Trial:
     """A new trial, or the interrupted one of that number, with all its parameters drawn.
 
-    The sampler is seeded for every trial, so that what it draws does not depend on how often the search was started.
+    The sampler is seeded for every trial, so its draws do not depend on how often the search was resumed.
     """
     position = len(study.get_trials(deepcopy=False)) if number is None else number
     seed = int(np.random.SeedSequence([plan.seed, position]).generate_state(1)[0])
     kinds = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}
     study.sampler = kinds[plan.sampler](seed=seed)
-    # Optuna takes up a trial of a former process by its id only.
+    # Optuna continues a trial of an earlier process by its id only.
     trial = study.ask() if number is None else optuna.Trial(study, study.trials[number]._trial_id)
-    for one in plan.ranges:
-        one.suggest(trial)
+    for searched in plan.ranges:
+        searched.suggest(trial)
     return trial
 
 
 class RunningTrial:
-    """A trial whose training runs: reports its evaluations to the study, and ends it if the pruner says so."""
+    """A trial whose training runs: reports its evaluations to the study, and stops it if the pruner says so."""
 
     def __init__(self, study: optuna.Study, plan: SearchPlan, trial: optuna.Trial, start: StartJob, jobs: int):
-        """Start the training, or go on with it, in ``<output>/trial<number>``."""
+        """Start or resume the training in ``<output>/trial<number>``."""
         self.study, self.plan, self.trial = study, plan, trial
         self.folder = trial_folder(plan.output, trial.number)
-        overrides = plan.trial_overrides({one.key: one.suggest(trial) for one in plan.ranges})
+        overrides = plan.trial_overrides({searched.key: searched.suggest(trial) for searched in plan.ranges})
         self.stages = build_job(load_config(plan.config_file, overrides)).stages()
         self.reported = set(self._frozen().intermediate_values)
         self.state = TrialState.RUNNING
@@ -196,7 +195,7 @@ class RunningTrial:
         """Read what is new; True when the trial has ended.
 
         Raises:
-            SearchError: the training ended for a reason that is no fault of its parameters; the trial stays open.
+            SearchError: the training ended for a reason other than its parameters; the trial stays open.
         """
         status = self.process.poll()  # before reading, so that nothing is written after the last look
         if status in _NOT_A_RESULT:
@@ -206,19 +205,19 @@ class RunningTrial:
             )
         evaluations = read_evaluations(self.folder, self.stages, self.plan.metric)
         last_step = sum(stage.evaluations for stage in self.stages)
-        for one in evaluations:
-            if one.step in self.reported or math.isnan(one.value):
+        for evaluation in evaluations:
+            if evaluation.step in self.reported or math.isnan(evaluation.value):
                 continue
-            self.reported.add(one.step)
-            self.trial.report(one.value, one.step)
-            # Whether it has finished meanwhile plays no part, only whether it is at its end.
-            if one.step < last_step and self.trial.should_prune():
+            self.reported.add(evaluation.step)
+            self.trial.report(evaluation.value, evaluation.step)
+            # Decided by the step, not by whether the process has ended: the outcome must not depend on timing.
+            if evaluation.step < last_step and self.trial.should_prune():
                 self.process.stop()
-                self._tell(TrialState.PRUNED, None, one.iteration)
+                self._tell(TrialState.PRUNED, None, evaluation.iteration)
                 return True
         if status is None:
             return False
-        values = [one for one in evaluations if one.last_stage and not math.isnan(one.value)]
+        values = [found for found in evaluations if found.last_stage and not math.isnan(found.value)]
         if status != 0 or not values:
             reason = f"exit status {status}" if status else f"{self.plan.metric} is undefined"
             self.trial.set_user_attr("reason", f"{reason}; see {self.folder / LOG_FILE}")
@@ -239,10 +238,10 @@ class RunningTrial:
 
 def _best(evaluations: Sequence[LoggedEvaluation], mode: str) -> LoggedEvaluation:
     """The first of the best, as ``BestAndEarlyStop`` keeps it."""
-    return (max if mode == "max" else min)(evaluations, key=lambda one: one.value)
+    return (max if mode == "max" else min)(evaluations, key=lambda evaluation: evaluation.value)
 
 
-def _say(one: RunningTrial, number: int, trials: int) -> None:
-    frozen = one._frozen()
-    value = "" if frozen.value is None else f", {one.plan.metric} {frozen.value:.4f}"
-    print(f"trial {frozen.number} {one.state.name.lower()}{value} ({number} of {trials} trials begun)", flush=True)
+def _print_outcome(ended: RunningTrial, number: int, trials: int) -> None:
+    frozen = ended._frozen()
+    value = "" if frozen.value is None else f", {ended.plan.metric} {frozen.value:.4f}"
+    print(f"trial {frozen.number} {ended.state.name.lower()}{value} ({number} of {trials} trials begun)", flush=True)

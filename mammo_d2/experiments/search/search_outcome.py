@@ -1,4 +1,4 @@
-"""What a search leaves for a reader: a table of the trials, the best one's config, and the list of the best ones."""
+"""Results of a search: a table of the trials, the config of the best one, and the list of the best ones."""
 
 import os
 from collections.abc import Mapping
@@ -81,8 +81,9 @@ def trials_table(rows: list[dict[str, Any]], metric: str) -> str:
 
 
 def _drawn(plan: SearchPlan, trial: FrozenTrial) -> dict[str, Any]:
-    """Values by key; of a trial that was killed while they were drawn perhaps not all."""
-    return {one.key: one.value(trial.params[one.key]) if one.key in trial.params else None for one in plan.ranges}
+    """Values by key; None where a trial was killed before it was drawn."""
+    params = trial.params
+    return {r.key: r.value(params[r.key]) if r.key in params else None for r in plan.ranges}
 
 
 def _entry(plan: SearchPlan, trial: FrozenTrial) -> dict[str, Any]:
@@ -123,18 +124,18 @@ def write_best_config(plan: SearchPlan, parameters: Mapping[str, Any], trial: Fr
 
 
 def _plain(value: Any) -> Any:
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def evaluate_top(plan: SearchPlan, dataset: str = "", jobs: int = 1) -> list[dict[str, Any]]:
-    """Evaluate the weights of the trials in ``top.json``, and enter where that is as their ``folder``.
+    """Evaluate the best weights of the trials in ``top.json``, and set each entry's ``folder`` to that evaluation.
 
-    A training evaluates its last weights in the end; these are its best ones.
+    The last evaluation of a training itself is of its last weights.
 
     Args:
         plan: complete.
         dataset: to evaluate on; empty: the validation set.
-        jobs: evaluations at the same time.
+        jobs: number of parallel evaluations.
 
     Returns:
         The content of ``top.json``. Each ``folder`` has ``inference/<dataset>`` of that evaluation alone.

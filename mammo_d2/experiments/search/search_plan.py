@@ -1,4 +1,4 @@
-"""What a hyper-parameter search looks for, checked before hours of training."""
+"""What a hyper-parameter search varies and goes by, checked before any training."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ SAMPLERS, PRUNERS = ("random", "tpe"), ("none", "median", "halving")
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What is searched for, and how.
+    """What is searched, and how.
 
     Attributes:
         config_file: the config that every trial starts from.
@@ -71,9 +71,9 @@ class SearchPlan:
         return SearchPlan(**values)
 
     def settings(self) -> dict[str, Any]:
-        """What must not change between two runs of a search, beside its config."""
+        """What must not change when a search is resumed, beside its config."""
         return {
-            "ranges": {one.key: one.as_yaml() for one in self.ranges},
+            "ranges": {searched.key: searched.as_yaml() for searched in self.ranges},
             **{name: getattr(self, name) for name in ("sampler", "pruner", "prune_after", "seed")},
         }
 

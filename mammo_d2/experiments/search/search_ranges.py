@@ -18,9 +18,8 @@ import yaml
 
 from mammo_d2.config.loading import ConfigError, load_config
 from mammo_d2.framework import CfgNode
+from mammo_d2.jobs.job import build_job
 
-#: Config keys that hold the overrides of a stage; what follows them in a range's key is a key in that stage.
-STAGES = ("MODEL.LESION.PATCH_STAGE", "MODEL.LESION.CONTEXT_STAGE")
 #: Keys that the search itself decides.
 RESERVED = ("OUTPUT_DIR", "DATASETS.TEST", "TEST.BEST_METRIC", "TEST.BEST_MODE", "MODEL.WEIGHTS")
 
@@ -29,10 +28,10 @@ _FORMS = "{float: [low, high]}, {int: [low, high]} (either with log: true) or {c
 
 @dataclass(frozen=True)
 class Range:
-    """What a config key may be.
+    """The values that a config key may take.
 
     Attributes:
-        key: of the config; of a stage's override if it begins with one of ``STAGES``.
+        key: of the config; of a stage's overrides if it begins with one of the job's ``stage_keys``.
         kind: "float", "int" or "choice".
         values: lowest and highest value (both included), or the choices.
         log: numbers are drawn uniformly in their logarithm.
@@ -44,15 +43,15 @@ class Range:
     log: bool = False
 
     def suggest(self, trial: Any) -> Any:
-        """The value of an Optuna trial: drawn now, or what was drawn before."""
+        """The value of an Optuna trial, drawn now or earlier."""
         if self.kind == "choice":
-            # Optuna keeps scalars only.
+            # Optuna stores scalars only.
             return self.value(trial.suggest_categorical(self.key, [repr(value) for value in self.values]))
         draw = trial.suggest_float if self.kind == "float" else trial.suggest_int
         return draw(self.key, *self.values, log=self.log)
 
     def value(self, stored: Any) -> Any:
-        """The value for the config of what Optuna keeps."""
+        """The config's value for what Optuna stores."""
         return ast.literal_eval(stored) if self.kind == "choice" else stored
 
     def as_yaml(self) -> dict[str, Any]:
@@ -74,19 +73,20 @@ def load_ranges(path: str, config_file: str, overrides: Sequence[str] = ()) -> l
         raise ValueError(f"{path}: not YAML: {error}") from error
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path}: expected a mapping of config key to range, KEY: {_FORMS}; got {content!r:.80}")
+    stage_keys = build_job(load_config(config_file, list(overrides))).stage_keys
     ranges = []
     for key, value in content.items():
-        one = _range(path, str(key), value)
+        found = _range(path, str(key), value)
         if key in RESERVED:
             raise ValueError(f"{path}: {key} is decided by the search; take it out")
-        stage = _stage_of(one.key)
+        stage = _stage_of(found.key, stage_keys)
         inner = key if stage is None else key[len(stage) + 1 :]
-        for tried in one.values:
+        for tried in found.values:
             try:
                 load_config(config_file, [*overrides, inner, _text(tried)])
             except ConfigError as error:
                 raise ValueError(f"{path}: {key}: {str(error).removeprefix('the command line: ')}") from error
-        ranges.append(one)
+        ranges.append(found)
     return ranges
 
 
@@ -99,12 +99,12 @@ def _range(path: str, key: str, value: Any) -> Range:
     if not isinstance(log, bool):
         raise ValueError(f"{path}: {key}: log is {log!r}; write true or false")
     if kind == "choice":
-        if not isinstance(values, list) or len({repr(one) for one in values}) != len(values) or not values:
+        if not isinstance(values, list) or len({repr(choice) for choice in values}) != len(values) or not values:
             raise ValueError(f"{path}: {key}: choice is {values!r}; write a list of different values")
         return Range(key, kind, tuple(values))
     if not isinstance(values, list) or len(values) != 2:
         raise ValueError(f"{path}: {key}: {kind} is {values!r}; write [low, high]")
-    low, high = (_number(path, key, one, kind) for one in values)
+    low, high = (_number(path, key, bound, kind) for bound in values)
     if not low < high or (log and low <= 0):
         raise ValueError(f"{path}: {key}: {values!r} must rise{' and begin above 0 (log: true)' if log else ''}")
     return Range(key, kind, (low, high), log)
@@ -126,8 +126,8 @@ def _number(path: str, key: str, value: Any, kind: str) -> Any:
     return int(number) if kind == "int" else number
 
 
-def _stage_of(key: str) -> str | None:
-    return next((stage for stage in STAGES if key.startswith(f"{stage}.")), None)
+def _stage_of(key: str, stage_keys: Sequence[str]) -> str | None:
+    return next((stage for stage in stage_keys if key.startswith(f"{stage}.")), None)
 
 
 def _text(value: Any) -> str:
@@ -149,10 +149,11 @@ def overrides_of(cfg: CfgNode, parameters: Mapping[str, Any]) -> list[str]:
         cfg: the config without them.
         parameters: value by a range's key.
     """
+    stage_keys = build_job(cfg).stage_keys
     overrides: list[str] = []
     stages: dict[str, list] = {}
     for key, value in parameters.items():
-        stage = _stage_of(key)
+        stage = _stage_of(key, stage_keys)
         if stage is None:
             overrides += [key, _text(value)]
         else:

@@ -18,12 +18,12 @@ from mammo_d2.jobs.job import Stage
 
 # Held by a trial's processes: as long as it is locked, one of them runs. Contains their process group.
 LOCK_FILE = "job.lock"
-# Seconds between asking processes to end and ending them.
+# Seconds from asking processes to end until they are killed.
 GRACE = 10.0
 
 
 class SearchError(ValueError):
-    """A search that cannot go on, for a reason that the user can remove."""
+    """A search cannot go on, for a reason that the user can remove."""
 
 
 def trial_folder(output: Path, number: int) -> Path:
@@ -71,7 +71,7 @@ def read_evaluations(folder: Path, stages: Sequence[Stage], metric: str) -> list
 
 
 class TrialJob:
-    """A trial's training. It goes on where a former one in the same folder ended, which is ended if it still runs."""
+    """A trial's training. It resumes an earlier one in the same folder, which is stopped if it still runs."""
 
     def __init__(self, folder: Path, config_file: str, overrides: Sequence[str], jobs: int):
         """Start it; arguments as for ``run_job``."""

@@ -1,4 +1,4 @@
-"""The context stage of the lesion classifier: the saliency of every image, by a trained GMIC, kept in a folder."""
+"""The context stage of the lesion classifier: the saliency of every image by a trained GMIC, stored in a folder."""
 
 import logging
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from mammo_d2.jobs.lesion.lesion_stages import CONTEXT_MODEL, cache_folder, dige
 
 logger = logging.getLogger(__name__)
 
-# Changed when saliency changes without a change of weights or settings.
+# Raised when saliency changes although weights and settings do not.
 SALIENCY_FORMAT = "2"
 
 
@@ -30,7 +30,7 @@ def needs_saliency(cfg: CfgNode) -> bool:
 def make_saliency(cfg: CfgNode, records: Sequence[dict]) -> None:
     """Run the context network on the images whose saliency is missing, shared among the ranks.
 
-    Its maps cover the image file; they are brought to MODEL.LESION.MAP_SIZE by averaging.
+    The maps cover the image file and are averaged to MODEL.LESION.MAP_SIZE.
     """
     store, context = saliency_store(cfg), context_config(cfg)
     missing = [
@@ -50,10 +50,10 @@ def make_saliency(cfg: CfgNode, records: Sequence[dict]) -> None:
 
 
 def saliency_store(cfg: CfgNode) -> SaliencyStore:
-    """The saliency of the context network of MODEL.LESION, by weights, settings and size of the maps."""
+    """The store of the context network's saliency, keyed by weights, settings and map size."""
     context = context_config(cfg)
     described = [context.MODEL.dump(), context.INPUT.dump(), str(tuple(cfg.MODEL.LESION.MAP_SIZE))]
-    # The place of the weights and the device are no part of what they compute.
+    # The path of the weights and the device do not change the result.
     described[0] = described[0].replace(context.MODEL.WEIGHTS, "").replace(context.MODEL.DEVICE, "")
     described.append(SALIENCY_FORMAT)
     key = digest_of(described, cfg.MODEL.LESION.CONTEXT_WEIGHTS)
@@ -73,9 +73,11 @@ def context_config(cfg: CfgNode) -> CfgNode:
             f"MODEL.LESION.CONTEXT_WEIGHTS {keys.CONTEXT_WEIGHTS!r}: no such file; train a GMIC first (python "
             f"tools/train_net.py --config-file {keys.CONTEXT_CONFIG}) and name its model_final.pth"
         )
-    # What its patch network started from is in the weights, too.
+    # The weights include the patch network: the file it started from is not needed.
     settings = {"WEIGHTS": keys.CONTEXT_WEIGHTS, "DEVICE": cfg.MODEL.DEVICE, "GMIC.PATCH_WEIGHTS": ""}
-    context = load_config(keys.CONTEXT_CONFIG, [one for k, v in settings.items() for one in (f"MODEL.{k}", v)])
+    context = load_config(
+        keys.CONTEXT_CONFIG, [word for key, value in settings.items() for word in (f"MODEL.{key}", value)]
+    )
     classes = category_names(context)
     if len(classes) != keys.SALIENCY_MAPS:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The lesion classifier's embeddings: made by the best f_loc, kept in parts, and what f_agg is trained on."""
+"""The lesion classifier's embeddings: computed by the best f_loc, stored in parts, the training data of f_agg."""
 
 import logging
 import os
@@ -25,18 +25,18 @@ def make_embeddings(cfg: CfgNode) -> None:
     sources = sources_from_config(cfg, list(cfg.DATASETS.TRAIN))
     store = embedding_store(cfg, sources)
     parts = store.missing()
-    comm.synchronize()  # every rank has looked before any writes
-    mine = parts[comm.get_rank() :: comm.get_world_size()]
-    if mine:
+    comm.synchronize()  # every rank has listed the missing parts before any rank writes
+    own_parts = parts[comm.get_rank() :: comm.get_world_size()]
+    if own_parts:
         keys = cfg.MODEL.LESION
-        logger.info("embeddings: %d parts", len(mine))
+        logger.info("embeddings: %d parts", len(own_parts))
         patch_cfg = cfg.clone()
         patch_cfg.defrost()
         patch_cfg.MODEL.META_ARCHITECTURE = PATCH_MODEL
         model = load_classifier(patch_cfg, Path(keys.PATCH_WEIGHTS))
         sampler = PatchSampler(sources.pools, keys.EPOCH, seed=cfg.SEED)
         patches = TrainingImages(sources.records, patch_mapper_from_config(cfg), cfg.SEED)
-        for part in mine:
+        for part in own_parts:
             store.put(part, _embed(model, patches, sampler, part, keys.WINDOWS_PER_FORWARD))
     comm.synchronize()
 
@@ -68,9 +68,9 @@ def _embed(
 
 
 def embedding_store(cfg: CfgNode, sources: PatchSources) -> EmbeddingStore:
-    """The embeddings of a context stage's config, by f_loc's weights, the sources, and what decides the patches.
+    """The store of a context stage's embeddings, keyed by f_loc's weights, the sources and the patch settings.
 
-    An image file counts with its name, size and time of change: reading it all would take longer than the patches.
+    An image file counts with its name, size and modification time: hashing it would take longer than cutting patches.
     """
     keys = cfg.MODEL.LESION
     decided = [keys.EPOCH, keys.STORED_EPOCHS, keys.WINDOW_SIDES, keys.ROTATION, keys.PATCH_SIZE, cfg.SEED]

@@ -1,15 +1,14 @@
 """The lesion classifier's job: context → f_loc → embeddings → f_agg.
 
-* context: the frozen GMIC of MODEL.LESION.CONTEXT_WEIGHTS gives the saliency of every image, kept in a folder
+* context: the frozen GMIC of MODEL.LESION.CONTEXT_WEIGHTS gives the saliency of every image, stored in a folder
   (``context_saliency.py``);
 * f_loc: ``LesionPatchClassifier`` in OUTPUT_DIR/patch;
-* embeddings: the best f_loc turns the patches of MODEL.LESION.STORED_EPOCHS epochs into embeddings, kept in parts
+* embeddings: the best f_loc turns the patches of MODEL.LESION.STORED_EPOCHS epochs into embeddings, stored in parts
   (``embeddings.py``);
 * f_agg: ``LesionContextClassifier`` in OUTPUT_DIR/context_<maps>; its best weights are evaluated in .../best.
 
-Every stage leaves whole files only and does what is missing, so that an interrupted job goes on where it was. With
-another config or other data than it was begun with that is an error. Where a stage's files lie, and its config, is in
-``lesion_stages.py``.
+A stage writes complete files and does only what is missing, so an interrupted job can be resumed. Resuming with another
+config or other data is an error. The stages' folders and configs are in ``lesion_stages.py``.
 """
 
 import logging
@@ -50,6 +49,7 @@ class LesionContextJob(Job):
     """The lesion classifier with global context; the result is the best f_agg."""
 
     can_share = True
+    stage_keys = ("MODEL.LESION.PATCH_STAGE", "MODEL.LESION.CONTEXT_STAGE")
 
     def __init__(self, cfg: CfgNode):
         super().__init__(cfg)
@@ -155,15 +155,15 @@ class LesionContextJob(Job):
 
 
 def claim_stages(cfg: CfgNode, shared_only: bool, resume: bool) -> None:
-    """Make the stages' folders those of a job, before the first one is trained.
+    """Record config and data in the stages' folders, before the first training.
 
     Args:
         cfg: of the job.
         shared_only: without f_agg.
-        resume: go on with what is there; otherwise it is trained anew.
+        resume: continue what is there; otherwise train anew.
 
     Raises:
-        RunConflictError: a stage to go on with was begun with another config or other data.
+        RunConflictError: a stage to be resumed was started with another config or other data.
     """
     claims = {}
     if not cfg.MODEL.LESION.PATCH_WEIGHTS:
@@ -175,7 +175,7 @@ def claim_stages(cfg: CfgNode, shared_only: bool, resume: bool) -> None:
         claims[Path(with_own_settings(cfg, CONTEXT_MODEL).OUTPUT_DIR)] = final
     claim_folders(claims, "OUTPUT_DIR", resume, write=comm.is_main_process())
     if not resume and comm.is_main_process():
-        # Once interrupted and resumed, an earlier run's weights would be taken for those of a stage not yet begun.
+        # Otherwise --resume after an interruption would take an earlier run's weights for those of this one.
         for folder in claims:
             forget_training(folder)
             shutil.rmtree(folder / BEST_FOLDER, ignore_errors=True)
@@ -183,7 +183,7 @@ def claim_stages(cfg: CfgNode, shared_only: bool, resume: bool) -> None:
 
 
 def train_stage(cfg: CfgNode, resume: bool, strict_weights: bool = False) -> None:
-    """Train a stage's model; with ``resume`` go on, or do nothing if it has finished."""
+    """Train a stage's model; with ``resume`` continue, or do nothing if it has finished."""
     if resume and is_finished(cfg.OUTPUT_DIR):
         logger.info("%s has finished: %s", cfg.MODEL.META_ARCHITECTURE, cfg.OUTPUT_DIR)
         return
@@ -195,9 +195,9 @@ def train_stage(cfg: CfgNode, resume: bool, strict_weights: bool = False) -> Non
 
 
 def evaluate_best(stage: CfgNode) -> dict[str, Any]:
-    """Evaluate the best weights of a context stage, in a folder of their own: ``best`` in its OUTPUT_DIR.
+    """Evaluate the best weights of a context stage in the folder ``best`` of its OUTPUT_DIR.
 
-    What the training writes about its last weights is thereby never taken for it.
+    This keeps the results apart from those of the last weights, which the training writes.
     """
     cfg = stage.clone()
     cfg.defrost()
@@ -207,13 +207,13 @@ def evaluate_best(stage: CfgNode) -> dict[str, Any]:
 
 
 def check_lesions_unseen(cfg: CfgNode, final: CfgNode) -> None:
-    """Look for patients of the evaluation in what weights were chosen by, and in what given networks were trained on.
+    """Check that no test patient was used to choose the weights or to train the given networks.
 
-    The latter is known where a context or patch network's ``config.yaml`` lies beside its weights or one folder above.
+    The training data of these networks are known if ``config.yaml`` lies beside their weights or one folder above.
 
     Args:
-        cfg: of the job; its training and test sets have been compared.
-        final: the same with the data sets of the final evaluation in DATASETS.TEST.
+        cfg: of the job; its training and test sets have been compared already.
+        final: the same config with the data sets of the final evaluation in DATASETS.TEST.
 
     Raises:
         ValueError: there are such patients.

@@ -1,4 +1,4 @@
-"""The stages of the lesion classifier's job: each one's config, folder, and the weights that it leaves."""
+"""The stages of the lesion classifier's job: config and folder of each, and how its weights are loaded."""
 
 import hashlib
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ def stage_config(cfg: CfgNode, model: str) -> CfgNode:
         stage.MODEL.LESION.PATCH_WEIGHTS = keys.PATCH_WEIGHTS or str(
             result_weights(Path(cfg.OUTPUT_DIR) / PATCH_FOLDER)
         )
-        # The weights of f_loc have the names of the part of f_agg that they are, where it has that part.
+        # f_agg has the patch network, under the same parameter names, if it uses embeddings.
         has_network = "embedding" in stage.MODEL.LESION.MAPS
         stage.MODEL.WEIGHTS = stage.MODEL.LESION.PATCH_WEIGHTS if has_network else ""
-        stage.MODEL.LESION.NETWORK_WEIGHTS = ""  # f_loc is trained; where it started from need not be here
+        stage.MODEL.LESION.NETWORK_WEIGHTS = ""  # f_loc is trained: its initial weights are not needed
     stage.freeze()
     return stage
 

@@ -43,7 +43,6 @@ def test_numbers_in_every_form_of_writing(tmp_path):
         ("[]", "expected a mapping of config key to range"),
         ("{", "not YAML"),
         ("SOLVER.BASE_LRR: {float: [1, 2]}", r"SOLVER.BASE_LRR: there is no config key .* did you mean SOLVER.BASE_LR"),
-        ("MODEL.LESION.PATCH_STAGE.SOLVER.LR: {float: [1, 2]}", "there is no config key SOLVER.LR"),
         ("SOLVER.BASE_LR: 0.1", r"SOLVER.BASE_LR: 0.1 is no range; write \{float"),
         ("SOLVER.BASE_LR: {float: [1, 2], int: [1, 2]}", "is no range"),
         ("SOLVER.BASE_LR: {float: [1, 2], steps: 3}", "is no range"),
@@ -62,6 +61,16 @@ def test_numbers_in_every_form_of_writing(tmp_path):
 )
 def test_a_mistake_is_named_with_file_key_and_value(tmp_path, text, message):
     with pytest.raises(ValueError, match=rf"(?s)ranges\.yaml.*{message}"):
+        read(tmp_path, text)
+
+
+def test_keys_of_a_stage_are_those_of_the_job(tmp_path):
+    text = "MODEL.LESION.PATCH_STAGE.SOLVER.LR: {float: [1, 2]}"
+    with pytest.raises(
+        ValueError, match=r"ranges\.yaml: MODEL\.LESION\.PATCH_STAGE.*there is no config key SOLVER\.LR"
+    ):
+        read(tmp_path, text, LESION_CONFIG)
+    with pytest.raises(ValueError, match=r"there is no config key MODEL\.LESION\.PATCH_STAGE\.SOLVER\.LR"):
         read(tmp_path, text)
 
 
