@@ -117,11 +117,11 @@ def _race(contenders: list[Contender], shape: str, rounds: int) -> dict[str, dic
         for number in range(rounds + 1):  # the first is not counted
             for contender in contenders:
                 start = time.process_time()
-                said = contender.model.predict(window)  # type: ignore[union-attr,operator]
+                output = contender.model.predict(window)  # type: ignore[union-attr,operator]
                 seconds = time.process_time() - start
                 if number:
                     contender.seconds.setdefault(shape, []).append(seconds)
-                contender.outputs[shape] = [said.saliency, said.fusion_logits.sigmoid(), said.positions]
+                contender.outputs[shape] = [output.saliency, output.fusion_logits.sigmoid(), output.positions]
     plain, figures = contenders[0], {}
     for contender in contenders:
         pairs = zip(plain.seconds[shape], contender.seconds[shape], strict=True)
@@ -129,7 +129,7 @@ def _race(contenders: list[Contender], shape: str, rounds: int) -> dict[str, dic
         differences = [(saliency - plain.outputs[shape][0]).abs().max(), (scores - plain.outputs[shape][1]).abs().max()]
         figures[contender.name] = {
             "median_s": statistics.median(contender.seconds[shape]),
-            "speedup": statistics.median(one / other for one, other in pairs),
+            "speedup": statistics.median(plain_s / own_s for plain_s, own_s in pairs),
             "largest_difference": float(max(differences)),
             "same_patches": float(torch.equal(positions, plain.outputs[shape][2])),
         }

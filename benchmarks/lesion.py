@@ -87,7 +87,7 @@ def write_images(folder: Path, count: int, size: Sequence[int]) -> list[dict]:
 
 
 def read_epoch(records: Sequence[dict], mapper: LesionPatchMapper, epoch: Sequence[int]) -> dict[str, float]:
-    """Cut the patches of one training epoch, as training does, and watch the process's memory.
+    """Cut the patches of one training epoch, as training does, and record the memory of the process.
 
     Anonymous memory is what the process has allocated. Pages of the mapped images are the operating system's: they are
     shared among processes and given back when memory is short.
@@ -161,4 +161,4 @@ def race_windows(network: str, mapper: LesionTestMapper, record: dict, rounds: i
                     seconds[name].append(time.process_time() - start)
     pairs = zip(seconds["lesion_s"], seconds["forward_s"], strict=True)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {**medians, "ratio": statistics.median(one / other for one, other in pairs)}
+    return {**medians, "ratio": statistics.median(lesion_s / forward_s for lesion_s, forward_s in pairs)}

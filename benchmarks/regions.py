@@ -117,7 +117,7 @@ def _features(cfg: Any, rounds: int, batch: int) -> dict[str, Any]:
 
 
 def window_codes(model: Model, image: Tensor, boxes: Tensor, batch: int) -> Tensor:
-    """Codes of windows that are cut out of a normalised image (1, C, H, W) with what they see around them, (m, D)."""
+    """Codes (m, D) of windows cut out of a normalised image (1, C, H, W) with the surroundings that they see."""
     padded = F.pad(image, SURROUNDINGS * 2)
     side = WINDOW + sum(SURROUNDINGS)
     return _codes_of_crops(model, model.backbone.without_padding, padded, boxes, side, batch)
@@ -130,7 +130,7 @@ def padded_window_codes(model: Model, image: Tensor, boxes: Tensor, batch: int) 
         net: VGGM = model.backbone
         x = x.contiguous(memory_format=torch.channels_last)
         # Window by window: the first layer of several does not fit into the processor's cache.
-        x = torch.cat([F.max_pool2d(response_norm(F.relu(net.conv1(one))), 3, 2) for one in x.split(1)])
+        x = torch.cat([F.max_pool2d(response_norm(F.relu(net.conv1(window))), 3, 2) for window in x.split(1)])
         x = F.relu(F.conv2d(x, net.conv2.weight, net.conv2.bias, 2, padding=1))
         x = F.max_pool2d(response_norm(x), 3, 2, ceil_mode=True)
         for layer in (net.conv3, net.conv4, net.conv5):
@@ -254,7 +254,7 @@ def training_step_memory(
     for _ in range(count):
         samples = [mapper(next(turns)) for _ in range(size)]
         windows = model.proposal_generator.windows
-        regions += [len(windows(tuple(one["image"].shape[1:]), one.get("tissue"))) for one in samples]
+        regions += [len(windows(tuple(sample["image"].shape[1:]), sample.get("tissue"))) for sample in samples]
         _train(model, samples)
         peaks.append(peak_mib())
     optimizer.step()

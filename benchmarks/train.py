@@ -1,7 +1,7 @@
 """Training speed: the same config, weights and images on each engine and setting, one step each in turn.
 
 Every contender is a process of its own (an engine is chosen once per process, and peak memory is per process); this
-process hands the turn around, so drifts of the machine's speed meet all contenders alike.
+process asks them for a step in turn, so that drifts of the machine's speed affect all contenders alike.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def _report(contenders: list[Contender], output: str) -> dict:
     reference = contenders[0]
     figures = {}
     for contender in contenders:
-        ratios = [own / other for own, other in zip(contender.seconds, reference.seconds, strict=True)]
+        ratios = [seconds / base for seconds, base in zip(contender.seconds, reference.seconds, strict=True)]
         difference = abs(contender.losses[0] - reference.losses[0]) / abs(reference.losses[0])
         figures[contender.name] = {
             "median_s": statistics.median(contender.seconds),

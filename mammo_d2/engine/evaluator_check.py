@@ -1,4 +1,4 @@
-"""Whether the evaluators of a job can work: looked at before a training, not hours later at its first evaluation."""
+"""Checks before a training that its evaluators can be built and that they fit the model."""
 
 from mammo_d2.evaluation.evaluators.registered import named_evaluators
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, GeneralizedRCNN
@@ -14,8 +14,7 @@ _WORDS = {
 def check_evaluators(cfg: CfgNode) -> None:
     """Build the evaluators of every test set, and compare what they need with what the model gives.
 
-    Evaluators that do not say what they need (``needs``), and models that do not say what they give (``gives``), as
-    those of other code, are not compared.
+    Evaluators without ``needs`` and models without ``gives`` (those of other code) are not compared.
 
     Args:
         cfg: the config; its test sets must be registered.
@@ -30,7 +29,7 @@ def check_evaluators(cfg: CfgNode) -> None:
         for name, needed in needs:
             if given is None or needed <= given:
                 continue
-            fitting = [other for other, its in needs if its <= given]
+            fitting = [other for other, other_needs in needs if other_needs <= given]
             remedy = f'write TEST.EVALUATORS "{fitting}"' if fitting else "mammo_d2/config/keys.py lists the evaluators"
             raise ValueError(
                 f"TEST.EVALUATORS names {name!r}, which needs {_in_words(needed - given)}; "

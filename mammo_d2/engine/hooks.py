@@ -18,8 +18,7 @@ from mammo_d2.framework import HookBase, comm, get_event_storage, hooks
 class StepSeed(HookBase):
     """Seed every random number generator from (seed, rank, iteration) before each step.
 
-    A resumed run thereby draws the same numbers as the uninterrupted one, on every rank, without storing generator
-    states.
+    A resumed run then draws the same numbers as an uninterrupted one, on every rank, without stored generator states.
     """
 
     def __init__(self, seed: int):
@@ -29,7 +28,7 @@ class StepSeed(HookBase):
         sequence = np.random.SeedSequence([self.seed, comm.get_rank(), self.trainer.iter])
         state = sequence.generate_state(3)
         torch.manual_seed(int(state[0]))
-        np.random.seed(state[1])  # noqa: NPY002  the generator that other people's components use
+        np.random.seed(state[1])  # noqa: NPY002  components of other code use the global generator
         random.seed(int(state[2]))
 
 
@@ -72,11 +71,12 @@ class EMA(HookBase):
         self.averaged.load_state_dict(state_dict)
 
 
-class Evaluation(HookBase):
+class PeriodicEvaluation(HookBase):
     """Evaluate every ``period`` iterations and after the last one; numbers go to the event storage as "task/key".
 
-    Unlike the engines' hook it evaluates before the iteration's other hooks: the last evaluation too is seen by
-    ``BestAndEarlyStop`` and written with its iteration, and ``model_final.pth`` says that all of them are done.
+    Unlike the engines' EvalHook, which makes the last evaluation after the training, it makes all of them in
+    ``after_step``: ``BestAndEarlyStop`` sees the last one too, it is written with its iteration, and
+    ``model_final.pth`` means that all evaluations are done.
     """
 
     def __init__(self, period: int, evaluate: Callable[[], Mapping[str, Mapping] | None]):
@@ -110,21 +110,21 @@ def _flat(results: Mapping, prefix: str = "") -> dict[str, float]:
 
 
 class EventWriting(hooks.PeriodicWriter):
-    """Writes events now and then, and at moments after which nothing may be missing from ``metrics.json``.
+    """Writes events periodically, and at every evaluation and checkpoint, so that ``metrics.json`` misses nothing.
 
-    Evaluations are among them (the storage keeps only the newest value of each), and checkpoints: what happened before
-    one is never logged again by a run that resumes from it.
+    The storage keeps only the newest value of an evaluation, and a resumed run does not log again what happened before
+    its checkpoint.
     """
 
-    def __init__(self, writers: Sequence, moments: Sequence[int], period: int = 20):
+    def __init__(self, writers: Sequence, more_periods: Sequence[int], period: int = 20):
         """
         Args:
-            writers: of the engine.
-            moments: periods in iterations at which the writers run in any case; 0: none.
-            period: of the other times.
+            writers: the engine's writers.
+            more_periods: further periods in iterations, e.g. those of evaluations and checkpoints; 0: none.
+            period: the usual period in iterations.
         """
         super().__init__(writers, period=period)
-        self.writers, self.periods = writers, [p for p in (*moments, period) if p > 0]
+        self.writers, self.periods = writers, [p for p in (*more_periods, period) if p > 0]
 
     def after_step(self) -> None:
         iteration = self.trainer.iter + 1
@@ -160,15 +160,15 @@ class BestAndEarlyStop(HookBase):
         self.best_iter, self.bad_evaluations = -1, 0
 
     def before_train(self) -> None:
-        # A run that is resumed from the checkpoint at which it was to stop.
+        # The run may be resumed from the checkpoint at which it was about to stop.
         self._stop_if_over()
 
     def after_step(self) -> None:
         iteration = self.trainer.iter
         if self.period > 0 and ((iteration + 1) % self.period == 0 or iteration + 1 == self.trainer.max_iter):
-            self._look(iteration)
+            self._compare(iteration)
 
-    def _look(self, iteration: int) -> None:
+    def _compare(self, iteration: int) -> None:
         # Only the main process evaluates; all ranks follow its decision.
         value = self._newest() if comm.is_main_process() else None
         value = comm.all_gather(value)[0]

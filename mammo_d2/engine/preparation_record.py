@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def record_preparation(cfg: CfgNode) -> Path | None:
     """Write ``OUTPUT_DIR/preparation.json`` from the manifest of the training data; the data sets must be registered.
 
-    A manifest that cannot be read is no reason not to train; it is warned about.
+    A manifest that cannot be read is only warned about.
 
     Returns:
         The file, or None if no training data set has a manifest (then prediction takes files as they are).
@@ -39,7 +39,7 @@ def find_preparation(cfg: CfgNode) -> Preparation:
     """The preparation that ``INPUT.PREPARATION`` asks for.
 
     With "auto" it is that of the training data: as recorded beside ``MODEL.WEIGHTS``, else from the training data
-    set's manifest; where neither is there, files are left as they are and a warning says so.
+    set's manifest. Without either, files are left as they are, with a warning.
 
     Raises:
         FileNotFoundError, ValueError: the file named does not exist or is no such file.

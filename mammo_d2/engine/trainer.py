@@ -10,7 +10,7 @@ from torch import nn
 from mammo_d2.core.files import atomic_write, write_json
 from mammo_d2.data.loading.loader import build_test_loader, build_train_loader
 from mammo_d2.engine.evaluator_check import check_evaluators
-from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
+from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, EventWriting, PeriodicEvaluation, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
 from mammo_d2.engine.preparation_record import record_preparation
 from mammo_d2.engine.preprocessing_check import check_preprocessing
@@ -66,7 +66,7 @@ class MammoTrainer(DefaultTrainer):
             cfg.SEED = draw_seed()
             cfg.freeze()
             logger.info("SEED was negative and is now %d", cfg.SEED)
-        # What would be wrong hours later is an error before anything is built.
+        # Fail before anything is built, not hours later.
         amp_dtype(cfg)
         check_evaluators(cfg)
         # The engines' own mixed-precision step needs a GPU; StepTrainer below does the job on every device.
@@ -79,7 +79,7 @@ class MammoTrainer(DefaultTrainer):
         self.cfg = cfg
         self._trainer = StepTrainer(cfg, self._trainer.model, self._trainer.data_loader, self._trainer.optimizer)
 
-    # --- what the job is made of --------------------------------------------------------------------------------
+    # --- parts of the job ---------------------------------------------------------------------------------------
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         check_preprocessing(cfg)
@@ -106,31 +106,31 @@ class MammoTrainer(DefaultTrainer):
 
     def build_hooks(self) -> list:
         cfg = self.cfg
-        # In place of the engine's own checkpointer, before a hook takes hold of that one.
+        # Replace the checkpointer before hooks bind to it.
         self.checkpointer = SafeCheckpointer(
             unwrap(self.model), cfg.OUTPUT_DIR, strict_weights=self._strict_weights, trainer=weakref.proxy(self)
         )
         # No warm-up: the writers of detectron2 fail in runs that end before the first measured iteration.
-        ret = [StepSeed(cfg.SEED), hooks.IterationTimer(warmup_iter=0), hooks.LRScheduler()]
+        built = [StepSeed(cfg.SEED), hooks.IterationTimer(warmup_iter=0), hooks.LRScheduler()]
         if cfg.SOLVER.EMA.ENABLED:
             self.ema = EMA(unwrap(self.model), cfg.SOLVER.EMA.DECAY)
-            ret.append(self.ema)
+            built.append(self.ema)
         if cfg.TEST.LOSS_PERIOD > 0:
-            ret.append(
+            built.append(
                 ValidationLoss(
                     cfg.TEST.LOSS_PERIOD,
                     cfg.DATASETS.TEST,
                     lambda name: build_test_loader(cfg, name, with_instances=True),
                 )
             )
-        ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate))
+        built.append(PeriodicEvaluation(cfg.TEST.EVAL_PERIOD, self._evaluate))
         if cfg.TEST.BEST_METRIC:
             if cfg.TEST.EVAL_PERIOD <= 0:
                 logger.warning(
                     "TEST.BEST_METRIC is %s, but TEST.EVAL_PERIOD is 0: there will be no model_best.pth",
                     cfg.TEST.BEST_METRIC,
                 )
-            ret.append(
+            built.append(
                 BestAndEarlyStop(
                     cfg.TEST.EVAL_PERIOD,
                     cfg.TEST.BEST_METRIC,
@@ -142,10 +142,10 @@ class MammoTrainer(DefaultTrainer):
             )
         # After the evaluation, so that a checkpoint holds what the evaluation decided and resuming repeats nothing.
         if comm.is_main_process():
-            moments = [cfg.TEST.EVAL_PERIOD, cfg.TEST.LOSS_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD]
-            ret.append(EventWriting(self.build_writers(), moments))
-            ret.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
-        return ret
+            periods = [cfg.TEST.EVAL_PERIOD, cfg.TEST.LOSS_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD]
+            built.append(EventWriting(self.build_writers(), periods))
+            built.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
+        return built
 
     def _evaluate(self):
         model = self.ema.model if self.ema is not None else self.model
@@ -153,14 +153,14 @@ class MammoTrainer(DefaultTrainer):
         return self._last_eval_results
 
     def after_step(self) -> None:
-        """The hooks after a step; an evaluation that fails does not cost the weights trained so far."""
+        """The hooks after a step; if one fails (an evaluation, say), the weights trained so far are saved first."""
         try:
             super().after_step()
         except Exception:
             if comm.is_main_process():
                 path = self._save_weights(UNEVALUATED_WEIGHTS)
                 logger.error(
-                    "What follows iteration %d failed, as the error says. The weights trained so far are in %s; "
+                    "A hook after iteration %d failed, see the error below. The weights trained so far are in %s; "
                     "evaluate them with --eval-only MODEL.WEIGHTS",
                     self.iter,
                     path,
@@ -168,7 +168,7 @@ class MammoTrainer(DefaultTrainer):
             raise
 
     def _save_weights(self, name: str) -> Path:
-        """Weights alone (the average if there is one), without touching the checkpoint a resume starts from."""
+        """Save the weights alone (the average if there is one); the checkpoint that a resume starts from stays."""
         model = self.ema.model if self.ema is not None else unwrap(self.model)
         path = Path(self.cfg.OUTPUT_DIR) / name
         save_weights(model, path)
@@ -213,7 +213,7 @@ class MammoTrainer(DefaultTrainer):
                         self.before_step()
                         self.run_step()
                         self.after_step()
-                    else:  # before_train asked for it: the run was interrupted when it was about to stop
+                    else:  # a hook asked in before_train: the run was interrupted when it was about to stop
                         self.iter = iteration - 1
                     if self._stop_reason is not None:
                         logger.info("Stopping at iteration %d: %s", self.iter, self._stop_reason)

@@ -1,4 +1,4 @@
-"""Joining a job of several processes and leaving it; the same for both engines."""
+"""Joining and leaving a job of several processes, for both engines."""
 
 import gc
 import os
@@ -25,7 +25,7 @@ def run_under_torchrun(
     forget_groups: Callable[[], None],
     timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> Any:
-    """`run_in_group` with the numbers of torchrun's environment variables."""
+    """``run_in_group`` with the numbers of torchrun's environment variables."""
     return run_in_group(
         main_func,
         args,
@@ -58,7 +58,7 @@ def run_in_group(
     Args:
         main_func: the job.
         args: its arguments.
-        comm: the engine's communication module, which is told about the processes of this machine.
+        comm: the engine's communication module; it gets the group of the processes of this machine.
         forget_groups: drops every process group that the communication module keeps.
         init_method: where the processes meet, e.g. "tcp://10.0.0.1:29500".
         rank: rank of this process in the job.
@@ -77,11 +77,11 @@ def run_in_group(
         "nccl" if use_gpu else "gloo", init_method=init_method, rank=rank, world_size=world_size, timeout=timeout
     )
     comm.create_local_process_group(local_size)
-    comm.synchronize()  # nobody starts working while another is still joining
+    comm.synchronize()  # wait until every process has joined
     result = main_func(*args)
-    # gloo's threads end with the last reference to their group. One that still ran when the interpreter shuts down
-    # could abort the process, hence none is left: first those in a finished trainer's cycles, last the module's.
-    # Not after an exception: leaving may wait for ranks that wait for this one.
+    # gloo's threads end with the last reference to their group, and a thread that still runs when the interpreter
+    # shuts down can abort the process. So drop every reference: those in a finished trainer's cycles first, the
+    # module's last. Not after an exception: leaving may wait for ranks that wait for this one.
     gc.collect()
     dist.destroy_process_group()
     forget_groups()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, Evaluation, EventWriting, StepSeed
+from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, EventWriting, PeriodicEvaluation, StepSeed
 from mammo_d2.framework import ENGINE, EventStorage
 from tests.framework import engines
 
@@ -109,7 +109,7 @@ def test_unknown_mode():
 
 @pytest.mark.parametrize(("period", "expected"), [(0, [4]), (2, [1, 3, 4]), (5, [4])])
 def test_evaluation_is_periodic_and_after_the_last_iteration(period, expected):
-    hook = Evaluation(period, lambda: {"image": {"malignant/auc": hook.trainer.iter / 10}})
+    hook = PeriodicEvaluation(period, lambda: {"image": {"malignant/auc": hook.trainer.iter / 10}})
     hook.trainer = fake_trainer(max_iter=5)
     found = []
     with EventStorage() as storage:
@@ -123,13 +123,13 @@ def test_evaluation_is_periodic_and_after_the_last_iteration(period, expected):
     assert found == expected
 
 
-def test_events_are_written_at_the_moments_that_matter():
+def test_events_are_written_at_every_period():
     class Writer(engines.load(ENGINE).EventWriter):
         def write(self):
             written.append(hook.trainer.iter + 1)
 
     written: list[int] = []
-    hook = EventWriting([Writer()], moments=[0, 3], period=4)
+    hook = EventWriting([Writer()], more_periods=[0, 3], period=4)
     hook.trainer = fake_trainer(max_iter=10)
     for hook.trainer.iter in range(10):
         hook.after_step()

@@ -91,6 +91,6 @@ def _translate(from_config: Callable, args: tuple, kwargs: dict) -> dict[str, An
         raise TypeError(f"{getattr(from_config, '__qualname__', from_config)} must take 'cfg' as its first argument")
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values()):
         return from_config(*args, **kwargs)
-    own = {name: value for name, value in kwargs.items() if name in parameters}
+    taken = {name: value for name, value in kwargs.items() if name in parameters}
     overrides = {name: value for name, value in kwargs.items() if name not in parameters}
-    return {**from_config(*args, **own), **overrides}
+    return {**from_config(*args, **taken), **overrides}

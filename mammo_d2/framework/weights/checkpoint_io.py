@@ -1,4 +1,4 @@
-"""What this package asks of a checkpointer on either engine: whole files, safe reading, a full report, strictness."""
+"""Checkpoints on either engine: written as a whole, read safely, with a report of what was loaded."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ class WeightsMismatchError(ValueError):
 
 @dataclass
 class LoadReport:
-    """What became of a file's weights.
+    """Which weights of a file were loaded into the model.
 
     Attributes:
         path: the file.
@@ -78,12 +78,12 @@ class LoadReport:
 class SafeCheckpointing(Checkpointer):
     """Mixed into an engine's DetectionCheckpointer.
 
-    * Files appear under their names only when they are whole; `last_checkpoint` is written after the file it names.
-    * Only tensors and plain Python values are written, and only such files are read (see `read_weight_file`).
+    * Files appear under their names only when they are whole; ``last_checkpoint`` is written after the file it names.
+    * Only tensors and plain Python values are written, and only such files are read (see ``read_weight_file``).
     * Model zoo .pkl, torchvision ResNets and files that hold only a part of the model are matched to its names. A query
       "?matching_heuristics=True" after the file name asks for matching by the endings of names.
-    * `load_report` says what the last `load` did. `strict_weights` makes anything but an exact fit an error; resuming
-      always demands one.
+    * ``load_report`` tells what the last ``load`` did. With ``strict_weights``, and always when resuming, anything but
+      an exact fit is an error.
     """
 
     def __init__(self, model: torch.nn.Module, save_dir: str = "", *, strict_weights: bool = False, **kwargs: Any):
@@ -92,7 +92,7 @@ class SafeCheckpointing(Checkpointer):
             model: the model.
             save_dir: folder of the checkpoints.
             strict_weights: loading raises WeightsMismatchError unless names and shapes are the model's.
-            kwargs: `save_to_disk` and objects with a state, as for the engine's checkpointer.
+            kwargs: ``save_to_disk`` and objects with a state, as for the engine's checkpointer.
         """
         super().__init__(model, save_dir, **kwargs)
         self.strict_weights = strict_weights
@@ -102,10 +102,10 @@ class SafeCheckpointing(Checkpointer):
 
     # --- writing ------------------------------------------------------------------------------------------------
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write model, checkpointables and `kwargs` to save_dir/NAME.pth, then make it the last checkpoint.
+        """Write model, checkpointables and ``kwargs`` to save_dir/NAME.pth, then make it the last checkpoint.
 
         Raises:
-            TypeError: something to save is neither a tensor nor a plain value, and could not be read again.
+            TypeError: something to save is neither a tensor nor a plain value.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -127,7 +127,7 @@ class SafeCheckpointing(Checkpointer):
 
     # --- reading ------------------------------------------------------------------------------------------------
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Continue from the last checkpoint if `resume` and there is one, otherwise load weights from `path`."""
+        """Continue from the last checkpoint if ``resume`` and there is one, otherwise load weights from ``path``."""
         self._resuming = resume and self.has_checkpoint()
         try:
             return super().resume_or_load(path, resume=resume)
@@ -145,9 +145,9 @@ class SafeCheckpointing(Checkpointer):
             What else is in the file.
 
         Raises:
-            FileNotFoundError, UnsafePickleError, ValueError: see `read_weight_file`.
+            FileNotFoundError, UnsafePickleError, ValueError: see ``read_weight_file``.
             OSError: weights that cannot be downloaded.
-            WeightsMismatchError: no weight at all fits; or not all do and `strict_weights` is on or this is a resume.
+            WeightsMismatchError: no weight at all fits; or not all do and ``strict_weights`` is on or this is a resume.
             AmbiguousWeightError: names can be matched in more than one way.
         """
         if path:
@@ -202,10 +202,10 @@ class SafeCheckpointing(Checkpointer):
     def _to_model_names(
         self, weights: Mapping[str, Any], shapes: Mapping[str, torch.Size], is_caffe2: bool, match_endings: bool
     ) -> dict[str, Any]:
-        """The file's weights under the model's names where they can be told."""
+        """The file's weights under the model's names, as far as these are known."""
         if all(name.startswith("module.") for name in weights):  # saved from a distributed wrapper
             weights = {name.removeprefix("module."): value for name, value in weights.items()}
-        rename = getattr(self.model, "rename_weights", None)  # of a model that knows other programs' files
+        rename = getattr(self.model, "rename_weights", None)  # a model may read files of other programs
         if rename is not None:
             weights = rename(weights)
         if is_caffe2:
@@ -251,7 +251,7 @@ def _split_query(path: str) -> tuple[str, bool]:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """The value, numpy scalars as Python ones; TypeError where a safe reading would fail later."""
+    """The value with numpy scalars as Python numbers; TypeError for what could not be read safely later."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, _PLAIN_TYPES):

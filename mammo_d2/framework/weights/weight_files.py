@@ -16,7 +16,7 @@ import torch
 
 ALLOW_PICKLE_ENV = "MAMMO_D2_ALLOW_PICKLE"
 
-# Where a file that is not the state dict itself keeps it: torch's and detectron2's, Lightning's and others', pycls'.
+# Keys of the state dict in files that hold more: of torch and detectron2, of Lightning and others, of pycls.
 _STATE_KEYS = ("model", "state_dict", "model_state")
 
 # What a .pkl of numpy arrays needs. numpy renamed its core module; old files carry the old name.
@@ -38,7 +38,7 @@ _TORCH_GLOBALS = [
 ]
 
 
-# How torch says that it will not make an object of this name.
+# Parts of torch's messages that name a type it refuses to load.
 _REFUSED = re.compile(r"(?:nsupported (?:global: )?GLOBAL|Unsupported class|but got) ([\w.<>']+)")
 
 
@@ -89,7 +89,7 @@ def read_weight_file(path: str, allow_pickle: bool | None = None) -> dict[str, A
 
     Raises:
         FileNotFoundError: no such file.
-        UnsafePickleError: the file needs `allow_pickle`.
+        UnsafePickleError: the file needs ``allow_pickle``.
         ValueError: the file is damaged, or is no file of weights.
     """
     if not os.path.isfile(path):
@@ -135,12 +135,12 @@ def _as_zoo_checkpoint(content: Any, path: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _allowed_globals() -> Iterator[None]:
-    """Let ``torch.load`` read numpy arrays, as long as the context lasts."""
+    """Let ``torch.load`` read numpy arrays within the context."""
     if hasattr(torch.serialization, "safe_globals"):
         with torch.serialization.safe_globals(_TORCH_GLOBALS):  # type: ignore[arg-type]  # its type lacks the pairs
             yield
         return
-    # torch 2.4 has no context, and knows a function by the name that it carries itself.
+    # torch 2.4 has no such context, and finds a function by its own ``__name__``.
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     encode = (_encode_latin1, "_codecs.encode")  # later versions allow it by themselves
@@ -153,7 +153,7 @@ def _allowed_globals() -> Iterator[None]:
 
 
 def _under_its_name(entry: Any) -> Any:
-    """A function that carries the name under which files know it; types as they are."""
+    """A function renamed to the name that files use for it; types as they are."""
     if isinstance(entry, type):
         return entry
     function, path = entry
@@ -183,6 +183,6 @@ def _read_torch(path: str, allow_pickle: bool) -> Any:
 
 
 def _first_sentence(error: Exception) -> str:
-    """Kind and beginning of an error: torch goes on with advice to read the file unsafely."""
+    """Type and first sentence of an error; torch goes on with advice to read the file unsafely."""
     text = re.split(r"[.;]? (?=In PyTorch|Re-running)|[.]?\n", str(error))[0]
     return f"{type(error).__name__}: {text}"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Endings of Caffe2 names. "s"/"riv" are its words for scale and running variance; FAIR's later models say gamma etc.
+# Endings of Caffe2 names. "s" is the scale, "riv" the running variance; later models have gamma, beta etc.
 _CAFFE2_PARAMETERS = {
     "_bn_s": ".norm.weight",
     "_bn_b": ".norm.bias",
@@ -90,7 +90,7 @@ def torchvision_mismatches(model: nn.Module) -> list[str]:
     """Settings of a model that do not suit torchvision's weights.
 
     Args:
-        model: a model with a ResNet; pixel statistics are looked at where it has `pixel_mean` and `pixel_std`.
+        model: a model with a ResNet; pixel statistics are looked at where it has ``pixel_mean`` and ``pixel_std``.
 
     Returns:
         One sentence for each, with the config key and the value it should have.

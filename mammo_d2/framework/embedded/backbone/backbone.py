@@ -1,4 +1,4 @@
-"""What a backbone is, and the registry from which one is built."""
+"""The base class of backbones, and their registry."""
 
 from abc import ABCMeta, abstractmethod
 
@@ -34,7 +34,7 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """More wishes about the input size, see ``ImageList.from_tensors``."""
+        """Further constraints on the input size, see ``ImageList.from_tensors``."""
         return {}
 
     def output_shape(self) -> dict[str, ShapeSpec]:

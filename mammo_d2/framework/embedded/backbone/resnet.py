@@ -205,11 +205,11 @@ class ResNet(Backbone):
                 raise ValueError(f"{name} has {len(values)} entries for {num_blocks} blocks")
         blocks = []
         for i in range(num_blocks):
-            own = {
+            block_kwargs = {
                 name.removesuffix(suffix): value[i] if name.endswith(suffix) else value
                 for name, value in kwargs.items()
             }
-            blocks.append(block_class(in_channels=in_channels, out_channels=out_channels, **own))
+            blocks.append(block_class(in_channels=in_channels, out_channels=out_channels, **block_kwargs))
             in_channels = out_channels
         return blocks
 

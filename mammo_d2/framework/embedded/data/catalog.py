@@ -9,7 +9,7 @@ Records = list[dict[str, Any]]
 
 
 class _NamedCatalog(UserDict):
-    """What both catalogs share: listing and removing names, and a printable form."""
+    """Base of both catalogs: listing and removing names, and a printable form."""
 
     def list(self) -> list[str]:
         """All registered names, in the order of registration."""
@@ -30,7 +30,7 @@ class _DatasetCatalog(_NamedCatalog):
         """Register a data set.
 
         Raises:
-            TypeError: `func` cannot be called.
+            TypeError: ``func`` cannot be called.
             AssertionError: the name is taken (the type is the one that callers of detectron2 expect).
         """
         if not callable(func):
@@ -52,7 +52,7 @@ class _DatasetCatalog(_NamedCatalog):
 
 
 class Metadata(types.SimpleNamespace):
-    """Attributes of one data set, e.g. `thing_classes`. A value can be set once, and again only to an equal value."""
+    """Attributes of one data set, e.g. ``thing_classes``. A value can be set once, and again only to an equal value."""
 
     name: str = "N/A"
 
@@ -79,12 +79,12 @@ class Metadata(types.SimpleNamespace):
         return self
 
     def get(self, key: str, default: Any = None) -> Any:
-        """An attribute, or `default` if it is not set."""
+        """An attribute, or ``default`` if it is not set."""
         return self.__dict__.get(key, default)
 
 
 class _MetadataCatalog(_NamedCatalog):
-    """Data set name -> `Metadata`, made empty when first asked for and the same object afterwards."""
+    """Data set name -> ``Metadata``, made empty when first asked for and the same object afterwards."""
 
     def get(self, name: str) -> Metadata:  # type: ignore[override]
         """The metadata of a data set; a new empty one for a new name."""

@@ -260,13 +260,13 @@ class FastRCNNOutputLayers(nn.Module):
         self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
     ) -> list[Tensor]:
         """Decode the deltas of each proposal's own class ("gt_classes"): per image boxes ``(R_i, 4)`` XYXY."""
-        own = []
+        own_boxes = []
         for boxes, p in zip(self.predict_boxes(predictions, proposals), proposals, strict=True):
             per_class = boxes.view(len(p), boxes.shape[1] // 4, 4)
             # Background has no box of its own; the last class stands in.
             label = p.gt_classes.clamp(0, per_class.shape[1] - 1)
-            own.append(per_class[torch.arange(len(p), device=boxes.device), label])
-        return own
+            own_boxes.append(per_class[torch.arange(len(p), device=boxes.device), label])
+        return own_boxes
 
     def predict_probs(self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]) -> Sequence[Tensor]:
         """Return per image the class probabilities ``(R_i, K + 1)``."""

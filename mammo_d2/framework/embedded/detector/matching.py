@@ -1,4 +1,4 @@
-"""Which boxes learn what: matching of candidates with ground truth, and sampling of a balanced subset."""
+"""Matching of candidate boxes with ground truth, and sampling of a balanced subset."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -24,11 +24,11 @@ class Matcher:
         Args:
             thresholds: ascending positive bounds of the quality.
             labels: one more than thresholds: 1 positive, 0 negative, -1 to be ignored.
-            allow_low_quality_matches: each ground truth's best candidates, ties included, become positive however low
-                their quality. They keep the ground truth they match best themselves.
+            allow_low_quality_matches: the best candidates of each ground truth, ties included, become positive whatever
+                their quality. They keep the ground truth that they match best themselves.
 
         Raises:
-            ValueError: thresholds and labels are not like that.
+            ValueError: thresholds or labels break these rules.
         """
         bounds = [-float("inf"), *thresholds, float("inf")]
         if not thresholds or thresholds[0] <= 0 or any(high < low for low, high in pairwise(bounds)):

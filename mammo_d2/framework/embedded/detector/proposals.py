@@ -1,4 +1,4 @@
-"""Region proposals: choosing the best of all decoded anchors, and adding the ground truth in training."""
+"""Region proposals: selection of the best decoded anchors, and ground truth added in training."""
 
 import math
 from collections.abc import Sequence

@@ -18,7 +18,7 @@ class SafeCheckpointer(SafeCheckpointing):
             model: the model; of one wrapped for distributed training, the module inside.
             save_dir: folder of the checkpoints.
             save_to_disk: whether ``save`` writes; default: on rank 0.
-            kwargs: `strict_weights` (see SafeCheckpointing), and objects with state_dict() and load_state_dict().
+            kwargs: ``strict_weights`` (see SafeCheckpointing), and objects with state_dict() and load_state_dict().
         """
         super().__init__(
             model, save_dir, save_to_disk=comm.is_main_process() if save_to_disk is None else save_to_disk, **kwargs

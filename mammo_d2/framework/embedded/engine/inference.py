@@ -1,4 +1,4 @@
-"""Evaluation loop: evaluators, running a model over a loader, and handling the results."""
+"""The evaluation loop, base classes of evaluators, and logging of results."""
 
 import datetime
 import logging
@@ -19,7 +19,7 @@ Results = Mapping[str, Any]
 
 
 class DatasetEvaluator:
-    """Base class of evaluators: collects what the model says about each image and turns it into metrics."""
+    """Base class of evaluators: collects the model's outputs for each image and computes metrics from them."""
 
     def reset(self) -> None:
         """Forget everything; called before each evaluation."""

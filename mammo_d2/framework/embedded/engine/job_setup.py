@@ -1,4 +1,4 @@
-"""The beginning of a job: command line, logging, configuration on record, seeds, writers."""
+"""Setting up a job: command line, logging, recorded configuration, seeds, writers."""
 
 import argparse
 import logging
@@ -41,7 +41,7 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
     parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine, one per GPU")
     parser.add_argument("--num-machines", type=int, default=1, help="machines in the job")
     parser.add_argument("--machine-rank", type=int, default=0, help="number of this machine, from 0")
-    # The same port at every start: a process left over from a former run shows up as "address in use".
+    # The same port at every start: a process left over from a former run then gives "address in use".
     port = 2**15 + 2**14 + hash(os.getuid() if hasattr(os, "getuid") else 1) % 2**14
     parser.add_argument(
         "--dist-url", default=f"tcp://127.0.0.1:{port}", help="where the processes meet; auto: a free port"
@@ -117,5 +117,5 @@ def create_ddp_model(model: nn.Module, **kwargs: object) -> nn.Module:
 
 
 def is_logging_configured(name: str = "mammo_d2") -> bool:
-    """Whether messages at INFO reach anyone."""
+    """Whether the logger writes messages at INFO."""
     return logging.getLogger(name).isEnabledFor(logging.INFO)

@@ -1,4 +1,4 @@
-"""Starting the processes of a job: spawned here, or started by torchrun."""
+"""Starting the processes of a job: spawned here, or by torchrun."""
 
 import socket
 from collections.abc import Callable

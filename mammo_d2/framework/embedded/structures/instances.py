@@ -171,7 +171,7 @@ class ImageList:
             tensors: images ``(C, H_i, W_i)`` or ``(H_i, W_i)`` of one type and device.
             size_divisibility: the batch's height and width are rounded up to a multiple of this, if above 1.
             pad_value: value of the padding.
-            padding_constraints: a backbone's wishes: "size_divisibility" replaces the argument, and a positive
+            padding_constraints: a backbone's: "size_divisibility" replaces the argument, and a positive
                 "square_size" pads to that square.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Who am I among the processes, and how do I hand Python objects to the others: thin cover of torch.distributed."""
+"""Ranks, and exchange of Python objects between processes: a thin layer over torch.distributed."""
 
 from typing import Any
 

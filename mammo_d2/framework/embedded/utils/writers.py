@@ -1,4 +1,4 @@
-"""Writers: put what the event storage collected on the console, into a JSON file and into TensorBoard."""
+"""Writers of what the event storage has collected: to the console, a JSON file and TensorBoard."""
 
 import datetime
 import json
@@ -16,10 +16,10 @@ from mammo_d2.framework.embedded.utils.files import PathManager
 
 
 class EventWriter:
-    """Base class: takes from the current storage what is new and puts it somewhere."""
+    """Base class: writes what is new in the current storage."""
 
     def write(self) -> None:
-        """Write what was put since the last call."""
+        """Write what is new since the last call."""
         raise NotImplementedError
 
     def close(self) -> None:
