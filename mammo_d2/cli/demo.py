@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from mammo_d2.cli.common import make_parser
+from mammo_d2.engine.run_folder import FINAL_WEIGHTS, LAST_CHECKPOINT, METRICS_FILE, inference_folder
 
 DESCRIPTION = """From phantom mammograms (DICOM) to an evaluated detector: preparation, training, evaluation, report.
 
@@ -56,12 +57,12 @@ def run(argv: list[str]) -> int:
 
     prepare = ["tools/prepare_data.py", "phantom", "--out", datasets / "phantom", *PHANTOM]
     step("Phantom mammograms as DICOM, cropped and split by patient", *prepare, "--crop", "--split", "0.7", "0", "0.3")
-    resume = ["--resume"] if (run_dir / "last_checkpoint").is_file() else []
+    resume = ["--resume"] if (run_dir / LAST_CHECKPOINT).is_file() else []
     step("Training and evaluation", "tools/train_net.py", "--config-file", CONFIG, *resume, *keys, *args.opts)
     step("Report", "tools/report.py", "--run", run_dir)
 
-    inference = run_dir / "inference" / "phantom_test"
-    metrics = json.loads((inference / "metrics.json").read_text())
+    inference = inference_folder(run_dir, "phantom_test")
+    metrics = json.loads((inference / METRICS_FILE).read_text())
     print(f"\nHeld-out phantom patients ({metrics['patient']['num_positive']:.0f} with cancer, "
           f"{metrics['patient']['num_negative']:.0f} without):")  # fmt: skip
     for label, (task, key) in FIGURES.items():
@@ -72,7 +73,7 @@ def run(argv: list[str]) -> int:
         "predictions, COCO results, prepared pixels": inference / "coco_instances_results.json",
         "predictions in the DICOM files' pixels": inference / "coco_instances_results_source.json",
         "FROC and ROC curves": f"{inference / 'froc.png'}, {inference / 'roc.png'}",
-        "checkpoint": run_dir / "model_final.pth",
+        "checkpoint": run_dir / FINAL_WEIGHTS,
         "report": run_dir / "report.html",
     }.items():
         print(f"  {label:48s} {path}")

@@ -1,4 +1,4 @@
-"""Which images show best what a detector does: lesions it found, lesions it missed, its worst false positives."""
+"""Examples of a detector's results: lesions found, lesions missed, the worst false positives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mammo_d2.evaluation.metrics.tables import DetectionTable, EvaluationData, i
 from mammo_d2.pictures.drawing import encode_png, overlay
 from mammo_d2.report.html import Block, Figure, Figures, Heading, Text
 
-# Longer side of a gallery picture, in pixels; predictions drawn on one besides the one it is about.
+# Longer side of a gallery picture, in pixels; most other predictions drawn on one.
 EXAMPLE_SIDE = 420
 MAX_OTHERS = 8
 
@@ -77,7 +77,7 @@ def evaluation_data(
 
 
 def choose_examples(data: EvaluationData, rule: HitRule, thresholds: Sequence[float], limit: int = 6) -> Examples:
-    """Pick examples by a plain reading of the hit rule: a box may find several lesions, a lesion needs one box.
+    """Choose examples by the hit rule alone: a box may find several lesions, a lesion needs one box.
 
     * found: lesions with a hit by a box of their class at or above its threshold; evenly spread from the best score to
       the worst.
@@ -96,7 +96,9 @@ def choose_examples(data: EvaluationData, rule: HitRule, thresholds: Sequence[fl
     hit_detection, hit_lesion = pairs.detection[same], pairs.lesion[same]
     best = np.full(len(lesions), -1, np.int64)
     rising = np.argsort(detections.scores[hit_detection], kind="stable")
-    best[hit_lesion[rising]] = hit_detection[rising]  # of several values for an element the last, the best, stays
+    best[hit_lesion[rising]] = hit_detection[
+        rising
+    ]  # with several values for an element the last one, the best, remains
     score = np.where(best >= 0, detections.scores[best] if len(detections) else np.nan, np.nan)
     # NaN compares as False: a lesion without any hit is missed.
     accepted = score >= np.asarray(thresholds, np.float64)[lesions.label]
@@ -177,7 +179,7 @@ def _picture(
 
 
 def describe_image(record: Mapping[str, Any]) -> str:
-    """Image id, patient, laterality and view, as far as the record knows them."""
+    """Image id, patient, laterality and view, as far as the record has them."""
     parts = [f"image {record['image_id']}"]
     if record.get("patient_id") is not None:
         parts.append(f"patient {record['patient_id']}")

@@ -40,7 +40,7 @@ class Block(Protocol):
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, also listed in the navigation, and what is under it."""
+    """A heading, also listed in the navigation, and its content."""
 
     title: str
     blocks: Sequence[Block]
@@ -58,7 +58,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; ``small`` is for what explains something else."""
+    """A paragraph; ``small`` is for explanations."""
 
     text: str
     small: bool = False
@@ -136,7 +136,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Terms:
-    """Words and what they mean."""
+    """Terms with their meaning."""
 
     terms: Sequence[tuple[str, str]]
 
@@ -242,7 +242,7 @@ def render_report(title: str, sections: Sequence[Section], subtitle: str = "") -
 
 
 def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section], subtitle: str = "") -> Path:
-    """Write a report (see ``render_report``) as one HTML file, whole or not at all; missing folders are made."""
+    """Write a report (see ``render_report``) as one HTML file, atomically; missing folders are created."""
     write_bytes_atomic(path, render_report(title, sections, subtitle).encode("utf-8"))
     return Path(path)
 

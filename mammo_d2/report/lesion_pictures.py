@@ -1,4 +1,4 @@
-"""Lesions in pictures: where each lies in its image, the crop around it, and the windows that judge it."""
+"""Pictures of lesions: the place in the image, a crop around it, and the windows that are classified."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mammo_d2.pictures.drawing import (
 )
 from mammo_d2.report.gallery import describe_image, spread
 
-# Side of a picture's panel, in pixels; windows drawn of a lesion.
+# Longer side of a picture's panel, in pixels; most windows drawn of a lesion.
 LESION_PANEL_SIDE = 420
 MAX_WINDOWS = 5
 
@@ -65,9 +65,9 @@ def lesion_picture(
     truth: str,
     side: int = LESION_PANEL_SIDE,
 ) -> np.ndarray:
-    """A lesion: the image with its box and the part shown enlarged, that part, and that part with the windows.
+    """Three panels of a lesion: the image with its box, an enlarged crop, and the crop with windows.
 
-    Of the windows the ``MAX_WINDOWS`` spread evenly from the least to the most malignant are drawn.
+    At most ``MAX_WINDOWS`` windows are drawn, evenly spread from the least to the most malignant.
 
     Args:
         pixels: (H, W) of any real dtype.
@@ -105,7 +105,7 @@ def lesion_picture(
 def choose_lesions(entries: Sequence[Mapping[str, Any]], limit: int) -> list[tuple[str, list[int]]]:
     """Rows of lesions to show: malignant ones, then benign ones, each by falling malignancy, evenly spread over all.
 
-    The first and last are thus the surest and the worst judged ones. Those of unknown truth are left out.
+    They include the best and the worst classified ones. Lesions of unknown truth are left out.
 
     Args:
         entries: of ``lesion_scores.json``.
@@ -130,7 +130,7 @@ def lesion_pictures(
         limit: most lesions of each kind.
 
     Returns:
-        The pictures, and why lesions were left out whose image cannot be read.
+        The pictures, and for every lesion whose image cannot be read the reason.
 
     Raises:
         ResultsError: a lesion of an image that is not among the records.

@@ -42,7 +42,7 @@ def localization_picture(
     top: int = 3,
     side: int = REGION_PANEL_SIDE,
 ) -> np.ndarray:
-    """One image with its best regions and the truth, and beside it the response map of each class where there is one.
+    """One image with its best regions and the truth, beside it the response maps of the classes, if any.
 
     Args:
         pixels: (H, W) of any real dtype.
@@ -82,17 +82,17 @@ def localization_picture(
     if response is not None:
         if response.ndim != 3 or len(response) != len(classes):
             raise ValueError(f"a response map of shape {response.shape} does not fit {len(classes)} class(es)")
-        for name, one in zip(classes, response.astype(np.float32), strict=True):
-            whole = cv2.resize(one, shown.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        for name, channel in zip(classes, response.astype(np.float32), strict=True):
+            whole = cv2.resize(channel, shown.shape[::-1], interpolation=cv2.INTER_NEAREST)
             panel = draw_boxes(heat(shown, whole), true_boxes, TRUTH_COLOR)
-            panels.append(with_caption(panel, f"{name}: response up to {one.max():.2f}"))
+            panels.append(with_caption(panel, f"{name}: response up to {channel.max():.2f}"))
     return np.concatenate(panels, axis=1)
 
 
 def choose_images(truth: np.ndarray, limit: int) -> list[np.ndarray]:
-    """Rows of images to show: for each class with its lesion, and last without any; evenly spread over the data set.
+    """Rows of images to show: some with a lesion of each class, some without lesion; evenly spread over the data set.
 
-    The choice does not depend on the predictions, so that the pictures are neither the best nor the worst.
+    The choice does not depend on the predictions: the pictures are neither the best nor the worst.
 
     Args:
         truth: (N, C) bool, an image has a lesion of a class.
@@ -122,7 +122,7 @@ def localization_pictures(
         limit: most images of each kind.
 
     Returns:
-        The pictures, and why images were left out that cannot be read.
+        The pictures, and for every image that cannot be read the reason.
     """
     classes = data.images.classes
     ranks = first_hit_ranks(data, rule)

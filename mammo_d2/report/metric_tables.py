@@ -18,7 +18,7 @@ class Metric:
     Attributes:
         pattern: regular expression of the key without class and level; a group is put into ``heading`` and ``meaning``.
         heading: of the column.
-        meaning: in words; empty for what explains itself.
+        meaning: in words; empty if the heading is enough.
     """
 
     pattern: str
@@ -27,39 +27,45 @@ class Metric:
 
 
 _BOX_METRICS = (
-    Metric("AP50", "AP50", "average precision with a box counted right from an overlap (IoU) of 0.5 on; 1 is perfect"),
+    Metric("AP50", "AP50", "average precision; a box is correct if its overlap (IoU) is at least 0.5; 1 is perfect"),
     Metric("AP", "AP", "the same, averaged over the overlaps 0.50, 0.55, ..., 0.95: rewards exact boxes"),
-    Metric("AP75", "AP75", "average precision from an overlap of 0.75 on"),
+    Metric("AP75", "AP75", "average precision with an overlap of at least 0.75"),
     Metric("APs", "APs", "AP of small lesions, area below 32² pixels"),
     Metric("APm", "APm", "AP of medium lesions"),
     Metric("APl", "APl", "AP of large lesions, area above 96² pixels"),
-    Metric("AR", "AR", "part of the lesions found when every box is accepted, averaged over the overlaps"),
+    Metric("AR", "AR", "fraction of lesions found when every box is accepted, averaged over the overlaps"),
 )
 _CASE_METRICS = (
     Metric("auc", "AUC", "probability that a positive case has a higher score than a negative one; 0.5 is chance"),
-    Metric("sensitivity", "sensitivity", "part of the positive cases that are called positive"),
-    Metric("specificity", "specificity", "part of the negative cases that are called negative"),
-    Metric("accuracy", "accuracy", "part of all cases that are called right"),
+    Metric("sensitivity", "sensitivity", "fraction of positive cases called positive"),
+    Metric("specificity", "specificity", "fraction of negative cases called negative"),
+    Metric("accuracy", "accuracy", "fraction of cases classified correctly"),
     Metric(
-        "pauc_ratio", "pAUC ratio", "area under the ROC curve at high sensitivities, as a part of the perfect one's"
+        "pauc_ratio", "pAUC ratio", "area under the ROC curve at high sensitivities, as a fraction of the perfect area"
     ),
-    Metric(r"spec@sens(.+)", "spec. at sens. {}", "specificity where the threshold is set to a sensitivity of {}"),
-    Metric(r"tnr@fnr(.+)", "TNR at FNR {}", "specificity where at most this part of the positive cases is missed: {}"),
+    Metric(r"spec@sens(.+)", "spec. at sens. {}", "specificity at the threshold with a sensitivity of {}"),
+    Metric(
+        r"tnr@fnr(.+)", "TNR at FNR {}", "specificity when at most this fraction of the positive cases is missed: {}"
+    ),
     Metric("ap", "AP", "average precision of the cases ranked by score"),
     Metric("pf1", "pF1", "F1 with the scores read as probabilities"),
     Metric("num_(positive|negative|malignant|benign)", "{}"),
-    Metric("num_unknown", "unknown", "cases whose truth nobody knows; they are counted nowhere else"),
+    Metric("num_unknown", "unknown", "cases with unknown label; they are counted nowhere else"),
 )
 _SALIENCY_METRICS = (
-    Metric("precision", "precision", "part of the map's weight that lies on findings"),
+    Metric("precision", "precision", "fraction of the map's weight that lies on findings"),
     Metric("recall", "recall", "mean of the map over the findings"),
     Metric("f1", "F1", "harmonic mean of the two, image by image or of the sums, as the options say"),
-    Metric("pointing", "pointing game", "part of the images whose highest value lies in a finding"),
+    Metric("pointing", "pointing game", "fraction of images whose highest value lies in a finding"),
     Metric("num_images", "images"),
     Metric("num_images_dark", "images without saliency"),
 )
 _REGION_METRICS = (
-    Metric(r"hit@(.+)", "best {}", "part of the images with a lesion of the class that its best {} regions hit"),
+    Metric(
+        r"hit@(.+)",
+        "best {}",
+        "fraction of the images with a lesion of the class in which one of the best {} regions hits it",
+    ),
     Metric("num_images", "images"),
 )
 _PATIENT_LEVELS = (("patients", ""), ("breasts", "breast_"), ("images", "image_"))
@@ -83,8 +89,8 @@ def evaluation_blocks(result: DatasetResult) -> list[Block]:
 
 
 def headline_numbers(result: DatasetResult) -> list[tuple[float | Estimate, str]]:
-    """The few numbers to read first, with their names: AP50, sensitivity at one false positive, the patients' and the
-    lesions'."""
+    """The numbers to read first, with their names: AP50, sensitivity at one false positive, numbers of patients and
+    lesions."""
     at_one = [key for key in _numbers(result, "froc") if key.endswith("/sens@1")]
     wanted = [
         ("coco", "AP50", "AP50, boxes"),
@@ -103,7 +109,7 @@ def _numbers(result: DatasetResult, task: str) -> Mapping[str, float]:
 
 
 def _value(values: TaskResult, key: str) -> float | Estimate:
-    """A number, with its interval where there is one; counts, which come as floats like every metric, are whole."""
+    """A number, with its interval if there is one. Counts, which are stored as floats, become integers."""
     number = values.numbers.get(key, math.nan)
     if math.isfinite(number) and re.search(r"(^|[/_])num_", key):
         return int(number)
@@ -114,7 +120,7 @@ def _value(values: TaskResult, key: str) -> float | Estimate:
 def _metric_blocks(
     values: TaskResult, first: str, rows: Sequence[tuple[str, str]], metrics: Iterable[Metric]
 ) -> list[Block]:
-    """A table of the metrics that there are, and what they mean.
+    """A table of the metrics found, and what they mean.
 
     Args:
         values: the numbers.
@@ -165,8 +171,8 @@ def _froc_blocks(values: TaskResult) -> list[Block]:
         thresholds = [numbers.get(f"{name}/threshold@{rate}", math.nan) for rate in rates]
         rows.append([f"{name}: score threshold", None, *thresholds])
     terms = [
-        ("sensitivity", "part of the lesions found when so many false positives per image are accepted"),
-        ("score threshold", "the lowest score accepted there; ∞: no box may be accepted"),
+        ("sensitivity", "fraction of lesions found at this number of false positives per image"),
+        ("score threshold", "the lowest score accepted at that rate; ∞: no box may be accepted"),
         ("mean", "mean of the sensitivities at the rates that the options name"),
     ]
     return [Table(["at false positives per image", "mean", *rates], rows), Terms(terms)]

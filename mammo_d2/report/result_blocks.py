@@ -97,7 +97,7 @@ def lesion_blocks(
     place: str,
     again: str,
 ) -> list[Block]:
-    """Lesions with the windows that judge them.
+    """Lesions with the windows that are classified.
 
     Args:
         records, folder, place: see ``localization_blocks``.
@@ -115,8 +115,8 @@ def lesion_blocks(
         return [Note(f"No pictures: {error}")]
     words = (
         "Malignant lesions, then benign ones, each from the highest malignancy to the lowest, evenly spread over all "
-        "that there are. A picture is of one view; the numbers are about a lesion's mean over its views. The lesion is "
-        f"framed in green. At most {MAX_WINDOWS} of its windows are drawn, from the least malignant to the most."
+        "lesions. A picture shows one view; the metrics use a lesion's mean over its views. The lesion is framed in "
+        f"green. At most {MAX_WINDOWS} of its windows are drawn, from the least malignant to the most."
     )
     titles = {"malignant": "Malignant lesions", "benign": "Benign lesions"}
     folder.write(place, pictures, problems)
@@ -124,8 +124,8 @@ def lesion_blocks(
 
 
 def _operating_point(result: DatasetResult, name: str, default: float) -> tuple[float, str]:
-    """Lowest accepted score of a class at the reported rate nearest to ``_GALLERY_RATE`` at which any box is accepted,
-    and why this one."""
+    """Lowest accepted score of a class, and where it is from: the reported rate nearest to ``_GALLERY_RATE`` at which
+    any box is accepted."""
     numbers = result.tasks["froc"].numbers if "froc" in result.tasks else {}
     start = f"{name}/threshold@"
     at_rate = {float(key.removeprefix(start)): value for key, value in numbers.items() if key.startswith(start)}

@@ -20,7 +20,7 @@ from mammo_d2.pictures.drawing import NamedPicture, encode_png, save_picture
 from mammo_d2.report.html import Block, Details, Figure, Figures, Heading, Note, Table, Text
 from mammo_d2.report.training_plot import plot_evaluations, plot_losses
 
-# Width in pixels from which on a picture has a row of its own.
+# Pictures wider than this, in pixels, have a row of their own.
 WIDE = 800
 
 _CURVES = {
@@ -70,8 +70,8 @@ def data_blocks(uses: Mapping[str, Sequence[str]], records: Mapping[str, list[di
     images = ["images", "positive", "negative", "neither"]
     columns = ["data set", "used for", *images, "patients", *(f"{c} boxes" for c in classes)]
     explanation = (
-        "An image is positive if it has a box of a detection class, and negative if it is known to show none; neither: "
-        "it shows one of which nobody knows where, or nobody knows whether it does."
+        "An image is positive if it has a box of a detection class, and negative if it is known to show none. Neither: "
+        "its finding has no box, or its label is unknown."
     )
     return [Table(columns, rows), Text(explanation), *notes]
 
@@ -88,7 +88,7 @@ def training_blocks(training: ReportedTraining) -> list[Block]:
 
 
 def _best_blocks(cfg: CfgNode, scalars: Sequence[Mapping[str, float]]) -> list[Block]:
-    """The evaluation that model_best.pth is of; nothing where there is no such file."""
+    """The evaluation that chose the best weights; nothing if the training does not keep them."""
     metric = cfg.TEST.BEST_METRIC
     values = [(line[metric], int(line["iteration"]) + 1) for line in scalars if metric in line]
     values = [(value, iteration) for value, iteration in values if math.isfinite(value)]
@@ -103,7 +103,7 @@ def _best_blocks(cfg: CfgNode, scalars: Sequence[Mapping[str, float]]) -> list[B
 def _log_blocks(scalars: Sequence[Mapping[str, float]]) -> list[Block]:
     curve = plot_losses(scalars)
     if curve is None:
-        return [Text("There is no training log: the run only evaluated, or it was ended before the first log line.")]
+        return [Text("There is no training log: the run only evaluated, or it ended before the first log line.")]
     last = int(scalars[-1]["iteration"]) + 1
     words = f"{last} iterations are logged."
     times = [line["time"] for line in scalars if math.isfinite(line.get("time", math.nan))]
@@ -132,7 +132,7 @@ def _loss_name(name: str) -> str:
 
 
 def curve_blocks(result: DatasetResult) -> list[Block]:
-    """The curves that the evaluators have drawn."""
+    """The curves drawn by the evaluators."""
     figures = [Figure(png, _CURVES.get(name, name), plot=True) for name, png in result.pictures.items()]
     return [Figures(figures)] if figures else []
 
@@ -143,18 +143,18 @@ class PictureFolder:
 
     Attributes:
         path: the folder; None: nowhere.
-        tell: called with a line on what was written, and on what was not and why; not without a folder.
+        tell: called with a line on what was written, or why not; never without a folder.
     """
 
     path: Path | None = None
     tell: Callable[[str], Any] = print
 
     def write(self, subfolder: str, pictures: Sequence[NamedPicture], problems: Sequence[str]) -> None:
-        """Write pictures by their names, and tell the problems of those that there are none of."""
+        """Write pictures by their names, and tell the problems of the missing ones."""
         if self.path is None:
             return
-        for one in pictures:
-            save_picture(self.path / subfolder / one.name, one.picture)
+        for named in pictures:
+            save_picture(self.path / subfolder / named.name, named.picture)
         self.tell(f"{self.path / subfolder}: {len(pictures)} pictures")
         for problem in problems:
             self.tell(problem)
@@ -173,17 +173,17 @@ def picture_blocks(pictures: Sequence[NamedPicture], titles: Mapping[str, str]) 
     blocks: list[Block] = []
     for group in groups_of(pictures):
         blocks.append(Heading(titles[group]))
-        shown = [one for one in pictures if one.group == group]
-        figures = [Figure(encode_png(one.picture), one.caption) for one in shown]
+        shown = [named for named in pictures if named.group == group]
+        figures = [Figure(encode_png(named.picture), named.caption) for named in shown]
         # Pictures of several panels are unreadable at half the page's width.
-        wide = max(one.picture.shape[1] for one in shown) > WIDE
+        wide = max(named.picture.shape[1] for named in shown) > WIDE
         blocks += figures if wide else [Figures(figures)]
     return blocks
 
 
 def groups_of(pictures: Sequence[NamedPicture]) -> list[str]:
-    """Groups of some pictures, in order."""
-    return list(dict.fromkeys(one.group for one in pictures))
+    """Groups of the pictures, in order."""
+    return list(dict.fromkeys(named.group for named in pictures))
 
 
 def config_blocks(cfg: CfgNode, config_text: str, lines: Sequence[tuple[str, str]]) -> list[Block]:

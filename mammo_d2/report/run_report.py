@@ -1,6 +1,6 @@
 """The HTML report of a training or evaluation run, made from the files in its output folder.
 
-Which trainings and evaluations there are is said by the run's job; which sections an evaluation has, by its files.
+The run's job tells which trainings and evaluations there are; the files of an evaluation decide its sections.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_run_report(
 ) -> Path:
     """Write the report of a finished run, with the parts that its job names.
 
-    Data sets that can no longer be found cost the report its data set table and gallery, and a note says so.
+    If a data set can no longer be found, its tables and pictures are left out and a note says so.
 
     Args:
         cfg: the run's configuration (``config.yaml``, with overrides such as a data set root that has moved).
@@ -60,8 +60,8 @@ def write_run_report(
     folder = Path(folder)
     text = Path(config_file(folder)).read_text(encoding="utf-8")
     sections = run_sections(cfg, folder, text, pictures)
-    made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    subtitle = f"{folder.resolve()}; mammo_d2 {__version__}, {ENGINE} engine; report of {made}"
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    subtitle = f"{folder.resolve()}; mammo_d2 {__version__}, {ENGINE} engine; report of {now}"
     return write_report(output or folder / "report.html", f"mammo_d2 run: {folder.resolve().name}", sections, subtitle)
 
 
@@ -99,7 +99,7 @@ def _result_sections(
     pictures: PictureFolder,
     again: str,
 ) -> list[Section]:
-    """What there is to show of an evaluation, by its files.
+    """The sections of an evaluation, depending on its files.
 
     Args:
         name: tells it from others on the data set; may be empty.
