@@ -78,7 +78,7 @@ def test_columns_follow_the_thresholds_that_were_evaluated():
     assert list(table.columns) == ["cases", "AUC", "spec. at sens. 0.85", "TNR at FNR 0.05", "malignant"]
     assert [list(row) for row in table.rows] == [["lesions", 0.8, 0.7, 0.25, 12]]
     terms = next(block for block in blocks if isinstance(block, Terms))
-    assert dict(terms.terms)["spec. at sens. 0.85"] == "specificity where the threshold is set to a sensitivity of 0.85"
+    assert dict(terms.terms)["spec. at sens. 0.85"] == "specificity at the threshold with a sensitivity of 0.85"
     assert "malignant" not in dict(terms.terms)
 
 
