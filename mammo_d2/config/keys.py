@@ -13,6 +13,10 @@ def add_mammo_config(cfg: CfgNode) -> None:
     # An image without annotations is a healthy breast, not a missing label.
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
 
+    # Modules of yours that load_config imports before anything else, e.g. ["my_package.heads"]: what they register is
+    # known to every command and its processes. A function add_config(cfg) in them may add keys. Importing runs their
+    # code: look at the MODULES of a config that somebody gave you.
+    cfg.MODULES = []
     # What is trained, and how, by registry name: "SingleStageJob" (one model, MODEL.META_ARCHITECTURE) or
     # "LesionContextJob" (the lesion classifier's stages).
     cfg.JOB = "SingleStageJob"

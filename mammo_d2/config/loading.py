@@ -4,9 +4,10 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from mammo_d2.config.keys import add_mammo_config
+from mammo_d2.config.modules import import_modules, named_modules
+from mammo_d2.config.named_configs import ConfigError, read_config
 from mammo_d2.data.format.catalog import category_names
 from mammo_d2.framework import CfgNode, get_cfg
 
@@ -18,32 +19,38 @@ _WRONG_TYPE = re.compile(
 )
 
 
-class ConfigError(ValueError):
-    """A configuration file or override that does not fit the known keys."""
-
-
 def load_config(config_file: str = "", overrides: list[str] | None = None) -> CfgNode:
     """Default keys, then the YAML file, then ``KEY VALUE`` overrides; the number of classes follows the categories.
 
+    The modules that ``MODULES`` names, in the file or the overrides, are imported first, so that the keys they add can
+    be set (see ``import_modules``).
+
     Args:
-        config_file: a YAML file, may have ``_BASE_``; empty for the defaults.
+        config_file: a YAML file or ``mammo_d2://`` name (see ``find_config``), may have ``_BASE_``; empty for the
+            defaults.
         overrides: alternating keys and values.
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: a key that does not exist (with the nearest existing ones), a value of the wrong type.
+        ConfigError: a key that does not exist (with the nearest existing ones), a value of the wrong type, a file for
+            another VERSION of the keys, a module that cannot be imported.
     """
     cfg = get_cfg()
     add_mammo_config(cfg)
-    if config_file:
-        if not Path(config_file).is_file():
-            raise FileNotFoundError(f"config file {config_file} does not exist")
-        with _explained(cfg, config_file):
-            cfg.merge_from_file(config_file, allow_unsafe=False)
-    if overrides:
-        _check_overrides(overrides)
-        with _explained(cfg, "the command line"):
-            cfg.merge_from_list(list(overrides))
+    content = read_config(config_file) if config_file else {}
+    given = list(overrides or ())
+    _check_overrides(given)
+    with _explained(cfg, "the command line" if "MODULES" in given[::2] else config_file):
+        import_modules(cfg, named_modules(content, given))
+    with _explained(cfg, config_file):
+        if content.get("VERSION", cfg.VERSION) != cfg.VERSION:
+            raise ValueError(
+                f"VERSION is {content['VERSION']}, but the keys are those of VERSION {cfg.VERSION}; rename them to the "
+                "current ones and set VERSION"
+            )
+        cfg.merge_from_other_cfg(CfgNode(content))
+    with _explained(cfg, "the command line"):
+        cfg.merge_from_list(given)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(category_names(cfg))
     return cfg
 

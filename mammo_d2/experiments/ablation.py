@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from mammo_d2.config.loading import load_config
+from mammo_d2.config.named_configs import find_config
 from mammo_d2.engine.run_folder import LOG_FILE
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE
@@ -65,7 +66,7 @@ def load_variants(path: str) -> list[Variant]:
         FileNotFoundError: no such file.
         ValueError: the file is not such a mapping, or two names give the same folder.
     """
-    content = yaml.safe_load(Path(path).read_text())
+    content = yaml.safe_load(Path(find_config(path)).read_text())
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path}: expected a mapping of variant name to a list of overrides, got {content!r}")
     variants = []

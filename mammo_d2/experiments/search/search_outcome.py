@@ -1,6 +1,5 @@
 """Results of a search: a table of the trials, the config of the best one, and the list of the best ones."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tabulate import tabulate
 
 from mammo_d2.config.loading import load_config
+from mammo_d2.config.named_configs import relative_config
 from mammo_d2.core.files import atomic_write, write_json
 from mammo_d2.engine.run_folder import CONFIG_FILE, METRICS_FILE, inference_folder
 from mammo_d2.engine.run_record import claim_folders
@@ -110,7 +110,7 @@ def write_best_config(plan: SearchPlan, parameters: Mapping[str, Any], trial: Fr
     cfg = load_config(plan.config_file, overrides)
     content: dict[str, Any] = {}
     if plan.config_file:
-        content["_BASE_"] = os.path.relpath(plan.config_file, plan.output)
+        content["_BASE_"] = relative_config(plan.config_file, plan.output)
     # Values as the config has understood them, each key once.
     for key in [*overrides[::2], "OUTPUT_DIR"]:
         *parents, name = key.split(".")

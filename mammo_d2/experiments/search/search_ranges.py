@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from mammo_d2.config.loading import ConfigError, load_config
+from mammo_d2.config.named_configs import find_config
 from mammo_d2.framework import CfgNode
 from mammo_d2.jobs.job import build_job
 
@@ -68,7 +69,7 @@ def load_ranges(path: str, config_file: str, overrides: Sequence[str] = ()) -> l
             it; with file, key, value and what would be right.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(find_config(path)).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not YAML: {error}") from error
     if not isinstance(content, dict) or not content:

@@ -1,0 +1,101 @@
+"""Config files by name: ``mammo_d2://quickstart/phantom_top_likelihood.yaml`` is a file of this package's configs.
+
+The names are resolved to paths before a file is opened, instead of by a handler of the framework's path manager: the
+two engines read configs through different path managers, and a handler would not see names in ``_BASE_``, which the
+config library takes for paths relative to the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mammo_d2.framework import CfgNode
+
+PREFIX = "mammo_d2://"
+
+
+class ConfigError(ValueError):
+    """A configuration file or override that does not fit the known keys."""
+
+
+def configs_folder() -> Path:
+    """Folder of the package's configs: in an installed package inside it, in a checkout beside it."""
+    package = Path(__file__).parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def config_names() -> list[str]:
+    """Names of the package's configs, e.g. ``mammo_d2://gmic/GMIC.yaml``, sorted."""
+    folder = configs_folder()
+    return sorted(PREFIX + path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
+
+
+def find_config(name: str | os.PathLike[str]) -> str:
+    """Path of a config file.
+
+    Args:
+        name: ``mammo_d2://`` and a path below the package's configs, or the path of any file, which is returned as it
+            is.
+
+    Raises:
+        FileNotFoundError: no such file; the message has the names of similar configs of the package.
+    """
+    text = os.fspath(name)
+    path = text
+    if text.startswith(PREFIX):
+        path = os.path.normpath(configs_folder() / text.removeprefix(PREFIX))
+    if not os.path.isfile(path):
+        near = _similar(text)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"the package's own ones are in {configs_folder()}"
+        raise FileNotFoundError(f"config file {text} does not exist; {hint}")
+    return path
+
+
+def relative_config(name: str, folder: str | os.PathLike[str]) -> str:
+    """A config file as ``_BASE_`` of a file in ``folder``: its path from there, or its name."""
+    return name if name.startswith(PREFIX) else os.path.relpath(name, folder)
+
+
+def read_config(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """Content of a config file as plain data, what it inherits by ``_BASE_`` included.
+
+    Raises:
+        FileNotFoundError: it, or a file it names in ``_BASE_``, does not exist.
+        ConfigError: no YAML, or a file without config keys.
+    """
+    try:
+        content = _Reader.load_yaml_with_base(find_config(name), allow_unsafe=False)
+    except TypeError:  # the config library's error for an empty file, or an empty base
+        content = None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: it, or a file it names in _BASE_, is not plain YAML: {error}") from error
+    except AssertionError as error:  # the config library's error for a value where the base has a group of keys
+        raise ConfigError(f"{name}: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{name}: this file, or one it names in _BASE_, does not hold configuration keys")
+    return content
+
+
+class _Reader(CfgNode):
+    """The config library's reader, which asks here for the files."""
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> Any:
+        # A name in _BASE_ comes with the folder of the file that has it in front.
+        _, prefix, name = filename.rpartition(PREFIX)
+        return super()._open_cfg(find_config(prefix + name) if prefix else filename)
+
+
+def _similar(name: str) -> list[str]:
+    """Up to three names of the package's configs that are like the one given: of the same file, or spelt alike."""
+    wanted = name.removeprefix(PREFIX).removeprefix("./").removeprefix("configs/")
+    known = [config.removeprefix(PREFIX) for config in config_names()]
+    same = [config for config in known if Path(config).name == Path(wanted).name]
+    near = same or difflib.get_close_matches(wanted, known, n=3, cutoff=0.7)
+    return [PREFIX + config for config in near[:3]]

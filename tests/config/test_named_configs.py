@@ -1,0 +1,82 @@
+"""Configs by name, in a command, in the code and in ``_BASE_``."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mammo_d2.config.loading import load_config
+from mammo_d2.config.named_configs import config_names, configs_folder, find_config, read_config, relative_config
+from mammo_d2.experiments.ablation import load_variants
+from mammo_d2.experiments.search.search_ranges import load_ranges
+from tests.conftest import ROOT
+
+NAME = "mammo_d2://quickstart/phantom_top_likelihood.yaml"
+PATH = str(ROOT / "configs" / "quickstart" / "phantom_top_likelihood.yaml")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Not in the checkout, where a relative path would do."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_config_has_a_name():
+    assert configs_folder() == ROOT / "configs"
+    names = config_names()
+    assert len(names) == len(list((ROOT / "configs").rglob("*.yaml")))
+    assert names[0] == "mammo_d2://Base-Mammo.yaml"
+    assert all(Path(find_config(name)).is_file() for name in names)
+
+
+def test_a_name_is_the_file():
+    assert find_config(NAME) == PATH
+    assert load_config(NAME) == load_config(PATH)
+    assert find_config(PATH) == PATH
+
+
+def test_in_base(tmp_path):
+    """With the bases of the named file, which are relative to it; from a folder that has its own in between."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "middle.yaml").write_text(f'_BASE_: "{NAME}"\nSOLVER:\n  MAX_ITER: 3\n')
+    (tmp_path / "mine.yaml").write_text("_BASE_: sub/middle.yaml\nSOLVER:\n  BASE_LR: 0.5\n")
+    expected = load_config(PATH, ["SOLVER.MAX_ITER", "3", "SOLVER.BASE_LR", "0.5"])
+    assert load_config("mine.yaml") == expected
+    (tmp_path / "list.yaml").write_text(f'_BASE_: ["{NAME}", "sub/middle.yaml"]\n')
+    assert read_config("list.yaml") == read_config("sub/middle.yaml")
+
+
+def test_other_files_that_commands_take():
+    assert load_variants("mammo_d2://quickstart/ablation_gmic.yaml")
+    assert load_ranges("mammo_d2://search/top_likelihood.yaml", NAME)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("mammo_d2://quickstart/phantom_top_likelyhood.yaml", f"did you mean {NAME}"),
+        ("mammo_d2://phantom_top_likelihood.yaml", f"did you mean {NAME}"),
+        ("configs/quickstart/phantom_top_likelihood.yaml", f"did you mean {NAME}"),
+        ("my_own.yaml", f"the package's own ones are in {ROOT / 'configs'}"),
+    ],
+)
+def test_a_name_that_does_not_exist(name, hint):
+    with pytest.raises(FileNotFoundError) as error:
+        load_config(name)
+    assert str(error.value).startswith(f"config file {name} does not exist; {hint}")
+
+
+def test_a_base_that_does_not_exist(tmp_path):
+    (tmp_path / "mine.yaml").write_text("_BASE_: mammo_d2://gmic/GMIK.yaml\n")
+    with pytest.raises(FileNotFoundError, match=r"config file mammo_d2://gmic/GMIK\.yaml .*mammo_d2://gmic/GMIC\.yaml"):
+        load_config("mine.yaml")
+
+
+def test_base_of_a_written_config(tmp_path):
+    """What a search writes into best.yaml."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "mine.yaml").write_text(f"_BASE_: {NAME}\n")
+    for name in (NAME, "mine.yaml"):
+        written = tmp_path / "out" / "best.yaml"
+        written.write_text(yaml.safe_dump({"_BASE_": relative_config(name, tmp_path / "out")}))
+        assert load_config(str(written)) == load_config(PATH)
