@@ -59,7 +59,8 @@ class Predictor:
 
         Raises:
             FileNotFoundError: no such weights or preparation file.
-            ValueError: no weights named, or weights that are not exactly those of the configured model.
+            ValueError: no weights named, or weights that are not exactly those of the configured model;
+                MODEL.ROI_HEADS.NUM_CLASSES is not the number of DATASETS.CATEGORIES.
         """
         cfg = cfg.clone()
         cfg.defrost()
@@ -71,6 +72,12 @@ class Predictor:
         if not weights:
             raise ValueError("MODEL.WEIGHTS is empty: prediction needs the weights of a trained model, model_final.pth")
         self.classes = category_names(cfg)
+        if len(self.classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+            raise ValueError(
+                f"MODEL.ROI_HEADS.NUM_CLASSES is {cfg.MODEL.ROI_HEADS.NUM_CLASSES}, but DATASETS.CATEGORIES gives "
+                f"{len(self.classes)} ({', '.join(self.classes)}): set it to {len(self.classes)}, or use load_config, "
+                "which does"
+            )
         self.preparation = find_preparation(cfg) if preparation is None else preparation
         # Resized images of a prediction are used once; a cache would only fill the memory.
         cfg.DATALOADER.CACHE_MB = 0

@@ -215,6 +215,13 @@ def test_weights_are_needed(tmp_path):
         Predictor(cfg)
 
 
+def test_number_of_classes_of_a_config_merged_by_hand(tmp_path):
+    cfg = brightest_cfg(tmp_path)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
+    with pytest.raises(ValueError, match=r"NUM_CLASSES is 80, but DATASETS.CATEGORIES gives 1 \(malignant\): set it"):
+        Predictor(cfg)
+
+
 def test_weights_of_another_model_are_refused(tmp_path):
     cfg = make_cfg(tmp_path)
     other = cfg.clone()

@@ -3,6 +3,7 @@
 import torch
 
 from mammo_d2.config.keys import add_mammo_config
+from mammo_d2.data.format.catalog import category_names
 from mammo_d2.framework import CfgNode, build_model, get_cfg
 
 
@@ -23,6 +24,7 @@ def gmic_cfg(*overrides) -> CfgNode:
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.DATASETS.CATEGORIES = ["benign", "malignant"]
     cfg.merge_from_list(list(overrides))
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(category_names(cfg))
     return cfg
 
 

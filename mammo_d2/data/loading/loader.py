@@ -142,7 +142,7 @@ def _sampler_class(name: str) -> type[StreamSampler]:
 
 
 def _check_classes(cfg: CfgNode, names: list[str]) -> list[str]:
-    """The classes of the data sets; ValueError if they are not named, differ or are more than the model has."""
+    """The classes of the data sets; ValueError if they are not named, differ, or are not as many as the model has."""
     by_name = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
     for name, classes in by_name.items():
         if not classes:
@@ -154,17 +154,11 @@ def _check_classes(cfg: CfgNode, names: list[str]) -> list[str]:
     for name, others in by_name.items():
         if others != classes:
             raise ValueError(f"the data sets {names[0]} and {name} have different classes: {classes} and {others}")
-    if len(classes) > cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+    if len(classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
         raise ValueError(
-            f"the data have {len(classes)} classes ({', '.join(classes)}), but MODEL.ROI_HEADS.NUM_CLASSES is "
-            f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES}; boxes of the others would be trained as background"
-        )
-    if len(classes) < cfg.MODEL.ROI_HEADS.NUM_CLASSES:
-        logger.warning(
-            "MODEL.ROI_HEADS.NUM_CLASSES is %d, but the data have %d classes (%s); load_config sets it",
-            cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-            len(classes),
-            ", ".join(classes),
+            f"MODEL.ROI_HEADS.NUM_CLASSES is {cfg.MODEL.ROI_HEADS.NUM_CLASSES}, but the data have {len(classes)} "
+            f"classes ({', '.join(classes)}): set it to {len(classes)}; load_config sets it to the number of "
+            "DATASETS.CATEGORIES"
         )
     return classes
 
