@@ -23,7 +23,7 @@ $(STAMP): setup.py pyproject.toml
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	$(PYTHON) tools/demo.py --output $(DEMO_DIR)
+	$(PYTHON) -m mammo_d2 demo --output $(DEMO_DIR)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2

@@ -20,7 +20,7 @@ Examples:
 
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
-    parser = make_parser(DESCRIPTION)
+    parser = make_parser(DESCRIPTION, "ablation")
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--variants", required=True, help="YAML: row name → list of KEY, VALUE overrides")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])

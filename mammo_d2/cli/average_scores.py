@@ -58,7 +58,7 @@ class AucRow:
 
 def build_parser() -> argparse.ArgumentParser:
     """The tool's arguments."""
-    parser = make_parser(DESCRIPTION)
+    parser = make_parser(DESCRIPTION, "average-scores")
     parser.add_argument("runs", nargs="*", metavar="RUN", help="output folders of runs, or image_scores.json files")
     parser.add_argument("--search", type=Path, help="folder of a search: its best trials are averaged")
     parser.add_argument("--top", type=int, default=5, help="how many of them")

@@ -42,7 +42,7 @@ written are in the same pixels.
 
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
-    parser = make_parser(DESCRIPTION)
+    parser = make_parser(DESCRIPTION, "classify-lesions")
     parser.add_argument("--config-file", required=True, help="config of the training")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--dataset", help="a registered data set; its annotations are the lesions")

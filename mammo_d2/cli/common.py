@@ -22,6 +22,9 @@ EXIT_ERROR = 2
 # Errors that bad input leads to; their message is for the user. Others are mistakes of this program.
 KNOWN_ERRORS = (ValueError, OSError, KeyError, ModuleNotFoundError)
 
+# Packages that only some commands need, and the extra of this package that installs them.
+EXTRAS = {"optuna": "search", "openpyxl": "excel"}
+
 HELP_EPILOG = (
     f"Errors are printed as one line with exit code {EXIT_ERROR}; {TRACEBACK_FLAG} (or {TRACEBACK_VARIABLE}=1) adds "
     "the traceback."
@@ -45,17 +48,22 @@ def run_tool(main: Callable[[list[str]], int | None], argv: Sequence[str] | None
     sys.exit(_run(main, arguments, show))
 
 
-def make_parser(description: str | None, prog: str | None = None) -> argparse.ArgumentParser:
+def make_parser(description: str | None, command: str = "") -> argparse.ArgumentParser:
     """An argument parser with defaults in the help, line breaks of the description kept, and the common epilog.
 
     The parsers of its sub-commands have them, too.
+
+    Args:
+        description: shown by --help.
+        command: of ``mammo-d2``; empty: another program.
     """
-    return _Parser(prog=prog, description=description)
+    return _Parser(prog=f"mammo-d2 {command}" if command else None, description=description)
 
 
-def with_common_help(parser: argparse.ArgumentParser, description: str | None) -> argparse.ArgumentParser:
+def with_common_help(parser: argparse.ArgumentParser, description: str | None, command: str) -> argparse.ArgumentParser:
     """A parser that another library made, with the help that ``make_parser`` gives."""
     parser.description, parser.epilog, parser.formatter_class = description, HELP_EPILOG, HelpFormatter
+    parser.prog = f"mammo-d2 {command}"
     return parser
 
 
@@ -105,6 +113,8 @@ def _message(error: BaseException) -> str:
         # str() of a KeyError is the repr of its message; a bare key needs the type's name to make sense.
         text = str(error.args[0])
         return text if " " in text else f"KeyError: {text!r}"
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return f"this needs {error.name}, which is not installed: pip install 'mammo_d2[{EXTRAS[error.name]}]'"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__

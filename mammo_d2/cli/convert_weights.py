@@ -22,7 +22,7 @@ Examples:
 
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
-    parser = make_parser(DESCRIPTION)
+    parser = make_parser(DESCRIPTION, "convert-weights")
     parser.add_argument("format", choices=["gmic"], help="what the file comes from")
     parser.add_argument(
         "files", type=Path, nargs="+", help="the checkpoint; several become one ensemble, in this order"

@@ -22,7 +22,7 @@ Examples:
 
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
-    parser = make_parser(DESCRIPTION)
+    parser = make_parser(DESCRIPTION, "cross-validate")
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--dataset", type=Path, required=True, help="folder of a prepared data set")
     parser.add_argument("--folds", type=int, default=5)

@@ -1,6 +1,7 @@
 """The command ``demo``: phantoms, preparation, training, evaluation and report in one go."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 from mammo_d2.cli.common import make_parser
+from mammo_d2.data.format.catalog import ROOT_VARIABLE
 from mammo_d2.engine.run_folder import FINAL_WEIGHTS, LAST_CHECKPOINT, METRICS_FILE, inference_folder
 
 DESCRIPTION = """From phantom mammograms (DICOM) to an evaluated detector: preparation, training, evaluation, report.
@@ -15,8 +17,7 @@ DESCRIPTION = """From phantom mammograms (DICOM) to an evaluated detector: prepa
 Runs the same commands a person would type and prints each one. What is finished already is not done again.
 """
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / "configs" / "quickstart" / "phantom_top_likelihood.yaml"
+CONFIG = "mammo_d2://quickstart/phantom_top_likelihood.yaml"
 PHANTOM = ["--patients", "240", "--seed", "7", "--set", "rows=640", "cols=512", "contrast_scale=1.5"]
 PHANTOM += ["share_malignant=0.45", "share_benign=0.15", "share_calcification_malignant=0", "distractor_likeness=0.3"]
 
@@ -33,12 +34,14 @@ FIGURES = {
 }
 
 
-def step(title: str, *command: str | Path) -> None:
-    """Print and run one command; its failure ends the demo with its exit code."""
-    words = [str(word) for word in command]
-    print(f"\n=== {title}\n$ python {shlex.join(words)}", flush=True)
+def step(title: str, *arguments: str | Path) -> None:
+    """Print and run one ``mammo-d2`` command; its failure ends the demo with its exit code."""
+    words = [str(word) for word in arguments]
+    print(f"\n=== {title}\n$ mammo-d2 {shlex.join(words)}", flush=True)
     start = time.perf_counter()
-    status = subprocess.run([sys.executable, *words], cwd=ROOT).returncode
+    # The demo's data sets are named by DATASETS.ROOT, which the variable would replace.
+    environment = {name: value for name, value in os.environ.items() if name != ROOT_VARIABLE}
+    status = subprocess.run([sys.executable, "-m", "mammo_d2", *words], env=environment).returncode
     if status != 0:
         raise SystemExit(status)
     print(f"--- {time.perf_counter() - start:.0f} s", flush=True)
@@ -46,7 +49,7 @@ def step(title: str, *command: str | Path) -> None:
 
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
-    parser = make_parser(DESCRIPTION)
+    parser = make_parser(DESCRIPTION, "demo")
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for everything")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides for the training")
     args = parser.parse_args(argv)
@@ -55,11 +58,11 @@ def run(argv: list[str]) -> int:
     datasets, run_dir = output / "datasets", output / "run"
     keys = ["DATASETS.ROOT", datasets, "OUTPUT_DIR", run_dir]
 
-    prepare = ["tools/prepare_data.py", "phantom", "--out", datasets / "phantom", *PHANTOM]
+    prepare = ["prepare", "phantom", "--out", datasets / "phantom", *PHANTOM]
     step("Phantom mammograms as DICOM, cropped and split by patient", *prepare, "--crop", "--split", "0.7", "0", "0.3")
     resume = ["--resume"] if (run_dir / LAST_CHECKPOINT).is_file() else []
-    step("Training and evaluation", "tools/train_net.py", "--config-file", CONFIG, *resume, *keys, *args.opts)
-    step("Report", "tools/report.py", "--run", run_dir)
+    step("Training and evaluation", "train", "--config-file", CONFIG, *resume, *keys, *args.opts)
+    step("Report", "report", "--run", run_dir)
 
     inference = inference_folder(run_dir, "phantom_test")
     metrics = json.loads((inference / METRICS_FILE).read_text())

@@ -48,7 +48,7 @@ Examples (other.json and scores.csv are results of another program):
 
 def build_parser() -> argparse.ArgumentParser:
     """The tool's arguments."""
-    parser = make_parser(DESCRIPTION)
+    parser = make_parser(DESCRIPTION, "evaluate")
     parser.add_argument("results", nargs="*", type=Path, help="COCO results or predictions.json, one per system")
     parser.add_argument("--ground-truth", type=Path, required=True, help="COCO JSON of the images evaluated")
     parser.add_argument(

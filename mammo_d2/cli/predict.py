@@ -32,7 +32,7 @@ Examples:
 
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
-    parser = make_parser(DESCRIPTION)
+    parser = make_parser(DESCRIPTION, "predict")
     parser.add_argument("--config-file", required=True, help="config of the model, e.g. config.yaml of its run")
     parser.add_argument("--weights", required=True, help="its trained weights, model_final.pth")
     parser.add_argument(

@@ -28,7 +28,7 @@ Looks at every record, at the image files, and that no patient is in two splits.
 
 def run(argv: list[str]) -> int:
     """Run one sub-command; see ``--help``."""
-    parser = make_parser(DESCRIPTION)
+    parser = make_parser(DESCRIPTION, "prepare")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, converter in find_converters().items():
         command = commands.add_parser(name, help=converter.summary, description=converter.description)

@@ -20,7 +20,7 @@ Examples:
 
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
-    parser = make_parser(DESCRIPTION)
+    parser = make_parser(DESCRIPTION, "report")
     parser.add_argument("--run", type=Path, required=True, help="OUTPUT_DIR of the run")
     parser.add_argument("--output", type=Path, help="the HTML file; report.html in the run's folder if not given")
     parser.add_argument(

@@ -33,7 +33,7 @@ phantom_pretrain.yaml say how they and what the trainings start from are made):
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = make_parser(DESCRIPTION)
+    parser = make_parser(DESCRIPTION, "search")
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--ranges", required=True, help="YAML: config key → {float: [low, high], log: true}, ...")
     parser.add_argument("--trials", type=int, default=20, help="in all, with those that are there already")

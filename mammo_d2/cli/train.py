@@ -28,7 +28,7 @@ needs no MODEL.WEIGHTS.
 
 def run(argv: list[str]) -> int:
     """Parse the arguments, start one process per GPU, train or evaluate; the exit code."""
-    parser = with_common_help(default_argument_parser(), DESCRIPTION)
+    parser = with_common_help(default_argument_parser(), DESCRIPTION, "train")
     parser.add_argument(
         "--strict-weights",
         action="store_true",

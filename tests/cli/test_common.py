@@ -67,7 +67,7 @@ def test_interrupt(capsys):
 
 
 def test_argument_errors_leave_with_code_2(capsys):
-    parser = make_parser("What it does.", prog="tool.py")
+    parser = make_parser("What it does.", "tool")
     parser.add_argument("--number", type=int, default=3, help="a number")
     with pytest.raises(SystemExit) as caught:
         run_tool(lambda argv: print(parser.parse_args(argv)), ["--number", "x"])

@@ -96,7 +96,9 @@ def _read_xlsx(path: Path) -> list[dict[str, str]]:
     try:
         import openpyxl
     except ImportError as error:
-        raise ConverterError(f"{path}: reading it needs openpyxl (pip install openpyxl); or save it as CSV") from error
+        raise ConverterError(
+            f"{path}: reading it needs openpyxl (pip install 'mammo_d2[excel]'); or save it as CSV"
+        ) from error
     sheet: Any = openpyxl.load_workbook(path, read_only=True, data_only=True).active
     header, *body = [[("" if v is None else str(v).strip()) for v in row] for row in sheet.iter_rows(values_only=True)]
     missing = [c for c in _COLUMNS if c not in header]

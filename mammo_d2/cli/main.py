@@ -1,0 +1,77 @@
+"""The console command ``mammo-d2``, also run as ``python -m mammo_d2``: one sub-command per module of this folder."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
+
+from mammo_d2 import __version__
+from mammo_d2.cli.common import HELP_EPILOG, TRACEBACK_FLAG, run_tool
+
+#: Sub-command → the line in the list of them. The module has its name, with underscores.
+COMMANDS = {
+    "prepare": "source files or phantoms to a prepared data set; check one",
+    "train": "train or evaluate a method from its config",
+    "predict": "find lesions in image files with a trained model",
+    "classify-lesions": "malignancy of given lesions",
+    "evaluate": "result files of any detector or classifier against a ground truth",
+    "report": "the HTML report of a finished run",
+    "ablation": "variants of a config and seeds, in one table",
+    "cross-validate": "folds of whole patients, in one table",
+    "search": "search hyper-parameters on a validation set",
+    "average-scores": "average the image scores of several runs and a reader",
+    "convert-weights": "other programs' checkpoints to this package's names",
+    "demo": "everything once, on phantoms: data, training, evaluation, report",
+}
+
+DESCRIPTION = f"""Detection and weak supervision on mammograms; research software and no medical device.
+
+commands (mammo-d2 COMMAND --help tells more):
+{"".join(f"  {name:17s} {line}{chr(10)}" for name, line in COMMANDS.items())}
+A config file is a path or a config of the package, e.g. mammo_d2://quickstart/phantom_top_likelihood.yaml.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a sub-command and exit with its code.
+
+    Only the module of the sub-command is imported: the help of a command needs nothing that other commands need.
+
+    Args:
+        argv: arguments without the program's name; ``sys.argv[1:]`` by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # As with python -m, so that MODULES of a config are found in the current folder by either of the two.
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    name = next((argument for argument in arguments if argument != TRACEBACK_FLAG), "")
+    if name not in COMMANDS:
+        _parse(arguments)
+    arguments.remove(name)
+    run_tool(partial(_run, name), arguments)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    return importlib.import_module(f"mammo_d2.cli.{name.replace('-', '_')}").run(arguments)
+
+
+def _parse(arguments: list[str]) -> NoReturn:
+    """--help, --version, or an error that names the nearest commands."""
+    parser = argparse.ArgumentParser(
+        "mammo-d2", "mammo-d2 [--help] [--version] COMMAND ...", DESCRIPTION, HELP_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"mammo_d2 {__version__}")
+    parser.add_argument("command", metavar="COMMAND", nargs="?", help=argparse.SUPPRESS)
+    args, _ = parser.parse_known_args(arguments)
+    if args.command is None:
+        parser.error("which command? mammo-d2 --help lists them")
+    near = difflib.get_close_matches(args.command.replace("_", "-"), COMMANDS, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "mammo-d2 --help lists them"
+    parser.error(f"there is no command {args.command!r}; {hint}")
