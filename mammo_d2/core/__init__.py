@@ -1,1 +1,1 @@
-"""Ground helpers that every room uses: files, boxes, image geometry, what is known about an image."""
+"""Helpers for every other package: files, boxes, masks, image geometry, labels of images and lesions."""

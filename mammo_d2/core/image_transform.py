@@ -46,7 +46,7 @@ class ImageTransform:
         if not all(np.isfinite(s) and s > 0 for s in self.scale):
             raise ValueError(f"transform: scale {list(self.scale)} ([sy, sx]) must be positive and finite")
 
-    # --- making one ---------------------------------------------------------------------------------------------
+    # --- making -------------------------------------------------------------------------------------------------
     @classmethod
     def identity(cls, size: tuple[int, int]) -> ImageTransform:
         """The transform of an image of ``size`` (height, width) that was left as it is."""

@@ -1,10 +1,10 @@
-"""What a data set knows about an image: which classes it shows, which it does not, and of which nobody knows.
+"""Truth of an image: which classes it shows, which it does not show, and which are unknown.
 
-Everything that takes an image for positive, negative or unknown asks here: samplers, training targets, metrics, tables.
+Samplers, training targets, metrics and tables all use these functions.
 
-A box of a class means that the image shows it. Without one the image's ``labels`` decide: 1 it does, 0 it does not,
-null nobody knows; a class that they leave out while they name another one is unknown as well. Only where they name none
-of the classes (a plain COCO file has no ``labels`` at all) the boxes are all there is to know: no box, no finding.
+An image with a box of a class shows that class. Without a box the image's ``labels`` decide: 1 shown, 0 not shown, null
+unknown; a class that is missing while another class is named is unknown, too. If the labels name none of the classes (a
+plain COCO file has no ``labels``), only the boxes count: no box means no finding.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 
 def stated_labels(labels: Mapping[str, Any] | None, classes: Sequence[str]) -> list[int | None] | None:
-    """What labels say of each class: 1, 0 or None (unknown); None altogether if they name none of the classes."""
+    """Label of each class: 1, 0 or None (unknown); None instead of a list if the labels name none of the classes."""
     if not labels or not any(name in labels for name in classes):
         return None
     return [labels.get(name) for name in classes]
 
 
 def image_truth(record: Mapping[str, Any], classes: Sequence[str]) -> list[int | None]:
-    """Truth of an image per class: 1 it shows the class, 0 it does not, None nobody knows.
+    """Truth of an image per class: 1 it shows the class, 0 it does not, None unknown.
 
     Args:
         record: dataset record; the ``category_id`` of its ``annotations`` are rows of ``classes``. Boxes marked

@@ -15,7 +15,7 @@ from mammo_d2.phantom.settings import PhantomConfig
 from mammo_d2.phantom.views import PhantomView
 
 _MAMMOGRAPHY_FOR_PRESENTATION = UID("1.2.840.10008.5.1.4.1.1.1.2")
-_DATE = "20000101"  # a fixed date that is nobody's
+_DATE = "20000101"  # a fixed date
 # SNOMED CT codes of context group 4014 and of the breast.
 _VIEW_CODES = {"CC": ("399162004", "cranio-caudal"), "MLO": ("399368009", "medio-lateral oblique")}
 # Direction of the rows and of the columns (PS3.3 C.7.6.1.1.1); a left breast's chest wall is at the left.

@@ -50,7 +50,7 @@ class _Canvas:
 def generate_patient(config: PhantomConfig, index: int) -> list[PhantomView]:
     """The four views of one patient: L-CC, L-MLO, R-CC, R-MLO.
 
-    Pure: depends on `config` and `index` only.
+    Pure: depends on ``config`` and ``index`` only.
 
     Args:
         config: settings.
@@ -72,10 +72,10 @@ def generate_patient(config: PhantomConfig, index: int) -> list[PhantomView]:
             geometry = view_geometry(config, breast, view, stream(config, index, "outline", s, v))
             tissue = make_tissue(geometry, patient, breast, stream(config, index, "tissue", s, v))
             canvases[view] = _Canvas(ViewPlan(geometry, tissue))
-        own = [lesion for lesion in lesions if lesion.side == side]
+        own_lesions = [lesion for lesion in lesions if lesion.side == side]
         rng = stream(config, index, "place", s)
-        _put_lesions(canvases, breast, own, rng)
-        rate = config.distractor_rate_positive if own else config.distractor_rate
+        _put_lesions(canvases, breast, own_lesions, rng)
+        rate = config.distractor_rate_positive if own_lesions else config.distractor_rate
         for v, view in enumerate(PHANTOM_VIEWS):
             rng = stream(config, index, "distractor", s, v)
             _put_distractors(config, canvases, view, breast, rate, rng, f"{patient.patient_id}-{side}-{view}")
@@ -128,7 +128,7 @@ def _render(item: Mass | Cluster, centre: tuple[float, float], spacing: float, v
 def _put_lesions(
     canvases: dict[str, _Canvas], breast: Breast, lesions: list[_Lesion], rng: np.random.Generator
 ) -> None:
-    """Place a breast's lesions in both views, disturb the surroundings that tell, and add the lesions to the tissue."""
+    """Place a breast's lesions in both views, disturb the surroundings of some, and add the lesions to the tissue."""
     centres = []
     for lesion in lesions:
         item = lesion.item
@@ -156,7 +156,7 @@ def _put_distractors(config: PhantomConfig, canvases: dict[str, _Canvas], view: 
     count = int(rng.random() < rate)
     count += count * int(rng.random() < config.distractor_second)
     canvas = canvases[view]
-    # The other view limits the place, too (same distribution as a lesion's), but what it shows does not matter.
+    # The other view limits the place, too, so that places are distributed as those of lesions.
     plans = {v: ViewPlan(c.plan.geometry, c.plan.tissue) for v, c in canvases.items()}
     plans[view] = canvas.plan
     for number in range(1, count + 1):

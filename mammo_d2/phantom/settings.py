@@ -12,7 +12,7 @@ from typing import Any
 
 
 class PhantomConfigError(ValueError):
-    """A setting of `PhantomConfig` is out of range; the message names the field, its value and the remedy."""
+    """A setting of ``PhantomConfig`` is out of range; the message names the field, its value and the remedy."""
 
 
 # The classes of patients and the field that holds each one's share; the rest of the patients are healthy.
@@ -40,17 +40,17 @@ _SHARES = (
 
 @dataclass(frozen=True)
 class PhantomConfig:
-    """What `generate_patient` and `write_phantom` make.
+    """What ``generate_patient`` and ``write_phantom`` make.
 
-    Everything random is decided by `seed` and the patient's index; the assignment of classes to indices also depends
-    on `n_patients` and the shares, because the shares are met exactly (largest remainder) for the whole set.
+    Everything random is decided by ``seed`` and the patient's index; the assignment of classes to indices also depends
+    on ``n_patients`` and the shares, because the shares are met exactly (largest remainder) for the whole set.
 
     Attributes:
         n_patients: number of patients; each has four views (L/R x CC/MLO).
         seed: non-negative seed of the whole set.
         rows, cols: image size in pixels.
         field_height_mm: height of the image in the detector plane; pixels are square with side
-            `field_height_mm / rows`.
+            ``field_height_mm / rows``.
         share_malignant: share of patients with one malignant-looking mass in one breast.
         share_benign: share of patients with one benign-looking mass in one breast.
         share_both: share of patients with a malignant mass and, in the same or the other breast, a benign one.
@@ -66,9 +66,9 @@ class PhantomConfig:
             contrast are the same at any value.
         contrast_scale: factor on the contrast of all findings and look-alikes; below 1 is more subtle.
         lesion_size_mm: smallest and largest diameter of a mass or look-alike.
-        context_malignancy: share of the masses (0..1) whose pathology is told by their surroundings alone. Such a mass
+        context_malignancy: share of the masses (0..1) whose pathology shows in their surroundings alone. Such a mass
             looks intermediate whatever its pathology; a malignant one pulls in the tissue around it (long strands that
-            point to it but stop well short of it, and a dense neighbourhood), a benign one has it left as it was.
+            point to it but stop well short of it, and a dense neighbourhood), a benign one leaves it unchanged.
             The other masses look like what they are, in undisturbed surroundings.
         monochrome1_share: share of patients (met exactly) whose files are stored as MONOCHROME1.
         film_share: share of patients (met exactly) that look like digitised film: grain, fogged background, wider
@@ -147,7 +147,7 @@ class PhantomConfig:
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> PhantomConfig:
-        """Build from a plain dict (of a JSON or YAML file); an unknown key raises `PhantomConfigError`."""
+        """Build from a plain dict (of a JSON or YAML file); an unknown key raises ``PhantomConfigError``."""
         known = [f.name for f in fields(cls)]
         for name, value in settings.items():
             if name not in known:
@@ -157,7 +157,7 @@ class PhantomConfig:
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings as a JSON-able dict; `from_dict` reads it back."""
+        """All settings as a JSON-able dict; ``from_dict`` reads it back."""
         return {**asdict(self), "lesion_size_mm": list(self.lesion_size_mm)}
 
 

@@ -28,23 +28,23 @@ def stream(config: PhantomConfig, index: int, purpose: str, *keys: int) -> np.ra
 
 
 def class_counts(config: PhantomConfig) -> dict[str, int]:
-    """Number of patients of every class, healthy last, by largest remainder: they sum to `n_patients` exactly."""
+    """Number of patients of every class, healthy last, by largest remainder: they sum to ``n_patients`` exactly."""
     shares = {name: float(getattr(config, field)) for name, field in CLASS_SHARES.items()}
     shares["healthy"] = max(0.0, 1.0 - sum(shares.values()))
     return _largest_remainder(shares, config.n_patients)
 
 
 def assign_classes(config: PhantomConfig) -> list[str]:
-    """Class of every patient index: the counts of `class_counts` in a seeded random order."""
+    """Class of every patient index: the counts of ``class_counts`` in a seeded random order."""
     names = [name for name, count in class_counts(config).items() for _ in range(count)]
     order = np.random.default_rng([config.seed, 0, _PURPOSES["assignment"], 1]).permutation(config.n_patients)
     return [names[i] for i in order]
 
 
 def assign_share(config: PhantomConfig, share: float, purpose: int) -> np.ndarray:
-    """A seeded bool array over patients of which exactly `round(share * n_patients)` are true.
+    """A seeded bool array over patients of which exactly ``round(share * n_patients)`` are true.
 
-    `purpose` is any integer above 1 that tells this property from others.
+    ``purpose`` is an integer above 1, different for every property.
     """
     rank = np.random.default_rng([config.seed, 0, _PURPOSES["assignment"], purpose]).permutation(config.n_patients)
     return rank < int(np.floor(share * config.n_patients + 0.5))

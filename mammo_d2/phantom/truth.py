@@ -2,7 +2,7 @@
 
 Boxes and masks follow the body of a mass with its margin; spicules are not included, as radiologists' contours seldom
 are. A calcification cluster's mask is the convex hull of its calcifications, dilated by about a millimetre.
-Look-alikes are no annotations: they are listed under the top-level key `distractors`.
+Look-alikes are not annotations: they are listed under the top-level key ``distractors``.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class PhantomFinding:
         kind: "mass", "calcification", or "distractor" for a look-alike.
         look: what it looks like: "malignant", "benign", "intermediate", "island" or "crossing".
         pathology: "malignant" or "benign"; "none" for a look-alike.
-        decided_by: "look" or "surroundings" (see `PhantomConfig.context_malignancy`).
+        decided_by: "look" or "surroundings" (see ``PhantomConfig.context_malignancy``).
         mask: (rows, cols) bool: the body with its margin. Spicules and strands are not part of it.
         bbox: x, y, width, height of the mask's extent.
         centre: x, y.
@@ -49,7 +49,7 @@ class PhantomView:
         patient: anatomy and technical facts of the patient.
         patient_id, exam_id, laterality, view: identity.
         image: (rows, cols) uint16 0..4095, breast bright on dark; chest wall left for L, right for R.
-        photometric: how the file stores it; for "MONOCHROME1" the stored value is 4095 minus `image`.
+        photometric: how the file stores it; for "MONOCHROME1" the stored value is 4095 minus ``image``.
         pixel_spacing: (row, col) in mm.
         findings: annotated findings.
         distractors: look-alikes, not annotated.

@@ -46,7 +46,7 @@ def write_phantom(config: PhantomConfig, out_dir: str | os.PathLike[str], worker
         Path of the truth file.
 
     Raises:
-        ValueError: `workers` is less than 1.
+        ValueError: ``workers`` is less than 1.
     """
     if workers < 1:
         raise ValueError(f"write_phantom: workers is {workers}; use 1 (this process) or more")

@@ -134,7 +134,7 @@ class BreastWindow:
     Nothing is scaled, so images should have the pixel spacing of the training images. The scale of the values does not
     matter.
 
-    The published way takes every pixel above 0 for breast. Where that is nearly all of the image (a film's grey base,
+    The published method takes every pixel above 0 as breast. Where that is nearly all of the image (a film's grey base,
     the noise of lossy compression), the breast is found by ``breast_mask`` and everything else is set to 0.
 
     Attributes:
@@ -182,7 +182,7 @@ class BreastWindow:
 
 
 def view_in_name(file_name: str) -> tuple[str | None, str | None]:
-    """Laterality and view that a file's name says, such as "L" and "CC" of "0_L-CC.png"; None where it does not."""
+    """Laterality and view from a file's name, such as "L" and "CC" of "0_L-CC.png"; None where it has none."""
     named = _VIEW_IN_NAME.search(re.split(r"[\\/]", file_name)[-1])
     if named is None:
         return None, None

@@ -107,7 +107,7 @@ def _reduced(image: np.ndarray) -> np.ndarray:
     scale = min(1.0, _WORKING_SIDE / max(image.shape))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     small = cv2.resize(image.astype(np.float32, copy=False), size, interpolation=cv2.INTER_AREA)
-    # Bright labels and strips may fill a few per cent; the breast always more.
+    # Bright labels and strips may fill a few per cent; the breast always fills more.
     low, high = np.percentile(small, (0.5, 95))
     if high <= low:
         low, high = float(small.min()), float(small.max())

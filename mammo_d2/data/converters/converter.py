@@ -24,7 +24,7 @@ from mammo_d2.data.reading.reader import read_image
 
 
 class ConverterError(ValueError):
-    """A source that does not look like the data set it should be; the message names file, row and remedy."""
+    """A source that is not the expected data set; the message names file, row and remedy."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Converter(ABC):
         return {"source": self.source.name}
 
     def skip(self, what: str | os.PathLike[str], why: str) -> None:
-        """Note something that is left out."""
+        """Record a file or row that is skipped."""
         self.skipped.append((str(what), why))
 
 

@@ -2,10 +2,10 @@
 
 A CSV table has the column ``file`` (path relative to the folder; of a DICOM file also its SOP Instance UID) and any of
 ``COLUMNS``: one row per lesion, or one row without box and category for an image. Any other column is an error: a
-misspelt one would turn images with lesions into negative images without a word.
+misspelt one would silently turn images with lesions into negative images.
 
-A truth that has labels says of an image without them that they are unknown. One that has none at all (no label column,
-no ``labels`` in the COCO file) is a list of boxes: its images without a box are without a finding.
+If the truth has labels, an image without labels is unknown. A truth without any (no label column, no ``labels`` in the
+COCO file) is a list of boxes: its images without a box have no finding.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _read_csv(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _fill_labels(records: Mapping[str, dict[str, Any]], labelled: bool) -> None:
-    """Labels of images that the truth gives none of: from their boxes, which alone say what is there, not what is not.
+    """Labels of images without labels in the truth: from their boxes, which show what is there, not what is absent.
 
     Images without boxes get none if nothing in the truth is ``labelled``.
     """
@@ -234,8 +234,8 @@ def _lesion(row: Mapping[str, str], where: str) -> SourceAnnotation | None:
     if not any(corners):
         if category:
             raise ConverterError(
-                f"{where}: category {row['category']!r} without {', '.join(BOX)}, so that its image would pass for one "
-                "without lesion; give the box, or leave the category empty and label the image (columns "
+                f"{where}: category {row['category']!r} without {', '.join(BOX)}, so that its image would count as one "
+                "without a lesion; give the box, or leave the category empty and label the image (columns "
                 f"{', '.join(LABELS)}: 0, 1 or empty)"
             )
         return None

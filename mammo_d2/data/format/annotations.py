@@ -68,7 +68,7 @@ def load_coco(
     return data
 
 
-# Files whose warnings have been logged: evaluators and loaders read them again and again.
+# Files whose warnings have been logged; a file may be loaded many times.
 _warned: set[tuple[str, int]] = set()
 
 

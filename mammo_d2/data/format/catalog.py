@@ -48,7 +48,7 @@ class CocoSource:
         return load_mammo_coco(self.json_file, self.image_root, self.name, self.categories, self.merge)
 
 
-# What this module has put into the catalogs, to tell a repeated registration from somebody else's data set.
+# Data sets registered by this module; a name registered by other code is an error.
 _registered: dict[str, CocoSource] = {}
 
 
@@ -198,7 +198,7 @@ def load_mammo_coco(
         )
         stated = stated_labels(record.get("labels"), categories)
         if merge and stated is not None:
-            # What looks a class up by its name must find the findings that have no box.
+            # Findings without a box must be found under the merged name, too.
             record["labels"] = {**record["labels"], merge: joined_truth(stated)}
         records.append(record)
     return records
@@ -218,7 +218,7 @@ def _class_ids(json_categories: list[dict], categories: Sequence[str], merge: st
 
 
 def check_names(cfg: CfgNode, names: Sequence[str]) -> None:
-    """See to it that all data sets are registered.
+    """Check that all data sets are registered.
 
     Raises:
         ValueError: an unknown name, with the known ones and where they are looked for.

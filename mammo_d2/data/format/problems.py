@@ -73,7 +73,7 @@ class Report:
 
     @property
     def warnings(self) -> list[Problem]:
-        """The problems that can be lived with."""
+        """The problems that leave the file usable."""
         return [p for p in self.problems if p.level == "warning"]
 
     @property

@@ -79,7 +79,7 @@ class RecordChecker:
             if not isinstance(record["name"], str) or not record["name"]:
                 self.error("wrong-type", label, "name", record["name"], "must be a name", "write a non-empty string")
             elif record["id"] in names:
-                self.error("duplicate-id", label, "id", record["id"], "used by two categories", "number them anew")
+                self.error("duplicate-id", label, "id", record["id"], "used by two categories", "use each id once")
             elif record["name"] in names.values():
                 self.error("duplicate-name", label, "name", record["name"], "two categories", "merge or rename them")
             else:
@@ -100,7 +100,7 @@ class RecordChecker:
             if not self.whole(image["id"], name, "id", 0):
                 continue
             if image["id"] in ids:
-                self.error("duplicate-id", name, "id", image["id"], "used by two images", "number the images anew")
+                self.error("duplicate-id", name, "id", image["id"], "used by two images", "use each id once")
                 continue
             ids.add(image["id"])
             self.file_name(image, name, files)
@@ -178,7 +178,7 @@ class RecordChecker:
             self.error("bad-labels", name, "labels", labels, "must be an object", remedy)
             return
         for key, value in labels.items():
-            # bool is refused: true would be written by a tool that confuses "known" with "positive".
+            # bool is refused: a tool that writes true may mean "known" rather than "positive".
             if value is not None and not (_is_int(value) and value in (0, 1)):
                 self.error("bad-labels", name, f"labels.{key}", value, "must be 0, 1 or null (unknown)", remedy)
         if not set(labels) & set(LABELS):
@@ -205,7 +205,7 @@ class RecordChecker:
                     "number the annotations from 1",
                 )  # fmt: skip
             elif self.whole(annotation["id"], name, "id", 1) and annotation["id"] in ids:
-                self.error("duplicate-id", name, "id", annotation["id"], "used by two annotations", "number them anew")
+                self.error("duplicate-id", name, "id", annotation["id"], "used by two annotations", "use each id once")
             if _is_int(annotation["id"]):
                 ids.add(annotation["id"])
             if not _is_int(annotation["category_id"]) or annotation["category_id"] not in categories:

@@ -26,7 +26,7 @@ from mammo_d2.data.reading.reader import read_image
 
 # Steps of a stored pixel per unit of 0..255.
 STEPS = FULL_SCALE_16_BIT / INPUT_FULL_SCALE
-# Part of the key: raised when the stored values change.
+# Part of the key; changed when the stored values change.
 _FORMAT = b"patch store 1"
 
 
@@ -83,11 +83,11 @@ class PatchStore:
             pixels, meta = read_image(name)
             _check_size(pixels.shape, record)
             scaled = scale_intensity(pixels, meta.max_value, self.intensity, self.percentiles)
-            # Every rank may come by here at the same time: each writes a file of its own and moves it into place.
-            own = path.with_suffix(f".{os.getpid()}")
-            with atomic_write(own, durable=False) as file:
+            # Several ranks may do this at the same time: each writes its own file and moves it into place.
+            temporary = path.with_suffix(f".{os.getpid()}")
+            with atomic_write(temporary, durable=False) as file:
                 np.save(file, np.rint(scaled * STEPS).astype(np.uint16))
-            os.replace(own, path)
+            os.replace(temporary, path)
         return path
 
     def open(self, record: Mapping[str, Any]) -> np.ndarray:

@@ -28,7 +28,7 @@ from mammo_d2.data.lesions.windows import (
 )
 from mammo_d2.data.loading.samplers import ShuffledPool, StreamSampler, split_pools
 
-# Tells the generators of epochs and of test windows apart from those of the pools (0..3) and of the augmentation.
+# Keeps the generators of epochs and test windows apart from those of the pools (0..3) and the augmentation.
 _EPOCH_STREAM = 2000
 _TEST_STREAM = 2001
 
@@ -49,7 +49,7 @@ class PatchSources:
 
 
 def pathology_class(annotation: Mapping[str, Any], classes: Sequence[str]) -> int | None:
-    """Patch class of a lesion by its ``pathology``, else by the name of its category; None if neither tells."""
+    """Patch class of a lesion by its ``pathology``, else by the name of its category; None if neither says it."""
     pathology = lesion_pathology(annotation, classes)
     return None if pathology is None else PATCH_CLASSES.index(pathology)
 
@@ -115,7 +115,7 @@ class PatchSampler(StreamSampler):
             share: ``start``, ``rank``, ``world_size`` of ``StreamSampler``.
 
         Raises:
-            ValueError: no patch at all, or a class of which patches are wanted has no source.
+            ValueError: no patches are asked for, or a class with patches has no source.
         """
         super().__init__(**share)
         self.counts = [int(count) for count in counts]
@@ -126,7 +126,7 @@ class PatchSampler(StreamSampler):
         for name, pool, count in zip(PATCH_CLASSES, pools, self.counts, strict=True):
             if count and not pool:
                 raise ValueError(
-                    f"MODEL.LESION.EPOCH wants {count} {name} patches, but the training set has nothing to cut them "
+                    f"MODEL.LESION.EPOCH wants {count} {name} patches, but the training set has no place for them "
                     "from; check DATASETS.TRAIN and DATASETS.CATEGORIES, or set the number to 0"
                 )
         self.length = sum(self.counts)
@@ -243,7 +243,7 @@ class LesionTestMapper:
 
 
 def patch_facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What every model input says about its image."""
+    """Fields about the image in every model input."""
     return {
         "image_id": record["image_id"],
         "file_name": record["file_name"],

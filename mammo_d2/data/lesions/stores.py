@@ -18,20 +18,20 @@ from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.lesions.patch_store import PatchStore
 from mammo_d2.data.loading.samplers import StreamSampler
 
-# Patches of one file of embeddings: what an interruption may cost.
+# Patches in one file of embeddings; an interruption loses at most this many.
 PART = 500
 
-# Tells the order of stored patches apart from the other streams of the seed.
+# Keeps the order of stored patches apart from the other streams of the seed.
 _ORDER_STREAM = 2002
 
 
 @contextmanager
 def _own_write(path: Path, *, durable: bool = True) -> Iterator[IO]:
-    """As ``atomic_write``, for a file that other processes may be writing: each writes its own and moves it there."""
-    own = path.with_suffix(f".{os.getpid()}")
-    with atomic_write(own, durable=durable) as file:
+    """``atomic_write`` of a file that several processes may write: each writes its own and moves it into place."""
+    temporary = path.with_suffix(f".{os.getpid()}")
+    with atomic_write(temporary, durable=durable) as file:
         yield file
-    os.replace(own, path)
+    os.replace(temporary, path)
 
 
 class SaliencyStore:
@@ -42,12 +42,12 @@ class SaliencyStore:
         Args:
             folder: made when it is needed.
             network: fingerprint of the context network and of how it is used.
-            images: knows the images' content.
+            images: identifies images by their content.
         """
         self.folder, self.images = Path(folder) / network, images
 
     def path(self, record: Mapping[str, Any]) -> Path:
-        """File of a record's image, and of the laterality and view that the context network is told with it."""
+        """File of a record's image with its laterality and view, which the context network takes, too."""
         named = view_in_name(str(record["file_name"]))
         facts = [str(record.get(key) or other or "") for key, other in zip(("laterality", "view"), named, strict=True)]
         parts = [self.images.path(record).stem, *(re.sub(r"\W", "", fact) for fact in facts)]
@@ -120,8 +120,8 @@ class StoredPatchSampler(StreamSampler):
     def __init__(self, epoch: int, epochs: int, *, seed: int, **share: int):
         """
         Args:
-            epoch: patches of one.
-            epochs: number of stored ones.
+            epoch: patches of one epoch.
+            epochs: number of stored epochs.
             seed: of the order, ≥ 0.
             share: ``start``, ``rank``, ``world_size`` of ``StreamSampler``.
         """

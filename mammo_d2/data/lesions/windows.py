@@ -1,7 +1,7 @@
 """Windows of the lesion classifier: squares that overlap a lesion, or that keep away from all of them.
 
 Windows are XYXY in whole pixels of the image file. Sides are drawn first, and a window that does not fit is drawn again
-with the same side: sides therefore stay uniform whatever the lesion's size. Windows lie inside the image; along an axis
+with the same side, so that sides stay uniform for any lesion size. Windows lie inside the image; along an axis
 that is shorter than the side they cover it all.
 
 Training patches are turned (see ``patch_store.py``), so their tests are about the turned square.
@@ -17,7 +17,7 @@ from mammo_d2.core.boxes import xywh_to_xyxy
 from mammo_d2.core.masks import box_of_segmentation, decode_mask, to_rle
 from mammo_d2.framework import BoxMode
 
-# Draws of a place before a window is put where it must fit.
+# Random draws of a place; after these the window is put where it fits.
 MAX_WINDOW_DRAWS = 200
 
 
@@ -83,7 +83,7 @@ def lesion_region(annotation: Mapping[str, Any], image_size: Sequence[int], mask
         list(annotation["bbox"]), annotation.get("bbox_mode", BoxMode.XYWH_ABS), BoxMode.XYXY_ABS
     )
     if runs is not None and (extent := box_of_segmentation(runs, image_size))[2] > 0:
-        # A mask that sticks out of its box is kept away from, too; decoding it would take far longer.
+        # The region includes a mask that sticks out of its box; decoding the mask would take far longer.
         left, top, right, bottom = xywh_to_xyxy(extent)
         x0, y0, x1, y1 = min(x0, left), min(y0, top), max(x1, right), max(y1, bottom)
     left, top = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))

@@ -14,7 +14,7 @@ from mammo_d2.data.loading.affine import affine_matrix, transform_boxes, visible
 from mammo_d2.data.reading.intensity import INPUT_FULL_SCALE
 from mammo_d2.framework import CfgNode
 
-# How often the geometry is drawn again when it moves every lesion out of the image, before it is left out.
+# Draws of the geometry while every lesion is lost; after that the geometry stays as it is.
 MAX_GEOMETRY_DRAWS = 10
 
 
@@ -49,8 +49,8 @@ class Augmentation:
         brightness, contrast, gamma: largest relative changes.
         min_visible: a box that keeps less than this part of its area inside the image and outside the cutout is
             dropped.
-        keep_lesion: an image that has boxes keeps one at least. Methods that learn from image labels must not know
-            where the boxes are, not even so.
+        keep_lesion: an image with boxes keeps at least one. Off for methods that learn from image labels: they must
+            not use the boxes, not even in this way.
     """
 
     flip_horizontal: float = 0.0

@@ -17,13 +17,13 @@ from mammo_d2.data.loading.samplers import SAMPLER_REGISTRY, ImagePools, StreamS
 
 @SAMPLER_REGISTRY.register()
 class ExamSampler(StreamSampler):
-    """Epochs of all images of the exams with a finding and of as many exams without, drawn anew each epoch.
+    """All images of the exams with a finding, and of as many exams without, which are drawn again each epoch.
 
     The images of an epoch are shuffled. Like every sampler here it is a function of seed and position: an epoch is made
     from (seed, number of the epoch), the same on every rank and after a resume. Epochs differ in length where exams
     differ in their number of images.
 
-    For methods that learn from image labels: images of unknown labels come with their exams, and are masked there.
+    For methods that learn from image labels. Images with unknown labels come with their exams; the methods mask them.
     """
 
     DRAWS_UNKNOWN = True
@@ -44,7 +44,7 @@ class ExamSampler(StreamSampler):
         self._with = [list(exam) for exam in with_finding]
         self._without = [list(exam) for exam in without]
         self._seed = seed
-        self._starts = [0]  # first position of every epoch looked at so far, and of the next one
+        self._starts = [0]  # first position of every epoch seen so far, and of the next
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
     @classmethod
@@ -60,7 +60,7 @@ class ExamSampler(StreamSampler):
             )
         unlabelled = set(pools.unlabelled)
         with_finding = [rows for exam, rows in images.items() if exam in found]
-        # An exam of which nothing is known is no negative one: it would teach nothing in the place of one that does.
+        # Exams without any known label are skipped.
         without = [rows for exam, rows in images.items() if exam not in found and not unlabelled.issuperset(rows)]
         return cls(with_finding, without, seed=seed, **share)
 
@@ -99,7 +99,7 @@ def share_breast_labels(records: Sequence[dict[str, Any]]) -> list[dict[str, Any
     for record in records:
         labels = views.get((exam_key(record), record.get("laterality")))
         if record.get("labels") and labels:
-            names = dict.fromkeys(name for one in labels for name in one)
-            record = {**record, "labels": {name: joined_truth(one.get(name) for one in labels) for name in names}}
+            names = dict.fromkeys(name for view in labels for name in view)
+            record = {**record, "labels": {name: joined_truth(view.get(name) for view in labels) for name in names}}
         shared.append(record)
     return shared

@@ -66,8 +66,8 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
     _log_training_set(records, pools, classes, seed)
     if pools.unknown and not sampler_class.DRAWS_UNKNOWN:
         logger.warning(
-            "%s: %d images are left out as unknown: they have no box, and nobody says that they show no %s (first: "
-            "%s); where they are known to show none, write 0 in their labels",
+            "%s: %d images are left out as unknown: they have no box, and their label for %s is not 0 (first: %s); "
+            "where an image is known to show none, write 0 in its labels",
             pools.source, len(pools.unknown), " or ".join(classes), records[pools.unknown[0]]["file_name"],
         )  # fmt: skip
 
@@ -147,7 +147,7 @@ def _check_classes(cfg: CfgNode, names: list[str]) -> list[str]:
     for name, classes in by_name.items():
         if not classes:
             raise ValueError(
-                f"the data set {name} does not name its classes; say MetadataCatalog.get({name!r}).thing_classes = "
+                f"the data set {name} does not name its classes; set MetadataCatalog.get({name!r}).thing_classes = "
                 "[...] where it is registered"
             )
     classes = by_name[names[0]]
@@ -182,7 +182,7 @@ def _log_training_set(records: list[dict], pools: ImagePools, classes: list[str]
     for name, n in labels.items():
         if n[1] and not n[0]:
             logger.warning(
-                "%s: no image is labelled as free of %s (labels.%s = 0); what learns from image labels learns that "
-                "everything is %s",
-                pools.source, name, name, name,
+                "%s: no image has labels.%s = 0; a method that learns from image labels learns that every image shows "
+                "%s",
+                pools.source, name, name,
             )  # fmt: skip

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mammo_d2.data.loading.samplers import StreamSampler
 
-# Tells the generators of the augmentation apart from those of the samplers' pools (0, 1, ...).
+# Keeps the generators of the augmentation apart from those of the samplers' pools (0, 1, ...).
 AUGMENTATION_STREAM = 1000
 
 
@@ -39,7 +39,7 @@ class PackedRecords(Sequence):
 
 @dataclass(frozen=True)
 class UnusableImage:
-    """What a worker sends in place of a sample when the image is at fault."""
+    """Sent by a worker instead of a sample if the image cannot be used."""
 
     error: Exception
 
@@ -54,7 +54,7 @@ class MappedImages(Dataset):
         return len(self._records)
 
     def map_record(self, index: int, *arguments) -> dict | UnusableImage:
-        """The sample, or the error that names the image; a mistake of the program is raised at once."""
+        """The sample, or the error that names the image; other errors are raised at once."""
         try:
             return self._mapper(self._records[index], *arguments)
         except (OSError, ValueError) as error:
@@ -95,8 +95,8 @@ class StreamKeys(Sampler):
 class SampleLoader(DataLoader):
     """DataLoader whose batches are lists of model inputs, made by ``MappedImages``.
 
-    An image that cannot be used raises here what it would raise without worker processes: torch's own way puts the
-    worker's traceback in place of the message.
+    An image that cannot be used raises the same error as without worker processes; torch itself would replace its
+    message by the worker's traceback.
     """
 
     def __iter__(self) -> Iterator[list[dict]]:  # type: ignore[override]

@@ -146,7 +146,7 @@ class MammoMapper:
         return sample
 
     def prepare_image(self, record: dict) -> NetworkImage:
-        """Read the image of a record and make the network's of it, no randomness."""
+        """Read the image of a record and make the network image; nothing is random."""
         try:
             pixels, meta = read_image(record["file_name"])
             if pixels.shape != (record["height"], record["width"]):
@@ -161,7 +161,7 @@ class MammoMapper:
             raise ValueError(_describe(record, error)) from error
 
     def network_image(self, pixels: np.ndarray, max_value: float, facts: Mapping[str, Any]) -> NetworkImage:
-        """Scale the intensity of (h, w) pixels to 0..255 and resize, or what ``preprocessing`` does instead.
+        """Scale the intensity of (h, w) pixels to 0..255 and resize, or apply ``preprocessing`` instead.
 
         Args:
             pixels: float32.

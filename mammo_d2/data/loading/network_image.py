@@ -17,7 +17,7 @@ class NetworkImage:
     Attributes:
         pixels: (H, W) float32.
         transform: from the image file's pixels, where it is more than a resize.
-        tissue: (2, h, w) where breast and muscle are, if the model is told (see ``tissue_map.py``).
+        tissue: (2, h, w) where breast and muscle are, if the model takes that (see ``tissue_map.py``).
     """
 
     pixels: np.ndarray
@@ -30,7 +30,7 @@ class NetworkImage:
         return self.pixels.nbytes + (0 if self.tissue is None else self.tissue.nbytes)
 
     def sample_fields(self) -> dict[str, Any]:
-        """What a model input holds beside the pixels: ``network_transform`` and ``tissue``, where they are."""
+        """Further fields of the model input: ``network_transform`` and ``tissue``, where present."""
         fields: dict[str, Any] = {}
         if self.transform is not None:
             fields["network_transform"] = self.transform
@@ -42,9 +42,9 @@ class NetworkImage:
 class ImageCache:
     """Keeps prepared images in memory, as they are (float32), up to a number of bytes per process.
 
-    When it is full it keeps what it has and takes no more. Training goes through the images in a new order each pass,
-    and then the cache answers exactly the share of requests that it has room for, which an eviction of the least
-    recently used image does not reach: that one is often needed soonest.
+    A full cache keeps its images and takes no more. Training goes through the images in a new order each pass, so that
+    the share of hits is the share of images that fit. Evicting the least recently used image would do worse: it is
+    often needed soonest.
     """
 
     def __init__(self, megabytes: float):

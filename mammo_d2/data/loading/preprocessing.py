@@ -28,7 +28,7 @@ def breast_window(cfg: CfgNode) -> Preprocessing:
 
 
 def build_preprocessing(cfg: CfgNode) -> Preprocessing | None:
-    """What INPUT.PREPROCESSING names; None for "resize".
+    """The preprocessing named by INPUT.PREPROCESSING; None for "resize".
 
     Whether the model can map its boxes back is checked where the model is built (``engine/preprocessing_check.py``).
 

@@ -1,6 +1,6 @@
 """Precomputed proposals: regions that come with the images, such as the boxes that another detector found.
 
-They are read once, travel in the records as detectron2's do (``proposal_boxes``, ``proposal_bbox_mode``,
+They are read once, stored in the records as detectron2 does (``proposal_boxes``, ``proposal_bbox_mode``,
 ``proposal_objectness_logits``), and follow the image through resizing and augmentation.
 """
 
@@ -29,7 +29,7 @@ def read_proposals(path: str | os.PathLike[str]) -> dict[Any, tuple[np.ndarray, 
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an entry that is no box with a score; the message names it.
+        ValueError: an entry without a box and a score; the message names it.
     """
     content = read_json(path, if_missing="DATASETS.PROPOSALS names it")
     entries = content.get("annotations") if isinstance(content, Mapping) else content
@@ -81,7 +81,7 @@ def with_proposals(cfg: CfgNode, records: Sequence[dict], limit: int) -> list[di
             raise ValueError(f"DATASETS.PROPOSALS: {pair!r} is not a [data set, COCO results JSON] pair")
         name, path = pair
         if name not in DatasetCatalog.list():
-            raise ValueError(f"DATASETS.PROPOSALS: {path}: the data set {name!r} that its image ids are of is unknown")
+            raise ValueError(f"DATASETS.PROPOSALS: {path}: the data set {name!r} of its image ids is unknown")
         proposals = read_proposals(path)
         for record in DatasetCatalog.get(name):
             by_file[os.path.realpath(record["file_name"])] = proposals.pop(record["image_id"], nothing)

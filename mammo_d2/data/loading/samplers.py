@@ -38,9 +38,9 @@ class ImagePools:
         positives: images with at least one usable (non-crowd) box.
         negatives: images known to show none of the detection classes (see ``image_truth.py``).
         unlocalized: images that show a finding but have no usable box (an image-level label, or a crowd box only).
-            They are neither: their lesion would be trained as background.
-        unknown: images without a box of which nobody knows whether they show some class. They are neither, too.
-        unlabelled: those of ``unknown`` of which nothing is known about any class.
+            They are in neither pool: their lesion would be trained as background.
+        unknown: images without a box whose label of some class is unknown. They are in neither pool, too.
+        unlabelled: those of ``unknown`` whose labels of all classes are unknown.
         source: where the images come from, for error messages.
         exams: per image the number of its exam, from 0.
     """
@@ -60,7 +60,7 @@ class ImagePools:
 
     @property
     def located(self) -> list[int]:
-        """The images whose boxes are all there is to find, in the order of the records: positives and negatives."""
+        """Images whose findings all have boxes, in the order of the records: positives and negatives."""
         return sorted([*self.positives, *self.negatives])
 
 
@@ -106,7 +106,7 @@ def split_pools(
 
 
 def exam_key(record: dict) -> Hashable:
-    """What the images of one exam have in common: exam (of a patient), else patient, else nothing but themselves."""
+    """Key of an image's exam: the exam (of a patient), else the patient, else the image alone."""
     if record.get("exam_id") is not None:
         return "exam", record.get("patient_id"), record["exam_id"]
     if record.get("patient_id") is not None:
@@ -122,7 +122,7 @@ class ShuffledPool:
         Args:
             indices: the pool, not empty.
             seed: seed of the run, ≥ 0.
-            stream: number that tells apart the pools of one sampler, so that they are shuffled independently.
+            stream: number of the pool within its sampler, so that pools are shuffled independently.
         """
         self._indices = np.asarray(indices, dtype=np.int64)
         self._key = (seed, stream)
@@ -146,7 +146,7 @@ class StreamSampler(Sampler[int]):
 
     # Consecutive positions that always go to the same rank.
     UNIT = 1
-    # Whether images of unknown truth are among what it draws.
+    # Whether images of unknown truth are drawn, too.
     DRAWS_UNKNOWN = False
 
     def __init__(self, *, start: int = 0, rank: int = 0, world_size: int = 1):
@@ -163,7 +163,7 @@ class StreamSampler(Sampler[int]):
 
     @classmethod
     def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "StreamSampler":
-        """Make it for a training set.
+        """Make the sampler for a training set.
 
         Args:
             pools: the images it may draw from.

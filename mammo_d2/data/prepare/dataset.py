@@ -135,16 +135,16 @@ def _list_sources(converter: Converter, limit: int) -> list[SourceImage]:
 
 
 def _look_at_labels(done: Sequence[tuple[SourceImage, Outcome]], result: PrepareResult) -> None:
-    """Warn of a class that images are known to show, and none is known not to show."""
+    """Warn of a class with positive images but no known negative one."""
     labels = [outcome.image.get("labels", {}) for _, outcome in done if outcome.image is not None]
     for name in LABELS:
-        values = [each.get(name) for each in labels]
+        values = [image_labels.get(name) for image_labels in labels]
         if 1 in values and 0 not in values:
             problem = (
-                f"{values.count(1)} images are labelled {name}, none is known not to be (label 0), "
-                f"{values.count(None)} are unknown: what learns from image labels would learn that everything is "
-                f"{name}, and metrics of patients have no negatives; label the others in the truth (an image without "
-                "lesion is not yet one known to be healthy)"
+                f"{values.count(1)} images are labelled {name}, none has the label 0, "
+                f"{values.count(None)} are unknown: a method that learns from image labels would learn that every "
+                f"image is {name}, and patient metrics have no negatives; label the others in the truth (an image "
+                "without a lesion is not yet known to be healthy)"
             )
             result.issues.append(Issue("warning", "", "", problem))
 
@@ -182,7 +182,7 @@ def _write_annotations(
     for path, builder in builders.items():
         builder.write(path)
         result.files.append(path)
-    # Of an earlier run with other splits; they would leak.
+    # Files of an earlier run with other splits would leak patients.
     for stale in set(folder.glob("*.json")) - set(builders):
         stale.unlink()
 

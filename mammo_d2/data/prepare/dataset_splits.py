@@ -1,4 +1,4 @@
-"""The split of a prepared data set: its own, or drawn by patient, with duplicates and leaks told."""
+"""The split of a prepared data set: its own, or drawn by patient; duplicates and leaks are reported."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def assign_splits(done: Sequence[tuple[SourceImage, Outcome]], options: PrepareO
     """
     warnings: list[Issue] = []
     images = [outcome.image or {} for _, outcome in done]
-    # Images of an unknown patient stand for themselves.
+    # Each image without a patient is a group of its own.
     patients = [image["patient_id"] or f"image {source.key}" for (source, _), image in zip(done, images, strict=True)]
-    nobody = sum(not image["patient_id"] for image in images)
-    if nobody:
+    without_patient = sum(not image["patient_id"] for image in images)
+    if without_patient:
         problem = (
-            f"{nobody} of {len(images)} images name no patient; each counts as a patient of its own, so that images of "
-            "one person may come into different splits: give their patient_id"
+            f"{without_patient} of {len(images)} images have no patient_id; each counts as a patient of its own, so "
+            "that images of one person may come into different splits: add the patient_id"
         )
         warnings.append(Issue("warning", "", "", problem))
     hashes = [image["source"]["prepared_sha256"] for image in images]
@@ -49,21 +49,21 @@ def assign_splits(done: Sequence[tuple[SourceImage, Outcome]], options: PrepareO
     for keys in duplicates:
         warnings.append(Issue("warning", keys[0], "", f"same pixels as {', '.join(keys[1:])}"))
     groups = group_images(patients, hashes)
-    # Names of the groups that do not depend on which images were found: the first patient in alphabetical order.
+    # A group is named by its first patient in alphabetical order, whichever images were found.
     name_of: dict[int, str] = {}
     for group, patient in zip(groups, patients, strict=True):
         name_of[group] = min(name_of.get(group, str(patient)), str(patient))
     names = [name_of[g] for g in groups]
     strata = [stratum_of(image.get("labels")) for image in images]
-    own = [source.split for source, _ in done]
-    for (source, _), split in zip(done, own, strict=True):
+    own_splits = [source.split for source, _ in done]
+    for (source, _), split in zip(done, own_splits, strict=True):
         if split and split not in SPLITS:
             raise PrepareError(f"{source.path}: split {split!r} must be one of {', '.join(SPLITS)}, or empty")
-    if not any(own):
+    if not any(own_splits):
         drawn_splits = split_groups(names, strata, dict(options.fractions), options.seed)
         return AssignedSplits(drawn_splits, duplicates, warnings)
-    drawn = iter(_draw(names, strata, own, options))
-    splits = [split or next(drawn) for split in own]
+    drawn = iter(_draw(names, strata, own_splits, options))
+    splits = [split or next(drawn) for split in own_splits]
     if options.val_from_train and "val" not in splits:
         splits = _carve_val(names, strata, splits, options)
     for name, where in find_leaks(names, splits).items():
@@ -73,9 +73,9 @@ def assign_splits(done: Sequence[tuple[SourceImage, Outcome]], options: PrepareO
     return AssignedSplits(splits, duplicates, warnings)
 
 
-def _draw(names: list[str], strata: list[str], own: list[str | None], options: PrepareOptions) -> list[str]:
+def _draw(names: list[str], strata: list[str], own_splits: list[str | None], options: PrepareOptions) -> list[str]:
     """Splits of the images that the data set assigns to none."""
-    free = [i for i, split in enumerate(own) if not split]
+    free = [i for i, split in enumerate(own_splits) if not split]
     if not free:
         return []
     chosen = [names[i] for i in free], [strata[i] for i in free]

@@ -17,7 +17,7 @@ from mammo_d2.data.prepare.image_record import annotation_record, image_record, 
 from mammo_d2.data.prepare.prepared_image import ImageOptions, prepare_pixels
 from mammo_d2.data.reading.image_meta import ImageMeta
 
-# Raised when prepared files change although source and options do not; older ones are then made anew.
+# Increased when prepared files change for the same source and options; older files are then made again.
 FORMAT_VERSION = 1
 IMAGE_FOLDER = "images"
 RECORD_FOLDER = "records"
@@ -28,7 +28,7 @@ class Issue:
     """Something about one image for the error table.
 
     Attributes:
-        level: "error" (the image is left out) or "warning".
+        level: "error" (the image is skipped) or "warning".
         key: the image.
         file: its source.
         problem: what, with the remedy.

@@ -23,7 +23,7 @@ class PrepareOptions:
         seed: of the split.
         workers: processes.
         strict: stop at the first image that cannot be prepared, rather than leave it out.
-        force: prepare everything anew instead of reusing what is there.
+        force: prepare everything again; reuse nothing.
         dry_run: only look, write nothing.
         limit: take only the first images of the data set (0: all), for a try.
         progress: show a progress bar.

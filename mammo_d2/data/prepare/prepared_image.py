@@ -53,7 +53,7 @@ class ImageOptions:
         if self.max_side and self.spacing:
             raise ValueError(f"give max_side ({self.max_side}) or spacing ({self.spacing}), not both")
         if self.keep_files and (self.crop or self.flip_to or self.max_side or self.spacing):
-            raise ValueError("keep_files leaves images as they are; drop crop, flip_to, max_side and spacing, or it")
+            raise ValueError("keep_files leaves images as they are; drop it, or crop, flip_to, max_side and spacing")
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,9 @@ def _choose_transform(
         crop = breast_box(mask, options.margin)
         crop, grown = _include(crop, lesions)
         if grown:
-            warn("a lesion lies outside the breast found, the crop was widened; look at this image")
+            warn("a lesion lies outside the detected breast, the crop was widened; look at this image")
     if options.flip_to and side is None:
-        warn("the chest wall's side was not found, not mirrored")
+        warn("the side of the chest wall was not found; not mirrored")
     transform = ImageTransform((height, width), crop, bool(options.flip_to and side and side != options.flip_to))
     w, h = crop[2:]
     if options.spacing:
@@ -194,7 +194,7 @@ def _stored_pixels(pixels: np.ndarray, meta: ImageMeta, transform: ImageTransfor
         shrink = height * width < image.shape[0] * image.shape[1]
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
     if meta.max_value == FULL_SCALE_8_BIT and meta.format != "dicom" and not scaled:
-        # Grey levels of an 8-bit file that were only moved.
+        # Pixels of an 8-bit file were only moved, their values are unchanged.
         return image.round().astype(np.uint8)
     # The whole 16-bit range: v -> v / max_value * 65535. Steps of 12 bits stay 16 apart, so nothing is lost.
     return (image * (FULL_SCALE_16_BIT / meta.max_value)).round().clip(0, FULL_SCALE_16_BIT).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Patient-wise splits: stratified, seeded, and the report of what leaks between them.
+"""Patient-wise splits: stratified and seeded; and the search for patients in several splits.
 
 The unit is the group: a patient, or several patients that share an identical image (then they are one person, or one
 image filed twice). A group's stratum is the worst of its images: malignant before benign before normal.

@@ -27,7 +27,7 @@ class ImageReadError(ValueError):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions cross process borders by pickle, which would call __init__ with the message alone.
+        # Pickle (between processes) would call __init__ with the message alone.
         return type(self), (self.path, self.problem, self.remedy)
 
 

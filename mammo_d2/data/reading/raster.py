@@ -1,6 +1,6 @@
 """Reading PNG, TIFF, PGM and JPEG without losing depth, and noticing files that are cut off.
 
-OpenCV decodes; but it fills the missing part of a truncated file with zeros or grey and says nothing, so the container
+OpenCV decodes the pixels. It silently fills the missing part of a truncated file with zeros or grey, so the container
 is checked first.
 """
 

@@ -19,7 +19,7 @@ IMAGE_SUFFIXES = (".dcm", ".dicom", ".png", ".tif", ".tiff", ".pgm", ".jpg", ".j
 def read_image(path: str | os.PathLike[str], options: ReadOptions | None = None) -> tuple[np.ndarray, ImageMeta]:
     """Read one image in its full depth.
 
-    The format is told from the content: DICOM (every transfer syntax that imagecodecs decodes), 8- and 16-bit PNG and
+    The format is found from the content: DICOM (every transfer syntax that imagecodecs decodes), 8- and 16-bit PNG and
     TIFF, PGM, JPEG.
 
     Args:

@@ -48,7 +48,7 @@ class Patient:
     """One patient: what both breasts share, and the breasts ("L", "R").
 
     Attributes:
-        patient_class: one of `PATIENT_CLASSES`.
+        patient_class: one of ``PATIENT_CLASSES``.
         density: category "a" to "d".
         age_years, thickness_mm, kvp: for the DICOM header.
         beta: exponent of the tissue's power spectrum (two-dimensional, 1/f^beta).

@@ -21,7 +21,7 @@ def power_law(shape: tuple[int, int], spacing: float, beta: float, rng: np.rando
         outer_mm: scale above which the spectrum is flat.
 
     Returns:
-        float32 of `shape`, zero mean, unit standard deviation.
+        float32 of ``shape``, zero mean, unit standard deviation.
     """
     rows, cols = fft.next_fast_len(shape[0]), fft.next_fast_len(shape[1], real=True)
     fy = np.fft.fftfreq(rows, spacing).astype(np.float32)[:, None]
@@ -34,7 +34,7 @@ def power_law(shape: tuple[int, int], spacing: float, beta: float, rng: np.rando
 
 
 def smooth(shape: tuple[int, int], spacing: float, grain_mm: float, rng: np.random.Generator) -> np.ndarray:
-    """Smooth noise with features of about `grain_mm`; float32, about zero mean and unit standard deviation.
+    """Smooth noise with features of about ``grain_mm``; float32, about zero mean and unit standard deviation.
 
     Drawn on a coarse grid and enlarged, so its cost hardly depends on the image size.
     """
@@ -54,7 +54,7 @@ def streaks(u: np.ndarray, v: np.ndarray, grain_u: float, grain_v: float, rng: n
         rng: random stream.
 
     Returns:
-        float32 like `u`, about zero mean and unit standard deviation.
+        float32 like ``u``, about zero mean and unit standard deviation.
     """
     u0, v0 = float(u.min()), float(v.min())
     cols = int((float(u.max()) - u0) / (grain_u / 2)) + 8
@@ -68,9 +68,9 @@ def streaks(u: np.ndarray, v: np.ndarray, grain_u: float, grain_v: float, rng: n
 
 def line_network(shape: tuple[int, int], spacing: float, mesh_mm: float, width_mm: float,
                  rng: np.random.Generator) -> np.ndarray:  # fmt: skip
-    """Curved lines of even width around cells of about `mesh_mm`: the zero crossings of smooth noise.
+    """Curved lines of even width around cells of about ``mesh_mm``: the zero crossings of smooth noise.
 
-    Lines fade in and out along their way, as ligaments do. Returns float32 0..1 of `shape`.
+    Lines fade in and out along their way, as ligaments do. Returns float32 0..1 of ``shape``.
     """
     field = smooth(shape, spacing, mesh_mm, rng)
     field += 0.10 * smooth(shape, spacing, mesh_mm / 3, rng)

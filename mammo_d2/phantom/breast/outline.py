@@ -27,7 +27,7 @@ class ViewGeometry:
         outline: (n, 2) float, the skin line in mm, from the top to the bottom of the chest wall.
         nipple: (x, y) in mm.
         axis: unit vector from the nipple to the chest wall (perpendicular to the pectoral edge in MLO).
-        lateral: unit vector perpendicular to `axis`, towards the lateral (CC) or upper (MLO) side.
+        lateral: unit vector perpendicular to ``axis``, towards the lateral (CC) or upper (MLO) side.
         mask: (rows, work columns) bool, breast including the pectoral muscle and the nipple.
         skin_distance: (rows, work columns) float32, mm to the skin; 0 outside.
         pectoral: (n, 2) float polygon of the muscle in mm, or None in CC.

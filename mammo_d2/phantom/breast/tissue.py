@@ -1,6 +1,6 @@
 """Healthy breast tissue: fibroglandular islands, ducts, ligaments, vessels, pectoral fibres, and the final tone.
 
-Brightness is in fractions of full scale. Tissue adds up (projection), lesions are added to it, and `finish` then puts
+Brightness is in fractions of full scale. Tissue adds up (projection), lesions are added to it, and ``finish`` then puts
 skin, thickness roll-off, noise and the detector's range on top.
 """
 
@@ -27,7 +27,7 @@ class Tissue:
     """Healthy tissue of one view.
 
     Attributes:
-        brightness: (rows, work columns) float32, before lesions and before `finish`.
+        brightness: (rows, work columns) float32, before lesions and before ``finish``.
         gland: (rows, work columns) float32 0..1, fibroglandular coverage.
     """
 

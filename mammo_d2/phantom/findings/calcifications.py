@@ -43,7 +43,7 @@ def draw_cluster(malignant: bool, contrast_scale: float, rng: np.random.Generato
 
 
 def render_cluster(cluster: Cluster, centre: tuple[float, float], spacing: float, view: int) -> Rendered:
-    """Render a cluster; `body` is the convex hull of its calcifications, dilated by about a millimetre.
+    """Render a cluster; ``body`` is the convex hull of its calcifications, dilated by about a millimetre.
 
     Args:
         cluster: what to render.
@@ -80,7 +80,7 @@ def render_cluster(cluster: Cluster, centre: tuple[float, float], spacing: float
 
 def _put(pattern: np.ndarray, x: np.ndarray, y: np.ndarray, position: np.ndarray, size: np.ndarray, angle: float,
          level: float, spacing: float) -> None:  # fmt: skip
-    """Add one elliptic calcification with half axes `size` mm, blurred to the pixel grid with its mass kept."""
+    """Add one elliptic calcification with half axes ``size`` mm, blurred to the pixel grid with its mass kept."""
     blur = 0.45 * spacing
     half = np.sqrt(size**2 + blur**2)
     level = level * float(np.prod(size) / np.prod(half))

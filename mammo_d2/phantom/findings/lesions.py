@@ -7,9 +7,9 @@ blob filters therefore do not tell them apart; structure does:
 
 * malignant: lobed, jagged outline with an abrupt but uneven margin, and fine spicules that all run to the centre;
 * benign: round or oval, smooth outline, sharp margin that is partly obscured by tissue in front of it;
-* intermediate (see `PhantomConfig.context_malignancy`): between the two, a few short spicules;
+* intermediate (see ``PhantomConfig.context_malignancy``): between the two, a few short spicules;
 * look-alike "island": superimposed tissue, as lobed, but with a softer, gradual margin and no spicules (how much softer
-  is `PhantomConfig.distractor_likeness`);
+  is ``PhantomConfig.distractor_likeness``);
 * look-alike "crossing": the same with strands as bright as spicules that pass at random in two or three directions and
   meet nowhere.
 """
@@ -29,7 +29,7 @@ LOOKS = ("malignant", "benign", "intermediate", "island", "crossing")
 
 @dataclass(frozen=True)
 class _Character:
-    """Ranges that a look's character is drawn from; the fields are those of `Mass`."""
+    """Ranges that a look's character is drawn from; the fields are those of ``Mass``."""
 
     lobes: float  # amplitude of the lowest harmonic; the k-th has lobes / k^lobe_fall
     lobe_fall: float
@@ -72,7 +72,7 @@ class Mass:
     """One mass or look-alike, the same in every view that shows it.
 
     Attributes:
-        look: one of `LOOKS`.
+        look: one of ``LOOKS``.
         radius: mean radius of the body, mm.
         contrast: blob strength, fraction of full scale.
         elongation: long over short axis of the body.
@@ -129,7 +129,7 @@ def draw_mass(look: str, sizes: tuple[float, float], contrast_scale: float, rng:
     """Draw one mass or look-alike; size and contrast do not depend on the look.
 
     Args:
-        look: one of `LOOKS`.
+        look: one of ``LOOKS``.
         sizes: smallest and largest diameter, mm.
         contrast_scale: factor on the contrast.
         rng: random stream.
@@ -242,7 +242,7 @@ def blob_strength(pattern: np.ndarray, spacing: float) -> float:
 
 
 def _outline(mass: Mass, theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Radius of the outline in units of the mean radius, at the polar angles `theta`."""
+    """Radius of the outline in units of the mean radius, at the polar angles ``theta``."""
     t = np.linspace(0, 2 * np.pi, 361)
     angle = mass.angle + rng.normal(0, 0.4)
     long, short = np.sqrt(mass.elongation), 1 / np.sqrt(mass.elongation)
@@ -257,7 +257,7 @@ def _outline(mass: Mass, theta: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 
 def _margin(mass: Mass, theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Width of the margin in radii at the polar angles `theta`; wider where tissue veils it."""
+    """Width of the margin in radii at the polar angles ``theta``; wider where tissue veils it."""
     t = np.linspace(0, 2 * np.pi, 181)
     veil = sum(rng.normal() * np.cos(k * t + rng.uniform(0, 6.3)) for k in (1, 2, 3))
     veil = np.clip((veil - np.quantile(veil, 1 - mass.obscured)) * 2, 0, 1) if mass.obscured else np.zeros_like(t)

@@ -32,13 +32,13 @@ def place(plans: dict[str, ViewPlan], breast: Breast, radius: float, clearance: 
           rng: np.random.Generator) -> dict[str, tuple[float, float]]:  # fmt: skip
     """Draw a place that fits in both views; glandular places are preferred, as in patients.
 
-    Findings and look-alikes use this one function, so that position does not tell them apart.
+    Findings and look-alikes use this one function, so that their positions do not differ.
 
     Args:
         plans: the views of one breast by name.
         breast: scale of the draw.
         radius: radius in mm that must lie inside the breast.
-        clearance: radius in mm that must not touch what is already there (in the views of `plans`).
+        clearance: radius in mm that must not touch what is already there (in the views of ``plans``).
         rng: random stream.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The disturbed neighbourhood of a mass whose malignancy is told by its surroundings (setting `context_malignancy`).
+"""The disturbed neighbourhood of a mass whose malignancy shows in its surroundings (setting ``context_malignancy``).
 
 Well away from the mass (beyond two of its radii, out to five or at least 35 mm) long strands run towards it and the
 tissue is denser and pulled inwards. Nothing is changed inside, nor as close to another finding of the breast: a close
@@ -17,7 +17,7 @@ from mammo_d2.phantom.findings.lesions import patch_grid
 
 def disturb(brightness: np.ndarray, spacing: float, centre: tuple[float, float], radius: float, strength: float,
             seed: int, view: int, spared: Sequence[tuple[tuple[float, float], float]] = ()) -> None:  # fmt: skip
-    """Change `brightness` (rows, cols; float32, in place) in a ring around a mass.
+    """Change ``brightness`` (rows, cols; float32, in place) in a ring around a mass.
 
     Args:
         brightness: tissue without lesions.

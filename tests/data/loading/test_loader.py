@@ -215,7 +215,7 @@ def test_labels_without_a_negative_are_warned_about(cfg, tmp_path, caplog):
         caplog.clear()
         with caplog.at_level("INFO", logger="mammo_d2.data.loading.loader"):
             build_train_loader(cfg)
-        assert ("no image is labelled as free of malignant" in caplog.text) == warned
+        assert ("no image has labels.malignant = 0" in caplog.text) == warned
     assert "labels: malignant 0 yes, 0 no, 7 unknown" in caplog.text
 
 
@@ -235,7 +235,7 @@ def test_images_left_out_as_unknown_are_told(cfg, tmp_path, caplog):
         with caplog.at_level("INFO", logger="mammo_d2.data.loading.loader"):
             drawn[sampler] = {sample["image_id"] for batch in batches(cfg, 6) for sample in batch}
         assert "7 images, 3 positive, 1 negative, 1 with a finding but no box, 2 unknown" in caplog.text
-        left_out = "2 images are left out as unknown: they have no box, and nobody says that they show no malignant"
+        left_out = "2 images are left out as unknown: they have no box, and their label for malignant is not 0"
         assert (left_out in caplog.text) == (sampler == "PairSampler")
     assert drawn["PairSampler"] == annotated | {without[1]["id"]}
     assert drawn["TrainingSampler"] == {image["id"] for image in content["images"]}
@@ -247,7 +247,7 @@ def test_data_set_of_other_code(cfg):
            for record in load_records(cfg, "toy_train")]  # fmt: skip
     DatasetCatalog.register("own", lambda: own)
     cfg.DATASETS.TRAIN = ("own",)
-    with pytest.raises(ValueError, match=r"own does not name its classes; say MetadataCatalog\.get\('own'\)"):
+    with pytest.raises(ValueError, match=r"own does not name its classes; set MetadataCatalog\.get\('own'\)"):
         build_train_loader(cfg)
     MetadataCatalog.get("own").thing_classes = ["malignant"]
     assert len(batches(cfg, 1)[0]) == cfg.SOLVER.IMS_PER_BATCH

@@ -166,7 +166,7 @@ def test_labels_without_a_negative_are_warned_about(source, tmp_path):
         return [i.problem for i in result.issues if not i.key]
 
     (problem,) = about_labels({"benign": None, "malignant": 1})
-    assert problem.startswith("2 images are labelled malignant, none is known not to be (label 0), 0 are unknown")
+    assert problem.startswith("2 images are labelled malignant, none has the label 0, 0 are unknown")
     assert about_labels({"benign": None, "malignant": 0}) == []
     assert about_labels({"benign": None, "malignant": None}) == []
 

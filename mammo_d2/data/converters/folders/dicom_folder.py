@@ -126,7 +126,7 @@ class DicomFolder(FolderWithTruth):
             meta = read_dicom_meta(path)
         except ImageReadError as error:
             if path.suffix.lower() in (".dcm", ".dicom") and "without an image" not in str(error):
-                # Let the pipeline meet it again and put it into the error table.
+                # The pipeline reads the file again and lists the error.
                 return ImageMeta(str(path), "dicom", 1, 1, 16, FULL_SCALE_16_BIT)
             self.skip(relative, error.problem)
             return None

@@ -21,7 +21,7 @@ from mammo_d2.phantom import DICOM_FOLDER, TRUTH_FILE, PhantomConfig, write_phan
 class Phantom(DicomFolder):
     """Converter of a phantom set that is generated first, if it is not there yet.
 
-    Identifiers are kept: they are nobody's.
+    Identifiers are kept: they belong to no person.
 
     Args:
         config: of the generator.

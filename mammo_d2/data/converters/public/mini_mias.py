@@ -4,7 +4,7 @@ Source: http://peipa.essex.ac.uk/info/mias.html (research only). Its ``Info.txt`
 tissue, class, severity, x, y, radius. Things to know about it:
 
 * the origin of x, y is the bottom left corner, so y is turned over;
-* three rows say ``*NOTE 3*`` and mdb059 has no coordinates: there is a lesion, but nobody knows where;
+* three rows say ``*NOTE 3*`` and mdb059 has no coordinates: there is a lesion of unknown place;
 * some images have several rows; mdb144 has a benign and a malignant one;
 * odd numbers are right breasts, even ones left; 2k - 1 and 2k are one woman; all views are MLO.
 """

@@ -70,7 +70,7 @@ class Rsna(Converter):
                 self.skip(relative, "implant")
                 continue
             cancer = int(row["cancer"])
-            # A biopsy without cancer found something benign; without biopsy nobody says.
+            # A biopsy without cancer found something benign; without a biopsy the label is unknown.
             benign = 1 if row["biopsy"] == "1" and not cancer else None
             yield SourceImage(
                 path=self.source / relative,

@@ -2,7 +2,7 @@
 
 pydicom itself decodes uncompressed and (slowly) RLE files and asks plugins for the rest. This one needs no GPL code,
 exists for every Python version and platform, and also reads the 12-bit JPEG Extended process. The functions are
-called by pydicom's decoders; ``register`` makes itself known to them once.
+called by pydicom's decoders; ``register`` adds the plugin to them once.
 """
 
 from __future__ import annotations

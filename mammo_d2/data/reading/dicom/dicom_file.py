@@ -88,7 +88,7 @@ def open_dicom(path: str | os.PathLike[str], *, stop_before_pixels: bool = False
         try:
             return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
         except InvalidDicomError:
-            # Old files lack the preamble; what parses as an image all the same is accepted.
+            # Old files lack the preamble; they are accepted if they parse as an image.
             dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=True)
             if not dataset.get("Rows") or not dataset.get("Columns"):
                 raise ImageReadError(path, "not a DICOM file", "check what it is") from None
@@ -150,7 +150,7 @@ def meta_of(
 
 
 def _check_readable(path: Any, dataset: FileDataset, options: ReadOptions) -> None:
-    """Refuse what would come out as a silently wrong image."""
+    """Raise an error for files that would give a wrong image without notice."""
     if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS) or not dataset.get("Rows"):
         if _PIXEL_DATA_TAG in Path(path).read_bytes():
             # pydicom drops an element that ends beyond the file.

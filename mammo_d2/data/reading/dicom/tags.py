@@ -22,7 +22,7 @@ _VIEW_CODES = {
     "441555000": "ISO", "R-40AAA": "ISO",
     "127457009": "SPECIMEN", "G-8310": "SPECIMEN",
 }  # fmt: skip
-# Other spellings of View Position; "ML" stays mediolateral here, a converter that knows better says so.
+# Other spellings of View Position; "ML" stays mediolateral here; converters of data sets that mean MLO change it.
 _VIEW_NAMES = {"ML0": "MLO", "RCC": "CC", "LCC": "CC", "RMLO": "MLO", "LMLO": "MLO", "CCD": "CC", "MLOD": "MLO"}
 # View modifiers (context group 4015), likewise.
 _MODIFIER_CODES = {

@@ -84,11 +84,11 @@ def test_dark_files_are_warned_about_and_too_few_bits_refused(folder, tmp_path):
         ReadOptions(bits=8)
 
 
-def test_images_of_nobody_are_warned_about(folder, tmp_path):
+def test_images_without_patient_are_warned_about(folder, tmp_path):
     options = PrepareOptions(fractions=(("train", 1.0),), progress=False)
     result = prepare(ImageFolder(folder, None, ReadOptions(bits=12)), tmp_path / "out", options)
     (warning,) = result.issues
-    assert warning.problem.startswith("3 of 3 images name no patient; each counts as a patient of its own")
+    assert warning.problem.startswith("3 of 3 images have no patient_id; each counts as a patient of its own")
 
 
 def test_truth_that_lists_a_file_of_another_kind(folder, tmp_path):
