@@ -185,6 +185,15 @@ class MammoTrainer(DefaultTrainer):
         """End the training after the current iteration; hooks may call it."""
         self._stop_reason = reason
 
+    def record_config(self) -> None:
+        """Write what ``setup`` writes of a config, unless it has done so."""
+        path, text = Path(self.cfg.OUTPUT_DIR) / CONFIG_FILE, self.cfg.dump()
+        if path.is_file() and path.read_text() == text:
+            return
+        with atomic_write(path, "w") as file:
+            file.write(text)
+        record_preparation(self.cfg)
+
     def train(self):
         """Train from ``start_iter`` to ``max_iter`` or to an early stop.
 
@@ -203,7 +212,7 @@ class MammoTrainer(DefaultTrainer):
             logger.info("Nothing to train: the checkpoint is at the last iteration already")
             return None
         if comm.is_main_process():
-            _record_config(self.cfg)
+            self.record_config()
         with EventStorage(self.start_iter) as self.storage:
             try:
                 self.before_train()
@@ -245,16 +254,6 @@ class MammoTrainer(DefaultTrainer):
                 folder = inference_folder(cfg.OUTPUT_DIR, name)
                 write_json(folder / METRICS_FILE, per_dataset[name], indent=2, nan_as_null=True)
         return results
-
-
-def _record_config(cfg: CfgNode) -> None:
-    """Write what ``setup`` writes of a config, unless it has done so."""
-    path, text = Path(cfg.OUTPUT_DIR) / CONFIG_FILE, cfg.dump()
-    if path.is_file() and path.read_text() == text:
-        return
-    with atomic_write(path, "w") as file:
-        file.write(text)
-    record_preparation(cfg)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -15,6 +15,9 @@ from mammo_d2.jobs.lesion.lesion_stages import PATCH_MODEL
 class LesionTrainer(MammoTrainer):
     """MammoTrainer on patches, evaluated lesion by lesion."""
 
+    def record_config(self) -> None:
+        """Nothing: ``config.yaml`` is that of the job, in its OUTPUT_DIR; a stage's folder is not a run's."""
+
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, start_iter: int = 0) -> TrainLoader:
         if cfg.MODEL.META_ARCHITECTURE == PATCH_MODEL:

@@ -27,6 +27,8 @@ def test_an_interrupted_job_ends_with_the_weights_of_an_uninterrupted_one(folder
     assert whole["lesion"]["num_unknown"] == 1
     saliency = [np.load(path) for path in (folder / "out/cache/saliency").rglob("*.npy")]
     assert [one.shape for one in saliency] == [(2, 6, 5)] * 4
+    # The folder of the job is a run's, those of its stages are not.
+    assert [path.parent.name for path in (folder / "out").rglob("config.yaml")] == ["out"]
 
     # The other run breaks off in f_loc, among the embeddings, and in f_agg.
     step, put = MammoTrainer.run_step, EmbeddingStore.put
