@@ -170,7 +170,7 @@ def test_27_numpy_scalars_fail_in_detectron2_and_never_get_into_our_files(tmp_pa
     assert torch.load(tmp_path / "ours.pth", weights_only=True)["best"] == 0.5
     torch.save({"model": nn.Linear(1, 1).state_dict(), "best": np.float64(0.5)}, tmp_path / "theirs.pth")
     with pytest.raises(pickle.UnpicklingError):
-        torch.load(tmp_path / "theirs.pth")
+        torch.load(tmp_path / "theirs.pth", weights_only=True)
     assert embedded.DetectionCheckpointer(nn.Linear(1, 1)).load(str(tmp_path / "theirs.pth")) == {"best": 0.5}
 
 
