@@ -1,12 +1,13 @@
 """What a guide of docs/ tells its reader to write and to type."""
 
-import importlib
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from mammo_d2.cli.common import run_tool
+import pytest
+
+from mammo_d2.cli.main import main
 from tests.conftest import ROOT
 
 _FILE = re.compile(r"`([\w./]+\.\w+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -41,7 +42,6 @@ def read_guide(name: str) -> Guide:
 
 def type_command(arguments: list[str]) -> int:
     """The exit code of ``mammo-d2`` with these arguments, run in this process and in its working directory."""
-    try:
-        run_tool(importlib.import_module(f"mammo_d2.cli.{arguments[0]}").run, arguments[1:])
-    except SystemExit as end:
-        return int(end.code or 0)
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    return int(end.value.code or 0)
