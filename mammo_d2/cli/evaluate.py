@@ -18,7 +18,6 @@ from mammo_d2.evaluation.files.coco_files import (
     load_ground_truth,
     load_image_scores,
 )
-from mammo_d2.evaluation.files.predicted_files import read_predicted
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.detection.matching import DISTANCE_KINDS, OVERLAP_KINDS
 from mammo_d2.evaluation.metrics.detection.presets import PRESETS, Preset, get_preset
@@ -145,8 +144,8 @@ def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:
     systems = []
     for number, name in enumerate(names):
         results, images = args.results[number : number + 1], args.image_scores[number : number + 1]
-        detections, notes = load_detections(results[0], truth, read_predicted) if results else (None, {})
-        scores = load_image_scores(images[0], truth, read_predicted) if images else None
+        detections, notes = load_detections(results[0], truth) if results else (None, {})
+        scores = load_image_scores(images[0], truth) if images else None
         systems.append(System(name, detections, scores, notes))
     return systems
 

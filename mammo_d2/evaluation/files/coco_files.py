@@ -1,4 +1,4 @@
-"""COCO ground truth, COCO results and CSV image scores into tables; a bad entry raises a named error.
+"""COCO ground truth, COCO results and image scores into tables; a bad entry raises a named error.
 
 What is dropped and counted is what the COCO tools leave out as well (detections of categories that are not evaluated).
 Everything else that they would accept in silence is an error: NaN or infinite numbers, negative box sizes, unknown
@@ -12,7 +12,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 from mammo_d2.core.boxes import XYWH_ABS, xywh_to_xyxy
 from mammo_d2.core.files import read_json
 from mammo_d2.evaluation.files.image_scores import read_image_scores
+from mammo_d2.evaluation.files.predicted_files import read_predicted
 from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth
 from mammo_d2.evaluation.metrics.tables import (
@@ -64,25 +65,6 @@ class GroundTruth:
 
     def data(self, detections: DetectionTable | None = None) -> EvaluationData:
         return EvaluationData(self.images, self.lesions, detections or empty_detections(), self.notes)
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """Predictions on files, found among the images of a ground truth.
-
-    Attributes:
-        entries: as COCO results, with a name in ``category_id``.
-        image_scores: {class: score} by image id.
-        notes: what was left out, with its count.
-    """
-
-    entries: list[dict[str, Any]]
-    image_scores: Mapping[Hashable, Mapping[str, float]]
-    notes: Mapping[str, int]
-
-
-#: Reads a file of predictions on files, called with it and the ground truth's file.
-PredictedReader = Callable[[Path, str], Predicted]
 
 
 def _require(entry: Any, keys: Sequence[str], where: str) -> None:
@@ -225,28 +207,25 @@ def iterate_results(path: str | os.PathLike) -> Iterator[list[Any]]:
             raise ResultsError(f"{path}: not a JSON file ({error})") from error
 
 
-def load_detections(
-    path: str | os.PathLike, truth: GroundTruth, read_predicted: PredictedReader | None = None
-) -> tuple[DetectionTable, dict[str, int]]:
-    """Read a COCO results file against its ground truth.
+def load_detections(path: str | os.PathLike, truth: GroundTruth) -> tuple[DetectionTable, dict[str, int]]:
+    """Read a COCO results file, or ``predictions.json`` of tools/predict.py, against a ground truth.
 
     Args:
         path: the file.
         truth: the ground truth.
-        read_predicted: reads predictions on files, which are a JSON object; None: they are an error.
 
     Returns:
         the detections of the evaluated classes, and counts of what was left out.
 
     Raises:
-        ResultsError: not a list, a missing field, an unknown image or category, an image id of another type, a NaN or
-            infinite score or coordinate, a negative width or height. The message names the entry.
+        ResultsError: neither kind of file, a missing field, an unknown image or category, an image id of another type,
+            a NaN or infinite score or coordinate, a negative width or height. The message names the entry.
     """
     path = Path(path)
     rows = {image_id: row for row, image_id in enumerate(truth.images.ids)}
     labels: Mapping[Any, int] = {**truth.class_of, **dict.fromkeys(truth.other_ids, -1)}
     lists, notes = iterate_results(path), {}
-    if read_predicted is not None and _is_object(path):
+    if _is_object(path):
         predicted = read_predicted(path, truth.path)
         lists, labels, notes = iter([predicted.entries]), truth.class_of_name, dict(predicted.notes)
     parts: list[DetectionTable] = []
@@ -325,13 +304,10 @@ def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[Any, 
 
 
 # --- image scores -----------------------------------------------------------------------------------------------
-def load_image_scores(
-    path: str | os.PathLike, truth: GroundTruth, read_predicted: PredictedReader | None = None
-) -> np.ndarray:
-    """Read image scores: ``image_scores.json`` of a run, or a CSV with ``image_id`` and one column per class.
+def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray:
+    """Read image scores: ``image_scores.json`` of a run, ``predictions.json`` of tools/predict.py, or a CSV.
 
-    Of predictions on files those of their images, for which ``read_predicted`` is as for ``load_detections``.
-
+    A CSV has ``image_id`` and one column per class.
     With a single class the column may also be named ``score``. Other columns are not read. A JSON file must score
     every image of the ground truth.
 
@@ -344,7 +320,7 @@ def load_image_scores(
     path = Path(path)
     classes = truth.images.classes
     if path.suffix.lower() == ".json":
-        if read_predicted is not None and _is_object(path):
+        if _is_object(path):
             scored = read_predicted(path, truth.path).image_scores
             return np.array([[scored.get(i, {}).get(c, np.nan) for c in classes] for i in truth.images.ids], float)
         return read_image_scores(path).arranged(truth.images.ids, classes, truth.path)

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.files import read_json, sha256_file
 from mammo_d2.core.image_transform import ImageTransform
-from mammo_d2.evaluation.files.coco_files import Predicted
 from mammo_d2.evaluation.files.results import ResultsError
 
 # A predicted file is an image of the ground truth itself, or the source that the image was prepared from.
 _PREPARED, _SOURCE = "prepared", "source"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions on files, matched with the images of a ground truth.
+
+    Attributes:
+        entries: as COCO results, with a name in ``category_id``.
+        image_scores: {class: score} by image id.
+        notes: what was left out, with its count.
+    """
+
+    entries: list[dict[str, Any]]
+    image_scores: Mapping[Hashable, Mapping[str, float]]
+    notes: Mapping[str, int]
 
 
 def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> Predicted:

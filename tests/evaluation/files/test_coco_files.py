@@ -178,7 +178,7 @@ def test_bad_entry_is_a_named_error(truth, results_file, bad, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"annotations": []}', "is a list of"),
+        ('{"annotations": []}', "neither COCO results .a list. nor predictions.json"),
         ("", "is a list of"),
         ("[{]", "not a JSON file"),
         ('[{"image_id": 10}', "not a JSON file"),

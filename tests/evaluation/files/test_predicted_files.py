@@ -110,15 +110,15 @@ def test_a_ground_truth_in_place_of_predictions(tmp_path):
 def test_classes_go_by_name(tmp_path):
     truth = write_truth(tmp_path)
     predictions = write_predictions(tmp_path, ("p/1.dcm", (100, 90), SOURCE))
-    table, notes = load_detections(predictions, load_ground_truth(truth), read_predicted)
+    table, notes = load_detections(predictions, load_ground_truth(truth))
     assert (table.label.tolist(), table.image.tolist()) == ([1], [0])
     assert table.boxes.tolist() == [[4.0, 5.0, 14.0, 25.0]]
-    table, notes = load_detections(predictions, load_ground_truth(truth, ["benign"]), read_predicted)
+    table, notes = load_detections(predictions, load_ground_truth(truth, ["benign"]))
     assert len(table.label) == 0
     assert notes["detections of other categories"] == 1
     merged = load_ground_truth(truth, ["benign", "malignant"], merge="lesion")
     predictions = write_predictions(tmp_path, ("p/1.dcm", (100, 90), SOURCE), name="lesion")
-    assert load_detections(predictions, merged, read_predicted)[0].label.tolist() == [0]
-    assert load_image_scores(predictions, merged, read_predicted)[0].tolist() == [0.25]
+    assert load_detections(predictions, merged)[0].label.tolist() == [0]
+    assert load_image_scores(predictions, merged)[0].tolist() == [0.25]
     with pytest.raises(ResultsError, match=r"category_id 'lesion' is not in the ground truth.*--merge"):
-        load_detections(predictions, load_ground_truth(truth), read_predicted)
+        load_detections(predictions, load_ground_truth(truth))
