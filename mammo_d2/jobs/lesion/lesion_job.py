@@ -71,7 +71,7 @@ class LesionContextJob(Job):
             final.DATASETS.TEST = tuple(cfg.MODEL.LESION.FINAL_TEST)
         self._check(final)
         claim_stages(cfg, options.shared_only, options.resume)
-        self._make_saliency(final, load_records(cfg, list(cfg.DATASETS.TRAIN)))
+        self._make_saliency(final, list(cfg.DATASETS.TRAIN))
         if not cfg.MODEL.LESION.PATCH_WEIGHTS:
             train_stage(stage_config(cfg, PATCH_MODEL), options.resume, options.strict_weights)
         comm.synchronize()
@@ -96,21 +96,22 @@ class LesionContextJob(Job):
         if not self.cfg.DATASETS.ALLOW_SHARED_PATIENTS:
             check_lesions_unseen(self.cfg, final)
 
-    def _make_saliency(self, final: CfgNode, records: list[dict]) -> None:
-        """Of these records, and of the images with lesions in all test sets."""
+    def _make_saliency(self, final: CfgNode, training_sets: list[str]) -> None:
+        """Of all images of the training sets, and of those with lesions of the test sets."""
         if "saliency" in self.cfg.MODEL.LESION.MAPS:
+            records = load_records(self.cfg, training_sets) if training_sets else []
             tests = load_records(self.cfg, list(dict.fromkeys([*self.cfg.DATASETS.TEST, *final.DATASETS.TEST])))
             make_saliency(self.cfg, records + [record for record in tests if record["annotations"]])
 
     def stages(self) -> list[Stage]:
         """f_loc, unless its weights are given, and f_agg."""
-        own = [with_own_settings(self.cfg, model) for model in (PATCH_MODEL, CONTEXT_MODEL)]
+        configs = [with_own_settings(self.cfg, model) for model in (PATCH_MODEL, CONTEXT_MODEL)]
         names = ("patch network", "aggregation network")
-        stages = [Stage(name, Path(cfg.OUTPUT_DIR).name, cfg) for name, cfg in zip(names, own, strict=True)]
+        stages = [Stage(name, Path(cfg.OUTPUT_DIR).name, cfg) for name, cfg in zip(names, configs, strict=True)]
         return stages[1:] if self.cfg.MODEL.LESION.PATCH_WEIGHTS else stages
 
     def evaluation_folder(self, folder: Path) -> Path:
-        """That of the best weights, apart from what the training wrote about others."""
+        """The evaluation of the best weights, apart from those that the training wrote."""
         return super().evaluation_folder(folder) / BEST_FOLDER
 
     def result_evaluation(self, folder: Path, output: Path, dataset: str) -> ResultEvaluation:
