@@ -23,6 +23,9 @@ TOP = 99  # the floor of the package itself: the public API
 HEAVY = {"torch", "torchvision", "fvcore", "iopath", "detectron2", f"{PACKAGE}.framework"}
 WITHOUT_TORCH = (f"{PACKAGE}.core", f"{PACKAGE}.phantom", f"{PACKAGE}.evaluation.metrics")
 
+# The folders of data/, from the ground up.
+DATA_FLOORS = {"reading": 0, "format": 1, "breast": 2, "converters": 3, "prepare": 4, "loading": 4, "lesions": 5}
+
 # Tests of no single module, with what they are about. A folder ends with a slash.
 CROSS_CUTTING = {
     "tests/docs/": "the guides, carried out",
@@ -133,6 +136,16 @@ def test_imports_go_down():
                 continue
             room = target[1] if len(target) > 1 else ""
             if room != module.room and floors().get(room, TOP) >= floors()[module.room]:
+                wrong.add((module.name, name))
+    assert wrong == set()
+
+
+def test_imports_go_down_within_data():
+    wrong = set()
+    for module in modules().values():
+        for name in module.imports:
+            folder, target = (re.match(rf"{PACKAGE}\.data\.(\w+)", dotted) for dotted in (module.name, name))
+            if folder and target and folder[1] != target[1] and DATA_FLOORS[target[1]] >= DATA_FLOORS[folder[1]]:
                 wrong.add((module.name, name))
     assert wrong == set()
 

@@ -1,6 +1,5 @@
 """The command ``demo``: phantoms, preparation, training, evaluation and report in one go."""
 
-import json
 import os
 import shlex
 import subprocess
@@ -9,6 +8,7 @@ import time
 from pathlib import Path
 
 from mammo_d2.cli.common import make_parser
+from mammo_d2.core.files import read_json
 from mammo_d2.data.format.catalog import ROOT_VARIABLE
 from mammo_d2.engine.run_folder import FINAL_WEIGHTS, LAST_CHECKPOINT, METRICS_FILE, inference_folder
 
@@ -65,7 +65,7 @@ def run(argv: list[str]) -> int:
     step("Report", "report", "--run", run_dir)
 
     inference = inference_folder(run_dir, "phantom_test")
-    metrics = json.loads((inference / METRICS_FILE).read_text())
+    metrics = read_json(inference / METRICS_FILE)
     print(f"\nHeld-out phantom patients ({metrics['patient']['num_positive']:.0f} with cancer, "
           f"{metrics['patient']['num_negative']:.0f} without):")  # fmt: skip
     for label, (task, key) in FIGURES.items():
