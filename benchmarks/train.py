@@ -25,11 +25,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Contender:
-    """One setting: the engine, config overrides, and what was measured (seconds, total losses, peak MiB)."""
+    """One setting: the engine, config overrides, and what was measured (seconds, total losses, peak MiB).
+
+    With ``torchvision_roi_align`` the embedded engine pools regions by torchvision's kernels on the CPU, too.
+    """
 
     name: str
     engine: str
     overrides: list[str]
+    torchvision_roi_align: bool = False
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
@@ -37,7 +41,9 @@ class Contender:
 
     def start(self, config_file: str, overrides: list[str], weights: str, threads: int) -> None:
         command = [sys.executable, "-m", "benchmarks.train_worker", "--config-file", config_file]
-        command += ["--threads", str(threads), "--weights", weights, *overrides, *self.overrides]
+        command += ["--threads", str(threads), "--weights", weights]
+        command += ["--torchvision-roi-align"] if self.torchvision_roi_align else []
+        command += [*overrides, *self.overrides]
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "MAMMO_D2_ENGINE": self.engine, "PYTHONPATH": path}
         self.process = subprocess.Popen(
@@ -62,7 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", default="configs/top_likelihood/R101_FPN.yaml")
     parser.add_argument("--steps", type=int, default=8, help="counted steps of each contender")
     parser.add_argument("--warmup", type=int, default=2, help="steps before counting")
-    parser.add_argument("--threads", type=int, default=2, help="torch threads of each contender")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads of each contender; 1: CPU seconds")
+    parser.add_argument(
+        "--roi-align", action="store_true", help="compare the embedded engine's ROIAlign on the CPU with torchvision's"
+    )
     parser.add_argument("--output", default="", help="also write the figures to this JSON file")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE overrides for all contenders")
 
@@ -80,7 +89,12 @@ def run(args: argparse.Namespace) -> dict:
         Contender("embedded, channels_last", "embedded", ["SOLVER.CHANNELS_LAST", "True"]),
         Contender("embedded, channels_last + bfloat16 + fused", "embedded", FAST),
     ]
-    if importlib.util.find_spec("detectron2") is not None:
+    if args.roi_align:
+        contenders = [
+            Contender("torchvision's ROIAlign", "embedded", [], torchvision_roi_align=True),
+            Contender("embedded engine's ROIAlign", "embedded", []),
+        ]
+    elif importlib.util.find_spec("detectron2") is not None:
         contenders.insert(0, Contender("detectron2, float32", "detectron2", []))
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "weights.pth")

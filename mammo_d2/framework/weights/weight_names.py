@@ -64,11 +64,6 @@ class AmbiguousWeightError(ValueError):
     """One tensor of a file fits several parameters of the model."""
 
 
-def torchvision_overrides() -> list[Any]:
-    """The settings that torchvision's ImageNet ResNets need, as [KEY, VALUE, ...] for cfg.merge_from_list."""
-    return [item for pair in TORCHVISION_SETTINGS.items() for item in pair]
-
-
 def is_torchvision_resnet(weights: Mapping[str, Any]) -> bool:
     """Whether these are the weights of a torchvision ResNet (or one with its names)."""
     return {"conv1.weight", "bn1.weight", "layer1.0.conv1.weight"} <= set(weights)

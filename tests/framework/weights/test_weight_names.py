@@ -23,7 +23,6 @@ from mammo_d2.framework.weights.weight_names import (
     match_by_ending,
     rename_caffe2,
     rename_torchvision_resnet,
-    torchvision_overrides,
 )
 from tests.framework import engines, job_cases
 
@@ -200,7 +199,7 @@ def _torchvision_name(name: str) -> str:
 
 def test_torchvision_overrides_are_config_overrides() -> None:
     cfg = get_cfg()
-    cfg.merge_from_list(torchvision_overrides())
+    cfg.merge_from_list([item for pair in TORCHVISION_SETTINGS.items() for item in pair])
     assert cfg.MODEL.PIXEL_STD == [58.395, 57.12, 57.375]
     assert cfg.MODEL.RESNETS.STRIDE_IN_1X1 is False
     assert cfg.INPUT.FORMAT == "RGB"

@@ -68,10 +68,6 @@ class Metadata(types.SimpleNamespace):
             )
         super().__setattr__(key, value)
 
-    def as_dict(self) -> dict[str, Any]:
-        """All attributes as a new dict."""
-        return dict(self.__dict__)
-
     def set(self, **attributes: Any) -> "Metadata":
         """Set several attributes; returns self."""
         for key, value in attributes.items():
