@@ -11,10 +11,10 @@ Works with every config, the lesion classifier's too: its variants share one pat
 not repeated and interrupted ones go on; a run that was begun with another config or other data is an error.
 
 Examples:
-    python tools/ablation.py --config-file configs/quickstart/phantom_top_likelihood.yaml \\
-        --variants configs/quickstart/ablation_top_likelihood.yaml --seeds 1 2 3 --output output/ablation
-    python tools/ablation.py --config-file configs/quickstart/phantom_lesion_context.yaml \\
-        --variants configs/quickstart/ablation_lesion_context.yaml --seeds 1 2 3 --output output/ablation_lesion
+    mammo-d2 ablation --config-file mammo_d2://quickstart/phantom_top_likelihood.yaml \\
+        --variants mammo_d2://quickstart/ablation_top_likelihood.yaml --seeds 1 2 3 --output output/ablation
+    mammo-d2 ablation --config-file mammo_d2://quickstart/phantom_lesion_context.yaml \\
+        --variants mammo_d2://quickstart/ablation_lesion_context.yaml --seeds 1 2 3 --output output/ablation_lesion
 """
 
 

@@ -33,13 +33,13 @@ Written to --output:
   auc.json                        the printed table: every run, their mean, the reader, the mixture
 
 A reader's CSV has columns that name what was read (image_id; exam_id and laterality for a breast; exam_id; patient_id)
-and one per class with probabilities from 0 to 1. tools/evaluate.py --image-scores takes the files written here.
+and one per class with probabilities from 0 to 1. mammo-d2 evaluate --image-scores takes the files written here.
 
 Examples (runs of configs/gmic; a search by docs/search.md; reader.csv: image_id and a probability per class):
-    python tools/average_scores.py output/gmic output/gmic_loc --ground-truth datasets/mine/annotations/test.json
-    python tools/average_scores.py --search output/search_gmic --top 5 \\
+    mammo-d2 average-scores output/gmic output/gmic_loc --ground-truth datasets/mine/annotations/test.json
+    mammo-d2 average-scores --search output/search_gmic --top 5 \\
         --ground-truth datasets/mine/annotations/test.json --output output/top5
-    python tools/average_scores.py output/gmic --ground-truth datasets/mine/annotations/test.json \\
+    mammo-d2 average-scores output/gmic --ground-truth datasets/mine/annotations/test.json \\
         --reader reader.csv --reader-weight 0.5
 """
 

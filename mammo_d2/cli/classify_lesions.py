@@ -25,12 +25,12 @@ from mammo_d2.inference.detected_lesions import (
 DESCRIPTION = """Malignancy of given lesions with a trained lesion classifier, as COCO annotations.
 
 Examples:
-    python tools/classify_lesions.py --config-file output/lesion_context/config.yaml --dataset mine_test \\
+    mammo-d2 classify-lesions --config-file output/lesion_context/config.yaml --dataset mine_test \\
         --output lesions.json
-    python tools/classify_lesions.py --config-file output/lesion_context/config.yaml --dataset mine_test \\
+    mammo-d2 classify-lesions --config-file output/lesion_context/config.yaml --dataset mine_test \\
         --results output/mine/inference/mine_test/coco_instances_results.json --min-score 0.1 \\
         --output second_reader.json
-    python tools/classify_lesions.py --config-file output/lesion_context/config.yaml --image view.dcm \\
+    mammo-d2 classify-lesions --config-file output/lesion_context/config.yaml --image view.dcm \\
         --box 310 420 60 55 --output lesion.json
 
 An --image is prepared like the training images (INPUT.PREPARATION none: as it is); its boxes are in its own pixels.

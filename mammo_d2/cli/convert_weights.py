@@ -12,9 +12,9 @@ Several files become the members of a GMICEnsemble, trained models of one's own 
 MODEL.META_ARCHITECTURE GMICEnsemble and MODEL.GMIC.ENSEMBLE the TOP_FRACTION of each.
 
 Examples:
-    python tools/convert_weights.py gmic sample_model_1.p --output gmic_1.pth
-    python tools/convert_weights.py gmic sample_model_?.p --output gmic_ensemble.pth
-    python tools/convert_weights.py gmic output/search_gmic/trial0003/model_best.pth \\
+    mammo-d2 convert-weights gmic sample_model_1.p --output gmic_1.pth
+    mammo-d2 convert-weights gmic sample_model_?.p --output gmic_ensemble.pth
+    mammo-d2 convert-weights gmic output/search_gmic/trial0003/model_best.pth \\
         output/search_gmic/trial0007/model_best.pth --config-file output/search_gmic/trial0003/config.yaml \\
         --output ensemble.pth
 """

@@ -13,10 +13,10 @@ All splits of the data set are joined and dealt out anew. Folds that are finishe
 interrupted goes on where it was; one that was begun with another config or other data is an error.
 
 Examples:
-    python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \\
+    mammo-d2 cross-validate --config-file mammo_d2://quickstart/phantom_deep_mil.yaml \\
         --dataset datasets/phantom --output output/cv_deep_mil --opts MODEL.DEEP_MIL.HEAD max
-    python tools/cross_validate.py --config-file configs/quickstart/phantom_deep_mil.yaml \\
-        --dataset datasets/phantom --variants configs/quickstart/ablation_deep_mil.yaml --output output/deep_mil
+    mammo-d2 cross-validate --config-file mammo_d2://quickstart/phantom_deep_mil.yaml \\
+        --dataset datasets/phantom --variants mammo_d2://quickstart/ablation_deep_mil.yaml --output output/deep_mil
 """
 
 

@@ -30,17 +30,17 @@ from mammo_d2.evaluation.study.study_outputs import console_text, write_study
 DESCRIPTION = """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed.
 
 Detections: COCO results, a JSON list of {image_id, category_id, bbox [x, y, width, height], score}.
-predictions.json of tools/predict.py, too, on the images of the ground truth or the files they were prepared from.
+predictions.json of mammo-d2 predict, too, on the images of the ground truth or the files they were prepared from.
 Image scores: image_scores.json of a run, or CSV with a column image_id and one column per class; predictions.json, too.
 Of several systems each is compared with the first: difference, confidence interval, p value, forest plot.
 
 Examples (other.json and scores.csv are results of another program):
-    python tools/evaluate.py --ground-truth datasets/mine/annotations/test.json \\
+    mammo-d2 evaluate --ground-truth datasets/mine/annotations/test.json \\
         output/mine/inference/mine_test/coco_instances_results.json --preset luna16 --classes malignant
-    python tools/evaluate.py --ground-truth datasets/mine/annotations/test.json \\
+    mammo-d2 evaluate --ground-truth datasets/mine/annotations/test.json \\
         output/mine/inference/mine_test/coco_instances_results.json other.json --names mine other \\
         --output output/compare
-    python tools/evaluate.py --ground-truth datasets/mine/annotations/test.json --image-scores scores.csv \\
+    mammo-d2 evaluate --ground-truth datasets/mine/annotations/test.json --image-scores scores.csv \\
         --aggregate mean
 """
 

@@ -16,7 +16,7 @@ from mammo_d2.jobs.job import build_job
 DESCRIPTION = """Find lesions in image files with a trained model; the files need no preparation.
 
 Writes to the output folder, all boxes in pixels of the original files:
-  predictions.json   a COCO file: images, categories, annotations with a score; tools/evaluate.py reads it, too
+  predictions.json   a COCO file: images, categories, annotations with a score; mammo-d2 evaluate reads it, too
   predictions.csv    a row per box, also in millimetres where the file knows its pixel spacing
   image_scores.csv   a row per file with the score of every class
   errors.csv         files that could not be used, and warnings
@@ -25,7 +25,7 @@ Writes to the output folder, all boxes in pixels of the original files:
 This is research software and no medical device.
 
 Examples:
-    python tools/predict.py --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
+    mammo-d2 predict --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
         --input exam1/ image.dcm --output predictions --pictures --score-threshold 0.5
 """
 

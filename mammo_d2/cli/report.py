@@ -11,10 +11,10 @@ from mammo_d2.report.run_report import write_run_report
 DESCRIPTION = """Write the HTML report of a finished training or evaluation run: one file that needs nothing else.
 
 Examples:
-    python tools/report.py --run output/phantom_top_likelihood
-    python tools/report.py --run output/phantom_gmic --output moved.html DATASETS.ROOT /new/place/of/the/datasets
-    python tools/report.py --run output/phantom_dual_branch --pictures regions TEST.REGIONS.PICTURES 20
-    python tools/report.py --run output/phantom_lesion_context --pictures lesions TEST.LESION.PICTURES 20
+    mammo-d2 report --run output/phantom_top_likelihood
+    mammo-d2 report --run output/phantom_gmic --output moved.html DATASETS.ROOT /new/place/of/the/datasets
+    mammo-d2 report --run output/phantom_dual_branch --pictures regions TEST.REGIONS.PICTURES 20
+    mammo-d2 report --run output/phantom_lesion_context --pictures lesions TEST.LESION.PICTURES 20
 """
 
 

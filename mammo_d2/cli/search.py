@@ -16,19 +16,19 @@ DESCRIPTION = """Search hyper-parameters: trials of a config with values drawn f
 Each trial is a training in a process of its own. The same command goes on with a search that was interrupted, and a
 higher --trials adds to a finished one; with another config, other ranges or other data it is an error. The output
 folder has the trials (search.md, .csv, .json), best.yaml (trains the best one again) and top.json (the best ones, for
-tools/average_scores.py --search).
+average-scores --search).
 
 Examples (the quickstarts on phantoms that have a validation set; the heads of phantom_lesion_context.yaml and
 phantom_pretrain.yaml say how they and what the trainings start from are made):
-    python tools/search.py --config-file configs/gmic/GMIC.yaml --ranges configs/search/gmic.yaml --sampler random \\
+    mammo-d2 search --config-file mammo_d2://gmic/GMIC.yaml --ranges mammo_d2://search/gmic.yaml --sampler random \\
         --trials 100 --validation mine_val --metric image/malignant/breast_auc --test mine_test \\
         --output output/search_gmic --opts DATASETS.TRAIN "['mine_train']"
-    python tools/search.py --config-file configs/quickstart/phantom_deep_mil.yaml \\
-        --ranges configs/search/deep_mil.yaml --validation phantom_context_val --metric image/malignant/auc \\
+    mammo-d2 search --config-file mammo_d2://quickstart/phantom_deep_mil.yaml \\
+        --ranges mammo_d2://search/deep_mil.yaml --validation phantom_context_val --metric image/malignant/auc \\
         --trials 12 --jobs 2 --pruner median --output output/search_deep_mil \\
         --opts DATASETS.TRAIN "['phantom_context_train']" TEST.EVAL_PERIOD 100
-    python tools/search.py --config-file configs/quickstart/phantom_lesion_context.yaml \\
-        --ranges configs/search/lesion_context.yaml --output output/search_lesion
+    mammo-d2 search --config-file mammo_d2://quickstart/phantom_lesion_context.yaml \\
+        --ranges mammo_d2://search/lesion_context.yaml --output output/search_lesion
 """
 
 

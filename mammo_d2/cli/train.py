@@ -8,9 +8,9 @@ from mammo_d2.jobs.job import build_job, main
 DESCRIPTION = """Train, or evaluate, any method of the package from a YAML config.
 
 Examples (the quickstart's head says how its data are made; a run's config.yaml is in its OUTPUT_DIR):
-    python tools/train_net.py --config-file configs/quickstart/phantom_top_likelihood.yaml
-    python tools/train_net.py --config-file output/phantom_top_likelihood/config.yaml --resume
-    python tools/train_net.py --config-file output/phantom_top_likelihood/config.yaml --eval-only \\
+    mammo-d2 train --config-file mammo_d2://quickstart/phantom_top_likelihood.yaml
+    mammo-d2 train --config-file output/phantom_top_likelihood/config.yaml --resume
+    mammo-d2 train --config-file output/phantom_top_likelihood/config.yaml --eval-only \\
         MODEL.WEIGHTS output/phantom_top_likelihood/model_final.pth
 
 The lesion classifier (JOB LesionContextJob) is trained in stages: patch network, then aggregation network. Its context
@@ -18,10 +18,10 @@ network is a trained GMIC, named by MODEL.LESION.CONTEXT_CONFIG and CONTEXT_WEIG
 iteration where the job was interrupted. Stages of another config or other data are then an error; another
 MODEL.LESION.MAPS is not, as every combination has a folder of its own. --eval-only evaluates what is in OUTPUT_DIR and
 needs no MODEL.WEIGHTS.
-    python tools/train_net.py --config-file configs/quickstart/phantom_lesion_context.yaml
-    python tools/train_net.py --config-file configs/quickstart/phantom_lesion_context.yaml --resume \\
+    mammo-d2 train --config-file mammo_d2://quickstart/phantom_lesion_context.yaml
+    mammo-d2 train --config-file mammo_d2://quickstart/phantom_lesion_context.yaml --resume \\
         MODEL.LESION.MAPS "['saliency']"
-    python tools/train_net.py --config-file configs/quickstart/phantom_lesion_context.yaml --eval-only \\
+    mammo-d2 train --config-file mammo_d2://quickstart/phantom_lesion_context.yaml --eval-only \\
         DATASETS.TEST "['phantom_context_test']"
 """
 
