@@ -166,16 +166,16 @@ class DefaultTrainer(TrainerBase):
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
         """Endless training batches of cfg.DATASETS.TRAIN; to be overridden."""
         raise NotImplementedError(
-            "override build_train_loader, e.g. by mammo_d2.data.loading.loader.build_train_loader(cfg): the embedded "
-            "engine has no loader of its own"
+            "override build_train_loader, e.g. by mammo_d2.build_train_loader(cfg): the embedded engine has no loader "
+            "of its own"
         )
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
         """Batches of one data set, each image once; to be overridden."""
         raise NotImplementedError(
-            "override build_test_loader, e.g. by mammo_d2.data.loading.loader.build_test_loader(cfg, dataset_name): "
-            "the embedded engine has no loader of its own"
+            "override build_test_loader, e.g. by mammo_d2.build_test_loader(cfg, dataset_name): the embedded engine "
+            "has no loader of its own"
         )
 
     @classmethod
