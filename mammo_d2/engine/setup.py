@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from mammo_d2.config.loading import ConfigError, load_config
+from mammo_d2.config.loading import load_config
+from mammo_d2.config.named_configs import ConfigError, find_config
 from mammo_d2.core.files import atomic_write, make_folder
 from mammo_d2.data.format.annotations import check_splits
 from mammo_d2.data.format.catalog import check_names, register_datasets
@@ -76,7 +77,9 @@ def _set_up_output(cfg: CfgNode, args: argparse.Namespace) -> None:
         make_folder(folder, "OUTPUT_DIR")
     config = folder / CONFIG_FILE
     kept = config.read_bytes() if getattr(args, "eval_only", False) and config.is_file() else None
-    default_setup(cfg, args)
+    # It logs the file's content, and knows no names of configs.
+    config_file = find_config(args.config_file) if args.config_file else ""
+    default_setup(cfg, argparse.Namespace(**{**vars(args), "config_file": config_file}))
     if ENGINE == "detectron2":  # it opens the log for its own messages and fvcore's
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="mammo_d2")
     if kept is not None and comm.is_main_process():

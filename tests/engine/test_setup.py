@@ -93,3 +93,11 @@ def test_output_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"OUTPUT_DIR .*file/run cannot be made \(Not a directory\); name another"):
         setup(arguments(tmp_path / "file" / "run"))
+
+
+def test_a_config_by_name_is_logged_like_a_file(tmp_path):
+    args = arguments(tmp_path, "DATASETS.TRAIN", "[]", "DATASETS.TEST", "[]")
+    args.config_file = "mammo_d2://quickstart/phantom_top_likelihood.yaml"
+    cfg = setup(args)
+    assert cfg.DATALOADER.SAMPLER_TRAIN == "PairSampler"
+    assert "phantom_top_likelihood.yaml:\n" in (tmp_path / "log.txt").read_text()
