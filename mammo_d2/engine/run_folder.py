@@ -79,7 +79,7 @@ def result_weights(folder: str | os.PathLike) -> Path:
     folder = Path(folder)
     if not is_finished(folder):
         raise FileNotFoundError(
-            f"{folder / FINAL_WEIGHTS}: no such file; the training has not finished, tools/train_net.py --resume goes "
+            f"{folder / FINAL_WEIGHTS}: no such file; the training has not finished, mammo-d2 train --resume goes "
             "on with it"
         )
     best = folder / BEST_WEIGHTS

@@ -43,7 +43,7 @@ def load_lesion_classifier(cfg: CfgNode) -> tuple[CfgNode, torch.nn.Module]:
     if not isinstance(build_job(cfg), LesionContextJob):
         raise ValueError(
             f"JOB is {cfg.JOB} ({cfg.MODEL.META_ARCHITECTURE}), whose model does not score given lesions; use "
-            "tools/predict.py with this config"
+            "mammo-d2 predict with this config"
         )
     stage = stage_config(cfg, CONTEXT_MODEL)
     return stage, load_classifier(stage, result_weights(stage.OUTPUT_DIR))

@@ -1,4 +1,4 @@
-"""Other programs' checkpoints as this package's weight files: the body of tools/convert_weights.py."""
+"""Other programs' checkpoints as this package's weight files: the body of mammo-d2 convert-weights."""
 
 from collections.abc import Sequence
 from pathlib import Path

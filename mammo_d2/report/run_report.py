@@ -80,7 +80,7 @@ def run_sections(cfg: CfgNode, folder: Path, config_text: str, pictures: Picture
     records = load_all(cfg, parts.uses)
     sections = [Section("Summary", summary), Section("Data", data_blocks(parts.uses, records))]
     sections += [Section(training.title, training_blocks(training)) for training in parts.trainings]
-    again = f"tools/train_net.py --config-file {folder / CONFIG_FILE} --eval-only"
+    again = f"mammo-d2 train --config-file {folder / CONFIG_FILE} --eval-only"
     again = " ".join([again, *parts.evaluate_again])
     for name, result in results:
         known = records.get(result.name) or load_or_reason(cfg, result.name)

@@ -196,4 +196,4 @@ def test_the_tool_evaluates_predictions(tmp_path, capsys):
     (tmp_path / "image_scores.csv").write_text("image_id,file,patient_id,laterality,view,malignant\n1,p/1.dcm,,,,0.5\n")
     with pytest.raises(SystemExit):
         run_tool(run, [*arguments, "--image-scores", str(tmp_path / "image_scores.csv")])
-    assert "numbers of files that tools/predict.py gave" in capsys.readouterr().err
+    assert "numbers of files that mammo-d2 predict gave" in capsys.readouterr().err

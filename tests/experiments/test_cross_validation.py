@@ -165,7 +165,7 @@ class TestCrossValidate:
 
     def test_not_for_the_lesion_classifier(self, dataset, tmp_path, fake_jobs):
         lesion = str(ROOT / "configs/quickstart/phantom_lesion_context.yaml")
-        with pytest.raises(ValueError, match=r"use tools/train_net.py for each fold, after a context network"):
+        with pytest.raises(ValueError, match=r"use mammo-d2 train for each fold, after a context network"):
             cross_validate(lesion, FoldPlan(dataset, 3), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 

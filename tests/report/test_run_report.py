@@ -98,9 +98,7 @@ def test_pictures_that_cannot_be_drawn_are_named_with_the_command_that_helps(run
     write_run_report(cfg, folder, pictures=PictureFolder(tmp_path / "png", said.append))
     assert len(said) == 1
     assert said[0].startswith("no pictures of toy_test: there is no top_regions.json")
-    command = (
-        f"tools/train_net.py --config-file {folder / 'config.yaml'} --eval-only MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} "
-    )
+    command = f"mammo-d2 train --config-file {folder / 'config.yaml'} --eval-only MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} "
     assert said[0].endswith(command + "TEST.EVALUATORS \"['coco', 'froc', 'patient', 'regions']\"")
     shutil.rmtree(folder / "inference")
     write_run_report(cfg, folder, pictures=PictureFolder(tmp_path / "png", said.append))

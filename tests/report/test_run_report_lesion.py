@@ -128,7 +128,7 @@ def test_what_is_missing_is_said(job, tmp_path):
     scores.unlink()
     said: list[str] = []
     html = report(job, pictures=PictureFolder(tmp_path / "png", said.append))
-    reason = f"there is no lesion_scores.json; tools/train_net.py --config-file {folder}/config.yaml --eval-only"
+    reason = f"there is no lesion_scores.json; mammo-d2 train --config-file {folder}/config.yaml --eval-only"
     assert f"No pictures: {reason} DATASETS.TEST" in html
     assert len(said) == 1
     assert said[0].startswith(f"no pictures of lesions_train/embedding_saliency: {reason}")
@@ -136,5 +136,5 @@ def test_what_is_missing_is_said(job, tmp_path):
     bare.mkdir()
     (bare / "config.yaml").write_text(cfg.dump())
     html = report((bare, cfg))
-    assert "No aggregation network has been evaluated; tools/train_net.py --resume goes on with the job." in html
+    assert "No aggregation network has been evaluated; mammo-d2 train --resume goes on with the job." in html
     assert "There is no training log" in html

@@ -19,13 +19,13 @@ LESION, GMIC = (str(ROOT / "configs/quickstart" / f"phantom_{name}.yaml") for na
             "predict",
             LESION,
             ["--weights", "none.pth", "--input", "none", "--output", "predictions"],
-            ["JOB is LesionContextJob", "use tools/classify_lesions.py"],
+            ["JOB is LesionContextJob", "use mammo-d2 classify-lesions"],
         ),
         (
             "classify_lesions",
             GMIC,
             ["--dataset", "none_test", "--output", "predictions"],
-            ["JOB is SingleStageJob (GMIC)", "use tools/predict.py"],
+            ["JOB is SingleStageJob (GMIC)", "use mammo-d2 predict"],
         ),
     ],
 )

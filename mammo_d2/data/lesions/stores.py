@@ -69,7 +69,7 @@ class SaliencyStore:
         if not path.is_file():
             raise FileNotFoundError(
                 f"image {record.get('image_id')!r}, {record['file_name']}: its saliency ({path}) is missing; run "
-                "tools/train_net.py, which makes it first"
+                "mammo-d2 train, which makes it first"
             )
         return torch.from_numpy(np.load(path))
 

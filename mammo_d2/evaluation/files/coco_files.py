@@ -36,7 +36,7 @@ from mammo_d2.evaluation.metrics.tables import (
 )
 
 _PIECE = 1 << 24  # characters of a results file parsed at a time
-# How the table of image scores of tools/predict.py begins.
+# How the table of image scores of mammo-d2 predict begins.
 _FILE_COLUMNS = ["image_id", "file", "patient_id", "laterality", "view"]
 _BORDER = re.compile(r"\}\s*,(?=\s*\{)")
 
@@ -208,7 +208,7 @@ def iterate_results(path: str | os.PathLike) -> Iterator[list[Any]]:
 
 
 def load_detections(path: str | os.PathLike, truth: GroundTruth) -> tuple[DetectionTable, dict[str, int]]:
-    """Read a COCO results file, or ``predictions.json`` of tools/predict.py, against a ground truth.
+    """Read a COCO results file, or ``predictions.json`` of mammo-d2 predict, against a ground truth.
 
     Args:
         path: the file.
@@ -305,7 +305,7 @@ def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[Any, 
 
 # --- image scores -----------------------------------------------------------------------------------------------
 def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray:
-    """Read image scores: ``image_scores.json`` of a run, ``predictions.json`` of tools/predict.py, or a CSV.
+    """Read image scores: ``image_scores.json`` of a run, ``predictions.json`` of mammo-d2 predict, or a CSV.
 
     A CSV has ``image_id`` and one column per class.
     With a single class the column may also be named ``score``. Other columns are not read. A JSON file must score
@@ -332,7 +332,7 @@ def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray
         header = reader.fieldnames or []
         if header[: len(_FILE_COLUMNS)] == _FILE_COLUMNS:
             raise ResultsError(
-                f"{path}: its image_id are numbers of files that tools/predict.py gave, not ids of the ground truth; "
+                f"{path}: its image_id are numbers of files that mammo-d2 predict gave, not ids of the ground truth; "
                 "name predictions.json beside it, whose files are looked for in the ground truth"
             )
         columns = {name: label for label, name in enumerate(classes) if name in header}

@@ -1,4 +1,4 @@
-"""predictions.json of tools/predict.py as results on a ground truth: each file is matched with an image."""
+"""predictions.json of mammo-d2 predict as results on a ground truth: each file is matched with an image."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> 
     if not isinstance(content, Mapping) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     ):
-        raise ResultsError(f"{path}: neither COCO results (a list) nor predictions.json of tools/predict.py")
+        raise ResultsError(f"{path}: neither COCO results (a list) nor predictions.json of mammo-d2 predict")
     nameless = [image["id"] for image in content["images"] if "file_name" not in image]
     if nameless:
         raise ResultsError(f"{path}: image {nameless[0]!r} has no file_name; is it a ground truth?")

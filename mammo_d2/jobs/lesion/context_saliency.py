@@ -71,7 +71,7 @@ def context_config(cfg: CfgNode) -> CfgNode:
     if not Path(keys.CONTEXT_WEIGHTS).is_file():
         raise FileNotFoundError(
             f"MODEL.LESION.CONTEXT_WEIGHTS {keys.CONTEXT_WEIGHTS!r}: no such file; train a GMIC first (python "
-            f"tools/train_net.py --config-file {keys.CONTEXT_CONFIG}) and name its model_final.pth"
+            f"mammo-d2 train --config-file {keys.CONTEXT_CONFIG}) and name its model_final.pth"
         )
     # The weights include the patch network: the file it started from is not needed.
     settings = {"WEIGHTS": keys.CONTEXT_WEIGHTS, "DEVICE": cfg.MODEL.DEVICE, "GMIC.PATCH_WEIGHTS": ""}

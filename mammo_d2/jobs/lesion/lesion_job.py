@@ -140,14 +140,14 @@ class LesionContextJob(Job):
         """The context network, and so the saliency, would have to be another one in each fold."""
         raise ValueError(
             "JOB is LesionContextJob: its context network would have seen the test patients of most folds; use "
-            "tools/train_net.py for each fold, after a context network trained without its test patients"
+            "mammo-d2 train for each fold, after a context network trained without its test patients"
         )
 
     def check_files(self) -> None:
         """A lesion classifier needs the boxes of the lesions."""
         raise ValueError(
             "JOB is LesionContextJob, whose model scores given lesions and finds none itself; use "
-            "tools/classify_lesions.py with this config"
+            "mammo-d2 classify-lesions with this config"
         )
 
     def report_parts(self, folder: Path) -> ReportParts:

@@ -62,7 +62,7 @@ def lesion_report_parts(cfg: CfgNode, folder: Path) -> ReportParts:
         trainings=trainings,
         evaluations=evaluations,
         unevaluated="no aggregation network has been evaluated",
-        unevaluated_hint="; tools/train_net.py --resume goes on with the job.",
+        unevaluated_hint="; mammo-d2 train --resume goes on with the job.",
         keys=_KEYS,
         stage_configs={"patch network": patch, "aggregation network": context},
         stage_keys=_STAGE_KEYS,

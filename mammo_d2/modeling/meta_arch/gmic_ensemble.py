@@ -21,7 +21,7 @@ def member_prefix(number: int) -> str:
 class GMICEnsemble(ImageModel):
     """Mean of image scores and saliency maps; ``patches`` are those of all members, their ``attention`` sums to 1.
 
-    For prediction only: members are trained one by one and joined by ``tools/convert_weights.py``.
+    For prediction only: members are trained one by one and joined by ``mammo-d2 convert-weights``.
 
     Source:
         Shen et al., MLMI 2019, section 3.2 (the five models with the best validation AUC).
@@ -52,7 +52,7 @@ class GMICEnsemble(ImageModel):
         }
 
     def losses(self, images: Tensor, records: list[dict]) -> dict[str, Tensor]:
-        raise ValueError("a GMICEnsemble is not trained: train GMIC models and join them with tools/convert_weights.py")
+        raise ValueError("a GMICEnsemble is not trained: train GMIC models and join them with mammo-d2 convert-weights")
 
     def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
         predictions: list[GMICPrediction] = []

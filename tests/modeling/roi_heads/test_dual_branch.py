@@ -98,7 +98,7 @@ class TestHeads:
         assert (found.pred_boxes.tensor[2, 0] / 20).item() == 1.0
 
     def test_a_certain_finding_has_a_probability_of_one_at_most(self):
-        """What reads the scores (tools/average_scores.py) takes nothing above 1, also not by a rounding error."""
+        """What reads the scores (mammo-d2 average-scores) takes nothing above 1, also not by a rounding error."""
         codes = torch.randn(40, 200, 5, generator=torch.Generator().manual_seed(0)) * 3
         codes[..., 0] += 30
         heads = make_heads("cls_det_rs")
