@@ -38,12 +38,19 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """Chosen examples, and how many there are of each kind: ``counts`` (found, missed, false positives)."""
+    """Chosen examples, and how many there are of each kind.
+
+    Attributes:
+        found, missed, false_positives: the examples.
+        counts: (found, missed, false positives).
+        unjudged: boxes that may be right: no box of the truth says where, but the image is positive or unknown.
+    """
 
     found: list[Example]
     missed: list[Example]
     false_positives: list[Example]
     counts: tuple[int, int, int]
+    unjudged: int = 0
 
 
 def evaluation_data(
@@ -82,7 +89,8 @@ def choose_examples(data: EvaluationData, rule: HitRule, thresholds: Sequence[fl
     * found: lesions with a hit by a box of their class at or above its threshold; evenly spread from the best score to
       the worst.
     * missed: the other lesions; evenly spread over the data set.
-    * false positives: boxes that hit no lesion of their class, by falling score, one per image.
+    * false positives: boxes that hit no lesion of their class, by falling score, one per image. On images that are
+      positive for the class without a box of it, or unknown, boxes are neither right nor wrong.
 
     Args:
         data: images, lesions and detections.
@@ -108,6 +116,11 @@ def choose_examples(data: EvaluationData, rule: HitRule, thresholds: Sequence[fl
     missed = np.flatnonzero(real & ~accepted)
     misses = np.ones(len(detections), bool)
     misses[hit_detection] = False
+    boxed = np.zeros((len(data.images), len(data.images.classes)), bool)
+    boxed[lesions.image, lesions.label] = True
+    judged = boxed | (data.images.truth == 0)
+    unjudged = misses & ~judged[detections.image, detections.label]
+    misses &= ~unjudged
     by_score = np.flatnonzero(misses)[np.argsort(-detections.scores[misses], kind="stable")]
     _, first_of_image = np.unique(detections.image[by_score], return_index=True)
     worst = by_score[np.sort(first_of_image)][:limit]
@@ -120,6 +133,7 @@ def choose_examples(data: EvaluationData, rule: HitRule, thresholds: Sequence[fl
         of_lesions(spread(missed, limit)),
         [Example(int(detections.image[row]), int(row), float(detections.scores[row])) for row in worst],
         (len(found), len(missed), int(misses.sum())),
+        int(unjudged.sum()),
     )
 
 
@@ -151,6 +165,9 @@ def gallery_blocks(
             except (OSError, ValueError) as error:
                 problems.append(Text(f"Left out: {error}."))
         blocks += [Figures(figures, small=True), *problems]
+    if examples.unjudged:
+        words = "are on images that show their class without a box of it, or whose label is unknown"
+        blocks.append(Text(f"{examples.unjudged} more boxes {words}: they may be right and are not counted here."))
     return blocks
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mammo_d2.core.image_truth import image_truth, joined_truth
 from mammo_d2.data.reading.reader import read_image
 from mammo_d2.evaluation.metrics.detection.matching import HitRule, rank_within
 from mammo_d2.evaluation.metrics.localization.best_regions import best_of_each_class, first_hit_ranks
@@ -89,17 +90,27 @@ def localization_picture(
     return np.concatenate(panels, axis=1)
 
 
-def choose_images(truth: np.ndarray, limit: int) -> list[np.ndarray]:
-    """Rows of images to show: some with a lesion of each class, some without lesion; evenly spread over the data set.
+# Groups of images without box; those with boxes are grouped by their classes.
+POSITIVE_WITHOUT_BOX, NEGATIVE, UNKNOWN = "positive without box", "without lesion", "with unknown label"
 
-    The choice does not depend on the predictions: the pictures are neither the best nor the worst.
+
+def choose_images(with_box: np.ndarray, truth: Sequence[int | None], limit: int) -> list[np.ndarray]:
+    """Rows of images to show, evenly spread over the data set, in C + 3 groups.
+
+    The groups are: images with a lesion of each class; of the images without any box, those known to be positive, those
+    known to be negative, and those whose label is unknown. The choice does not depend on the predictions: the pictures
+    are neither the best nor the worst.
 
     Args:
-        truth: (N, C) bool, an image has a lesion of a class.
-        limit: most images of each kind.
+        with_box: (N, C) bool, an image has a box of a class.
+        truth: (N,) of all classes together, 1, 0 or None (unknown), see ``joined_truth``.
+        limit: most images of each group.
     """
-    kinds = [truth[:, label] for label in range(truth.shape[1])] + [~truth.any(axis=1)]
-    return [spread(np.flatnonzero(kind), limit) for kind in kinds]
+    rest = ~with_box.any(axis=1)
+    values = np.array(truth, float)  # None becomes NaN
+    without_box = [rest & (values == 1), rest & (values == 0), rest & np.isnan(values)]
+    groups = [with_box[:, label] for label in range(with_box.shape[1])] + without_box
+    return [spread(np.flatnonzero(group), limit) for group in groups]
 
 
 def localization_pictures(
@@ -126,9 +137,10 @@ def localization_pictures(
     """
     classes = data.images.classes
     ranks = first_hit_ranks(data, rule)
-    chosen = choose_images(~np.isnan(ranks), limit)
+    truth = [image_truth(record, classes) for record in records]
+    chosen = choose_images(~np.isnan(ranks), [joined_truth(values) for values in truth], limit)
     pictures, problems = [], []
-    for group, rows in zip([*classes, "without lesion"], chosen, strict=True):
+    for group, rows in zip([*classes, POSITIVE_WITHOUT_BOX, NEGATIVE, UNKNOWN], chosen, strict=True):
         for row in rows.tolist():
             regions, lesions = data.detections, data.lesions
             regions = regions.take(regions.image == row)
@@ -145,17 +157,20 @@ def localization_pictures(
             except (OSError, ValueError) as error:
                 problems.append(f"image {records[row]['image_id']} left out: {error}")
                 continue
-            found = [_found(name, rank, top) for name, rank in zip(classes, ranks[row].tolist(), strict=True)]
+            found = map(_found, classes, ranks[row].tolist(), truth[row], [top] * len(classes))
             caption = ", ".join([describe_image(records[row]), *filter(None, found)])
             name = re.sub(r"[^\w.-]+", "_", f"{group}_{records[row]['image_id']}")
             pictures.append(NamedPicture(group, f"{name}.png", picture, caption))
     return pictures, problems
 
 
-def _found(name: str, rank: float, top: int) -> str:
-    if np.isnan(rank):
-        return ""
-    return f"{name} lesion hit by region {int(rank)}" if rank <= top else f"{name} lesion not hit"
+def _found(name: str, rank: float, truth: int | None, top: int) -> str:
+    """What a caption says of a class: its lesion's hit, or what is known without a box; nothing of a negative."""
+    if not np.isnan(rank):
+        return f"{name} lesion hit by region {int(rank)}" if rank <= top else f"{name} lesion not hit"
+    if truth is None:
+        return f"{name} unknown"
+    return f"{name} without box" if truth else ""
 
 
 def _response(maps: str | os.PathLike | None, image_id: Any) -> np.ndarray | None:

@@ -64,6 +64,22 @@ def test_crowd_regions_are_neither_missed_nor_false():
     assert choose_examples(tables, RULE, [0.5]).counts == (0, 0, 0)
 
 
+def test_boxes_on_positive_images_without_box_and_on_unknown_ones_are_no_false_positives():
+    labels = [{"malignant": 1}, {"malignant": None}, {"malignant": 0}]
+    records = [{**record(number), "labels": values} for number, values in enumerate(labels)]
+    # Boxes of the image decide, whatever is known of the others.
+    records.append({**record(3, (0, 0, 9, 9)), "labels": {"malignant": 1}})
+    tables = data(records, [entry(number, (50, 50, 9, 9), 0.5 + number / 10) for number in range(4)])
+    examples = choose_examples(tables, RULE, [0.5])
+    assert [(e.image, e.score) for e in examples.false_positives] == [(3, 0.8), (2, 0.7)]
+    assert (examples.counts, examples.unjudged) == ((0, 1, 2), 2)
+    texts = [block.text for block in gallery_blocks(records, tables, examples, [0.5]) if isinstance(block, Text)]
+    assert texts[-1] == (
+        "2 more boxes are on images that show their class without a box of it, or whose label is unknown: they may be "
+        "right and are not counted here."
+    )
+
+
 def test_limit_keeps_the_best_and_the_worst_found():
     lesion = (10, 10, 20, 20)
     records = [record(n, lesion) for n in range(9)]

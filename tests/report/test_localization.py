@@ -86,8 +86,29 @@ def test_images_are_chosen_evenly_by_what_they_show():
     truth = np.zeros((12, 2), bool)
     truth[[1, 4, 5, 9], 0] = True
     truth[[2, 4], 1] = True
-    chosen = choose_images(truth, 3)
-    assert [rows.tolist() for rows in chosen] == [[1, 5, 9], [2, 4], [0, 7, 11]]
+    chosen = choose_images(truth, [0] * 12, 3)
+    assert [rows.tolist() for rows in chosen] == [[1, 5, 9], [2, 4], [], [0, 7, 11], []]
+
+
+def test_positive_without_box_negative_and_unknown_are_three_groups():
+    with_box = np.array([[True], [False], [False], [False], [False]])
+    chosen = choose_images(with_box, [1, 1, 0, None, 1], 3)
+    assert [rows.tolist() for rows in chosen] == [[0], [1, 4], [2], [3]]
+
+
+def test_a_cancer_known_by_its_label_is_not_filed_as_lesion_free(tmp_path):
+    path = tmp_path / "image.png"
+    cv2.imwrite(str(path), np.arange(10000, dtype=np.uint16).reshape(100, 100))
+    image = {"height": 100, "width": 100, "annotations": [], "file_name": str(path)}
+    labels = [{"malignant": 1, "benign": 0}, {"malignant": 0, "benign": 0}, {"malignant": None, "benign": 0}]
+    records = [{**image, "image_id": number, "labels": values} for number, values in enumerate(labels)]
+    data = evaluation_data(records, ["malignant", "benign"], [], {1: 0, 2: 1})
+    pictures, _ = localization_pictures(records, data, HitRule("iom", 0.5))
+    assert [(p.group, p.name, p.caption) for p in pictures] == [
+        ("positive without box", "positive_without_box_0.png", "image 0, malignant without box"),
+        ("without lesion", "without_lesion_1.png", "image 1"),
+        ("with unknown label", "with_unknown_label_2.png", "image 2, malignant unknown"),
+    ]
 
 
 def test_pictures_of_a_data_set(tmp_path):
