@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,27 @@ import numpy as np
 
 class FileFormatError(ValueError):
     """A file whose content is not what it should be; the message names the file, the place and the remedy."""
+
+
+# --- paths ------------------------------------------------------------------------------------------------------
+def path_problem(name: str) -> str | None:
+    """What makes a path from a table, tag or annotation file unsafe to join to a folder; None if it stays inside.
+
+    Backslashes and drive letters count on every system, so that a data set is as safe on another one.
+
+    Args:
+        name: a path that should be relative, e.g. "p1/L_CC.png".
+
+    Returns:
+        The predicate of an error message, e.g. "is an absolute path".
+    """
+    if "\0" in name:
+        return "holds a zero byte"
+    if name.startswith(("/", "\\")) or re.match("[A-Za-z]:", name):
+        return "is an absolute path"
+    if ".." in re.split(r"[/\\]", name):
+        return "has '..' in it and may lead out of its folder"
+    return None
 
 
 # --- writing ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 from mammo_d2.core.files import (
     FileFormatError,
     atomic_write,
+    path_problem,
     read_json,
     sha256_bytes,
     sha256_file,
@@ -90,3 +91,26 @@ def test_failed_text_leaves_the_old_file(tmp_path):
         file.write(b"not text")
     assert path.read_bytes() == b"c"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("/etc/passwd", "is an absolute path"),
+        ("\\\\server\\x.png", "is an absolute path"),
+        ("C:\\x.png", "is an absolute path"),
+        ("c:x.png", "is an absolute path"),
+        ("../x", "has '..' in it"),
+        ("a/../../x", "has '..' in it"),
+        ("a\\..\\x", "has '..' in it"),
+        ("a/..", "has '..' in it"),
+        ("a\0.png", "holds a zero byte"),
+    ],
+)
+def test_paths_that_may_lead_out_of_a_folder(name, problem):
+    assert path_problem(name).startswith(problem)
+
+
+@pytest.mark.parametrize("name", ["a.png", "p1/L_CC.png", "..a/b..c/d..", "./a.png", "a b/ä:1.png", ""])
+def test_paths_that_stay_in_a_folder(name):
+    assert path_problem(name) is None

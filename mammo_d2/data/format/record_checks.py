@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mammo_d2.core.boxes import clip_xywh, overhang_xywh
+from mammo_d2.core.files import path_problem
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.core.lesion_classes import LABELS
 from mammo_d2.data.format.problems import Report
@@ -121,6 +122,8 @@ class RecordChecker:
         value = image["file_name"]
         if not isinstance(value, str) or not value:
             self.error("wrong-type", name, "file_name", value, "must be a path", "write a non-empty string")
+        elif problem := path_problem(value):
+            self.error("unsafe-path", name, "file_name", value, problem, "write the path relative to the image folder")
         elif value in files:
             self.error(
                 "duplicate-file", name, "file_name", value, f"also used by image {files[value]}",

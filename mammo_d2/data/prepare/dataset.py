@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -26,7 +27,7 @@ from mammo_d2.data.converters.converter import Converter, SourceImage
 from mammo_d2.data.format.annotations import SPLITS
 from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.data.prepare.dataset_splits import assign_splits
-from mammo_d2.data.prepare.image import Issue, Outcome
+from mammo_d2.data.prepare.image import Issue, Outcome, check_key
 from mammo_d2.data.prepare.manifest import make_manifest
 from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
 from mammo_d2.data.prepare.workers import run_images
@@ -82,8 +83,14 @@ def prepare(converter: Converter, out: str | os.PathLike[str], options: PrepareO
     sources = _list_sources(converter, options.limit)
     result = PrepareResult(out, skipped=list(converter.skipped))
     if options.dry_run:
-        missing = [s for s in sources if not s.path.is_file()]
-        result.issues = [Issue("error", s.key, str(s.path), "no such file; fetch it") for s in missing]
+        for source in sources:
+            try:
+                check_key(source)
+                problem = "" if source.path.is_file() else "no such file; fetch it"
+            except ValueError as error:
+                problem = str(error)
+            if problem:
+                result.issues.append(Issue("error", source.key, str(source.path), problem))
         positive = sum(bool(s.annotations) for s in sources)
         total = sum(len(s.annotations) for s in sources)
         patients = len({s.patient_id or s.key for s in sources})
@@ -127,9 +134,11 @@ def _list_sources(converter: Converter, limit: int) -> list[SourceImage]:
             f"{converter.source}: no images of the {converter.name} data set found; check the folder"
             + (f" ({len(converter.skipped)} files were skipped, the first: {why})" if why else "")
         )
-    twice = [key for key, count in Counter(s.key for s in sources).items() if count > 1]
+    # "p1/./a" and "p1//a" are the file "p1/a".
+    names = [posixpath.normpath(s.key) for s in sources]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        files = [str(s.path) for s in sources if s.key == twice[0]]
+        files = [str(s.path) for s, name in zip(sources, names, strict=True) if name == twice[0]]
         raise PrepareError(f"two images would be called {twice[0]!r}: {', '.join(files[:3])}; rename or remove one")
     return sources[:limit] if limit else sources
 

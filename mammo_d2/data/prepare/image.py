@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mammo_d2.core.files import read_json, sha256_bytes, sha256_file, write_bytes_atomic, write_json
+from mammo_d2.core.files import path_problem, read_json, sha256_bytes, sha256_file, write_bytes_atomic, write_json
 from mammo_d2.data.breast.mask import laterality_of_side
 from mammo_d2.data.converters.converter import Converter, SourceImage
 from mammo_d2.data.prepare.image_record import annotation_record, image_record, usable_annotation
@@ -66,6 +66,7 @@ def prepare_image(converter: Converter, source: SourceImage, options: ImageOptio
     """
     outcome = Outcome(source.key)
     try:
+        check_key(source)
         record_path = out / RECORD_FOLDER / f"{source.key}.json"
         sha = sha256_file(source.path)
         fingerprint = _fingerprint(converter, source, options, sha)
@@ -81,6 +82,20 @@ def prepare_image(converter: Converter, source: SourceImage, options: ImageOptio
         text = str(error) or "not enough memory; use fewer workers"
         outcome = Outcome(source.key, issues=[Issue("error", source.key, str(source.path), text)])
     return outcome
+
+
+def check_key(source: SourceImage) -> None:
+    """Check that the files of an image come to lie within the data set's folders.
+
+    Raises:
+        ValueError: they would not; identifiers of the source are part of the key.
+    """
+    problem = path_problem(source.key)
+    if problem:
+        raise ValueError(
+            f"{source.path}: the image would be called {source.key!r}, which {problem}; correct the identifiers in the "
+            "source's tables or tags"
+        )
 
 
 def _fingerprint(converter: Converter, source: SourceImage, options: ImageOptions, sha: str) -> str:

@@ -211,6 +211,17 @@ def test_malformed_triples(tmp_path, entry):
         register_datasets(cfg)
 
 
+@pytest.mark.parametrize("where", ["absolute", "above"])
+def test_an_image_outside_the_image_folder_is_not_read(tmp_path, where):
+    path = write_dataset(tmp_path)
+    image = tmp_path / "toy" / "images" / "train_0.png"
+    image.rename(tmp_path / "toy" / "secret.png")
+    name = str(tmp_path / "toy" / "secret.png") if where == "absolute" else "../secret.png"
+    edit(path, lambda content: content["images"][0].update(file_name=name))
+    with pytest.raises(ValueError, match=r"train\.json: image 1\.file_name = .*write the path relative to"):
+        load_mammo_coco(path, tmp_path / "toy" / "images")
+
+
 def test_two_data_sets_of_one_name(tmp_path):
     path = write_dataset(tmp_path)
     cfg = toy_config(tmp_path)

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -88,6 +89,33 @@ def test_bad_images_are_left_out_and_listed(source, tmp_path):
     listed = errors_csv(tmp_path)
     assert [(r["level"], r["key"]) for r in listed] == [("error", "missing")]
     assert "missing.png" in listed[0]["problem"]
+
+
+@pytest.mark.parametrize("key", ["../../p9", "p0/../../../p9", "ABSOLUTE", "..\\p9", "C:p9"])
+def test_identifiers_that_lead_out_of_the_folder_write_nothing_there(source, tmp_path, key):
+    key = str(tmp_path / "elsewhere" / "p9") if key == "ABSOLUTE" else key
+    converter = ToySource(source, ROWS[:4])
+    images = [*converter.images(), replace(next(iter(converter.images())), key=key)]
+    converter.images = lambda: images
+    result = prepare(converter, tmp_path / "sets" / "toy", options())
+    assert sum(n["images"] for n in result.counts.values()) == 4
+    (issue,) = result.errors
+    assert issue.key == key
+    assert f"would be called {key!r}, which " in issue.problem
+    assert "correct the identifiers" in issue.problem
+    assert [p.name for p in tmp_path.iterdir()] == ["sets"]
+    assert [p.name for p in (tmp_path / "sets").iterdir()] == ["toy"]
+    (dry,) = prepare(converter, tmp_path / "dry", options(dry_run=True)).errors
+    assert dry.problem == issue.problem
+
+
+def test_one_name_in_two_spellings(source, tmp_path):
+    converter = ToySource(source, ROWS[:1])
+    first = next(iter(converter.images()))
+    images = [replace(first, key="p0/a"), replace(first, key="p0/./a")]
+    converter.images = lambda: images
+    with pytest.raises(PrepareError, match="two images would be called 'p0/a'"):
+        prepare(converter, tmp_path, options())
 
 
 def test_strict_stops_at_the_first_error(source, tmp_path):

@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mammo_d2.core.files import path_problem
 from mammo_d2.data.converters.converter import (
     Converter,
     ConverterError,
@@ -35,9 +36,10 @@ from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
 from mammo_d2.data.reading.reader import read_image
 
+_PATHS = ("image file path", "cropped image file path", "ROI mask file path")
 _COLUMNS = (
     "patient_id", "left or right breast", "image view", "abnormality id", "abnormality type", "assessment", "pathology",
-    "image file path", "cropped image file path", "ROI mask file path",
+    *_PATHS,
 )  # fmt: skip
 _CATEGORY = {"MALIGNANT": "malignant", "BENIGN": "benign", "BENIGN_WITHOUT_CALLBACK": "benign"}
 _KINDS = ("mass", "calc")
@@ -122,7 +124,7 @@ class CbisDdsm(Converter):
 
         Raises:
             FileNotFoundError: none of the tables is there.
-            ConverterError: a row with an unknown side, view or pathology.
+            ConverterError: a row with an unknown side, view or pathology, or a path out of the folder.
         """
         tables = [(k, s) for k in self.kinds for s in ("train", "test")]
         names = {(k, s): f"{k}_case_description_{s}_set.csv" for k, s in tables}
@@ -141,6 +143,13 @@ class CbisDdsm(Converter):
                     if row[column] not in allowed:
                         raise ConverterError(
                             f"{path}, row {row['#']}: {column} {row[column]!r} must be one of {', '.join(allowed)}"
+                        )
+                for column in _PATHS:
+                    problem = path_problem(row[column])
+                    if problem:
+                        raise ConverterError(
+                            f"{path}, row {row['#']}: {column} {row[column]!r} {problem}; write it relative to the "
+                            "folder of the data set"
                         )
                 yield row
 

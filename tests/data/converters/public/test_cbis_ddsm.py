@@ -144,6 +144,12 @@ def test_bad_input(tmp_path):
     write_table(tmp_path, "mass_case_description_train", [row("Mass-Training", pathology="UNPROVEN")])
     with pytest.raises(ConverterError, match="row 2: pathology 'UNPROVEN' must be one of MALIGNANT"):
         list(CbisDdsm(tmp_path).images())
+    write_table(tmp_path, "mass_case_description_train", [row("../elsewhere/Mass-Training")])
+    with pytest.raises(ConverterError, match=r"row 2: image file path '\.\./elsewhere.* has '\.\.' in it"):
+        list(CbisDdsm(tmp_path).images())
+    write_table(tmp_path, "mass_case_description_train", [row("/etc/Mass-Training")])
+    with pytest.raises(ConverterError, match=r"row 2: image file path '/etc.* is an absolute path"):
+        list(CbisDdsm(tmp_path).images())
     with pytest.raises(ConverterError, match="kinds"):
         CbisDdsm(tmp_path, kinds=["asymmetry"])
     with pytest.raises(ConverterError, match="shared_patients"):

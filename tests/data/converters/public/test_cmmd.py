@@ -5,6 +5,8 @@ import pytest
 
 from mammo_d2.data.converters.converter import ConverterError
 from mammo_d2.data.converters.public.cmmd import Cmmd
+from mammo_d2.data.prepare.dataset import prepare
+from mammo_d2.data.prepare.options import PrepareOptions
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import code, write_dicom
 
@@ -47,3 +49,20 @@ def test_bad_tables(source, monkeypatch):
     (source / "clinical.xlsx").write_bytes(b"x")
     with pytest.raises(ConverterError, match="needs openpyxl"):
         list(Cmmd(source).images())
+
+
+@pytest.mark.parametrize("patient", ["../../../x", "ABSOLUTE"])
+def test_a_patient_id_that_is_a_path_writes_nothing_outside(source, tmp_path_factory, patient):
+    outside = tmp_path_factory.mktemp("outside")
+    patient = str(outside / "x") if patient == "ABSOLUTE" else patient
+    (source / "CMMD_clinicaldata_revision.csv").write_text(
+        TABLE.replace("D1-0002", patient) + f"{patient},R,4,2,mass,Benign,\n"
+    )
+    write_dicom(source / "D1-0002" / "1-3.dcm", half_ellipse()[0].astype(np.uint16), PatientID=patient,
+                ImageLaterality="R")  # fmt: skip
+    out = outside / "a" / "b" / "out"
+    result = prepare(Cmmd(source), out, PrepareOptions(progress=False))
+    (issue,) = result.errors
+    assert f"1-3.dcm: the image would be called '{patient}/R_None_1-3', which" in issue.problem
+    assert sum(n["images"] for n in result.counts.values()) == 2
+    assert [p for p in outside.rglob("*") if p.is_file() and out not in p.parents] == []
