@@ -119,11 +119,21 @@ def preset_of(args: argparse.Namespace) -> Preset:
         return preset
     if "rates" in rule:
         rule["mean_rates"] = ()
+    if args.hit and args.threshold is None and not _same_threshold(args.hit, preset.rule.hit.kind):
+        raise ValueError(
+            f"--hit {args.hit} needs --threshold: that of preset {preset.name}, {preset.rule.hit.threshold:g}, is for "
+            f"{preset.rule.hit.kind}"
+        )
     changed = replace(preset.rule, hit=replace(preset.rule.hit, **hit), **rule)
     if preset.ap_rule is not preset.rule:
         return replace(preset, name=preset.name + "*", rule=changed)
     thresholds = (changed.hit.threshold,) if hit else preset.thresholds
     return replace(preset, name=preset.name + "*", rule=changed, ap_rule=changed, thresholds=thresholds)
+
+
+def _same_threshold(kind: str, former: str) -> bool:
+    """Whether a threshold of one kind of hit means the same for another; center_in_box has none."""
+    return kind in (former, "center_in_box") or {kind, former} <= set(OVERLAP_KINDS)
 
 
 def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:

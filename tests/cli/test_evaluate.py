@@ -138,6 +138,27 @@ def test_options_change_a_preset_and_its_name_says_so():
     assert changed.rule.matching == "greedy"
 
 
+def test_another_kind_of_hit_needs_its_own_threshold():
+    def changed(*arguments):
+        return preset_of(build_parser().parse_args(["--ground-truth", "x", *arguments]))
+
+    with pytest.raises(ValueError, match="--hit iou needs --threshold: that of preset dbtex, 100, is for center_max"):
+        changed("--preset", "dbtex", "--hit", "iou")
+    with pytest.raises(ValueError, match="--hit center_px needs --threshold"):
+        changed("--hit", "center_px")
+    assert str(changed("--preset", "dbtex", "--hit", "iou", "--threshold", "0.2").rule.hit) == "IoU >= 0.2"
+    assert str(changed("--preset", "picai", "--hit", "iom").rule.hit) == "IoM >= 0.1"
+    assert str(changed("--preset", "dbtex", "--hit", "center_in_box").rule.hit) == "centre in box"
+
+
+def test_rate_zero_is_evaluated_and_plotted(folder, tmp_path):
+    arguments = ["--ground-truth", str(folder / "gt.json"), str(folder / "good.json"), "--one-threshold"]
+    assert run([*arguments, "--bootstrap", "3", "--rates", "0", "--output", str(tmp_path)]) == 0
+    metrics = metrics_of(tmp_path)["systems"]["good"]["metrics"]
+    assert 0 <= metrics["froc/malignant/sens@0"]["value"] < 1
+    assert (tmp_path / "froc_malignant.png").read_bytes()[:4] == b"\x89PNG"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -12,7 +12,7 @@ from mammo_d2.evaluation.evaluators.base_evaluator import NO_BOOTSTRAP, Computed
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.detection.called_positive import called_positive, only_in
-from mammo_d2.evaluation.metrics.detection.froc import FrocRule, froc_events
+from mammo_d2.evaluation.metrics.detection.froc import FrocRule, froc_events, froc_labels
 from mammo_d2.evaluation.metrics.detection.froc_curve import summarize_froc
 from mammo_d2.evaluation.metrics.detection.froc_statistic import FrocStatistic
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth
@@ -42,8 +42,7 @@ class FrocEvaluator(PredictionEvaluator):
         patient = data.images.patient
         result = Computed(options=str(self.rule))
         curves, points, statistics = [], {}, {}
-        labels: list[tuple[int | None, str]] = [*enumerate(self.classes)]
-        for label, name in labels if len(labels) == 1 else [*labels, (None, "all")]:
+        for label, name in froc_labels(self.classes):
             judged, remarks = self.judged(data, found, label)
             events = froc_events(judged, self.rule, label)
             summary = summarize_froc(events, self.rule)

@@ -55,6 +55,7 @@ def plot_froc(
     """FROC curves with a logarithmic x axis over the range of ``rates``, drawn as steps and held to the right edge."""
     figure, axes = _new_axes(title)
     low, high = min(r for r in (*rates, 1.0) if r > 0), max(*rates, 1.0)
+    low = low if low < high else high / 8
     for number, curve in enumerate(curves):
         color = f"C{number}"
         if len(curve.x) and np.isfinite(curve.x).all():

@@ -19,7 +19,7 @@ from mammo_d2.evaluation.metrics.bootstrap import (
 )
 from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision
 from mammo_d2.evaluation.metrics.detection.detection_ap import ApStatistic
-from mammo_d2.evaluation.metrics.detection.froc import froc_events
+from mammo_d2.evaluation.metrics.detection.froc import froc_events, froc_labels
 from mammo_d2.evaluation.metrics.detection.froc_curve import froc_curve, summarize_froc
 from mammo_d2.evaluation.metrics.detection.froc_statistic import FrocStatistic
 from mammo_d2.evaluation.metrics.scores.curves import roc_curve, score_table, threshold_at_sensitivity
@@ -123,9 +123,7 @@ def _prepare(
 def _prepare_detection(work: _Work, truth: GroundTruth, detections: DetectionTable, options: StudyOptions) -> None:
     data, preset = truth.data(detections), options.preset
     patient, rule = truth.images.patient, preset.rule
-    classes = list(enumerate(truth.images.classes))
-    labels: list[tuple[int | None, str]] = [*classes] if len(classes) == 1 else [*classes, (None, "all")]
-    for label, name in labels:
+    for label, name in froc_labels(truth.images.classes):
         events = froc_events(data, rule, label)
         task = f"froc/{name}"
         summary = summarize_froc(events, rule)
@@ -136,7 +134,7 @@ def _prepare_detection(work: _Work, truth: GroundTruth, detections: DetectionTab
             if not key.startswith(("sens@", "mean_sens")):
                 reason = (summary.reason or "no lesion was found") if np.isnan(value) else ""
                 work.fixed[f"{task}/{key}"] = MetricValue(value, reason=reason)
-        grid = np.geomspace(min(rule.rates) / 4 or 0.01, max(rule.rates) * 1.25, 60)
+        grid = np.geomspace(min(rule.rates) / 4 or 0.01, max(rule.rates) * 1.25 or 1.0, 60)
         work.bands[task] = FrocStatistic(events, patient, rule, grid.tolist())
         curve = froc_curve(events)
         work.report.froc_curves[name] = PlotCurve(work.report.name, curve.fp_per_image, curve.sensitivity, grid)

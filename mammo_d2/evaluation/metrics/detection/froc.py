@@ -7,6 +7,7 @@ detections of equal score come in together and no threshold separates them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +28,9 @@ from mammo_d2.evaluation.metrics.detection.matching import (
 )
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth
 from mammo_d2.evaluation.metrics.tables import DetectionTable, EvaluationData, LesionTable
+
+#: Name of the result of all classes together.
+POOLED = "all"
 
 _CHOICES = {
     "matching": ("any", "best", "greedy", "hungarian"),
@@ -84,8 +88,15 @@ class FrocRule:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"FROC option {name}={getattr(self, name)!r} is none of {', '.join(choices)}")
-        if not self.rates or min(*self.rates, *self.mean_rates, 0.0) < 0:
-            raise ValueError(f"FROC rates {self.rates}: at least one is needed, and none may be negative")
+        for rates in (self.rates, self.mean_rates):
+            text = ", ".join(f"{rate:g}" for rate in rates)
+            if not all(np.isfinite(rate) and rate >= 0 for rate in rates):
+                raise ValueError(f"FROC rates {text}: finite numbers >= 0 are needed (false positives per image)")
+            # Results are named by the rate in six digits ("sens@0.5"): two rates of one name would be one result.
+            if len({f"{rate:g}" for rate in rates}) < len(rates):
+                raise ValueError(f"FROC rates {text}: two are equal in six digits; name every rate once")
+        if not self.rates:
+            raise ValueError("FROC rates: at least one is needed")
 
     def __str__(self) -> str:
         options = {
@@ -123,6 +134,19 @@ class FrocEvents:
     unit_image: np.ndarray
     counted: np.ndarray
     area_ratios: np.ndarray
+
+
+def froc_labels(classes: Sequence[str]) -> list[tuple[int | None, str]]:
+    """Number and name of each class that gets a FROC curve; of several classes also (None, "all"), all pooled.
+
+    Raises:
+        ValueError: a class beside others is named like the pooled result, which would replace its numbers.
+    """
+    if len(classes) == 1:
+        return [(0, classes[0])]
+    if POOLED in classes:
+        raise ValueError(f"class {POOLED!r} is named like the result of all classes together; rename the category")
+    return [*enumerate(classes), (None, POOLED)]
 
 
 def count_above(falling: np.ndarray, scores: np.ndarray, inclusive: bool = False) -> np.ndarray:

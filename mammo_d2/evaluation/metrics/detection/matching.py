@@ -46,6 +46,11 @@ class HitRule:
             raise ValueError(f"hit rule {self.kind!r} is none of {', '.join(OVERLAP_KINDS + DISTANCE_KINDS)}")
         if self.threshold < 0 or not np.isfinite(self.threshold):
             raise ValueError(f"threshold {self.threshold} of hit rule {self.kind!r}: a finite number >= 0 is needed")
+        # IoU >= 0 is true of boxes that do not touch, IoU > 1 of none.
+        everything, nothing = self.threshold == 0 and not self.strict, self.threshold == 1 and self.strict
+        if self.kind in OVERLAP_KINDS and (self.threshold > 1 or everything or nothing):
+            reached = "every box of the image hits" if everything else "no box can hit"
+            raise ValueError(f"hit rule {self}: {reached}; overlaps lie between 0 and 1, name a threshold such as 0.5")
 
     def __str__(self) -> str:
         if self.kind == "center_in_box":

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammo_d2.evaluation.metrics.detection.froc import FrocRule, froc_events
+from mammo_d2.evaluation.metrics.detection.froc import FrocRule, froc_events, froc_labels
 from mammo_d2.evaluation.metrics.detection.froc_curve import froc_curve, sensitivity_at
 from mammo_d2.evaluation.metrics.detection.matching import HitRule
 from mammo_d2.evaluation.metrics.tables import DetectionTable, EvaluationData
@@ -58,6 +58,28 @@ def test_ignored_findings_and_crowd_regions_swallow_detections():
 def test_wrong_option_is_a_named_error():
     with pytest.raises(ValueError, match="matching='first' is none of any, best, greedy, hungarian"):
         FrocRule(matching="first")
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ((0.5, float("nan")), "rates 0.5, nan: finite numbers >= 0"),
+        ((float("inf"),), "rates inf: finite numbers >= 0"),
+        ((-1.0, 1.0), "rates -1, 1: finite numbers >= 0"),
+        ((1.0, 1.0000001), "rates 1, 1: two are equal in six digits"),
+        ((), "at least one is needed"),
+    ],
+)
+def test_rates_that_name_no_result_of_their_own_are_errors(rates, message):
+    with pytest.raises(ValueError, match=message):
+        FrocRule(rates=rates)
+
+
+def test_a_class_named_like_the_pooled_result_is_an_error():
+    assert froc_labels(["benign", "malignant"]) == [(0, "benign"), (1, "malignant"), (None, "all")]
+    assert froc_labels(["all"]) == [(0, "all")]
+    with pytest.raises(ValueError, match="class 'all' is named like the result of all classes together; rename"):
+        froc_labels(["all", "malignant"])
 
 
 def test_rule_prints_every_option_in_force():

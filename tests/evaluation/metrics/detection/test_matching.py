@@ -90,6 +90,21 @@ def test_unknown_rule_is_a_named_error():
         HitRule("giou")
 
 
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (("iou", 100.0), "IoU >= 100: no box can hit"),
+        (("iom", 1.0, True), "IoM > 1: no box can hit"),
+        (("iou", 0.0), "IoU >= 0: every box of the image hits"),
+    ],
+)
+def test_overlap_thresholds_that_decide_nothing_are_errors(rule, message):
+    with pytest.raises(ValueError, match=message):
+        HitRule(*rule)
+    assert HitRule("iou", 0.0, strict=True).threshold == 0
+    assert HitRule("iou", 1.0).threshold == 1
+
+
 def test_boxes_of_different_images_never_meet_and_chunks_change_nothing():
     rng = np.random.default_rng(0)
     det_image, gt_image = rng.integers(0, 9, 200), rng.integers(3, 12, 60)
