@@ -7,7 +7,9 @@ called by pydicom's decoders; ``register`` adds the plugin to them once.
 
 from __future__ import annotations
 
+import struct
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,9 @@ _JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
 _JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
 _LOSSY = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K)
 _SUPPORTED = (*_JPEG, *_JPEG_LS, *_JPEG_2000, uid.RLELossless)
+
+# Number of segments and 15 offsets, of which the first so many are used.
+_RLE_HEADER = struct.Struct("<16I")
 
 # Read by pydicom when the plugin cannot be used, to say what is missing.
 DECODER_DEPENDENCIES = dict.fromkeys(_SUPPORTED, ("numpy", "imagecodecs"))
@@ -53,7 +58,7 @@ def decode_frame(frame: bytes, runner: Any) -> bytes:
         Little-endian samples, colour by pixel except for RLE.
 
     Raises:
-        ValueError: a JPEG stream without its end.
+        ValueError: a JPEG stream without its end, an RLE header that does not fit its frame.
     """
     import imagecodecs
 
@@ -64,6 +69,7 @@ def decode_frame(frame: bytes, runner: Any) -> bytes:
     if syntax == uid.RLELossless:
         runner.set_option("planar_configuration", 1)
         container = np.dtype(f"<u{runner.bits_allocated // 8}")
+        _check_rle_segments(frame, container.itemsize * runner.samples_per_pixel)
         return bytes(imagecodecs.dicomrle_decode(frame, container))
     if syntax in _JPEG_LS:
         pixels = imagecodecs.jpegls_decode(frame)
@@ -81,6 +87,26 @@ def decode_frame(frame: bytes, runner: Any) -> bytes:
     # The container follows the stream's own precision, which may be narrower than Bits Allocated.
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _check_rle_segments(frame: bytes, expected: int) -> None:
+    """Check the header of an RLE frame (PS3.5 G.5): imagecodecs reads wherever its offsets point.
+
+    Args:
+        frame: the encoded frame.
+        expected: number of segments, one per byte of a pixel.
+
+    Raises:
+        ValueError: cut off, another number of segments, or segments that do not follow each other within the frame.
+    """
+    if len(frame) < _RLE_HEADER.size:
+        raise ValueError(f"the RLE frame is cut off ({len(frame)} bytes, its header has {_RLE_HEADER.size})")
+    count, *offsets = _RLE_HEADER.unpack_from(frame)
+    if count != expected:
+        raise ValueError(f"the RLE header names {count} segments, the image has {expected}")
+    ends = [*offsets[:count], len(frame)]
+    if ends[0] < _RLE_HEADER.size or any(start >= end for start, end in pairwise(ends)):
+        raise ValueError(f"the RLE header's segment offsets {ends[:-1]} do not fit its frame of {len(frame)} bytes")
 
 
 @cache
