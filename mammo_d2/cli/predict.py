@@ -1,6 +1,7 @@
 """The command ``predict``: boxes and scores of image files that were never prepared."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,6 +22,8 @@ Writes to the output folder, all boxes in pixels of the original files:
   image_scores.csv   a row per file with the score of every class
   errors.csv         files that could not be used, and warnings
   pictures/          with --pictures: the files with the boxes drawn
+
+Patient and exam identifiers of DICOM files are hashed as mammo-d2 prepare does it; names of files stay as given.
 
 This is research software and no medical device.
 
@@ -49,6 +52,10 @@ def run(argv: list[str]) -> int:
     parser.add_argument(
         "--regions", type=int, default=0, metavar="N", help="draw the N best boxes of each class only; default: all"
     )
+    parser.add_argument(
+        "--keep-ids", action="store_true", help="write patient and exam identifiers as they are, rather than hash them"
+    )
+    parser.add_argument("--id-salt", default="", help="secret text in the hashes; that of prepare gives the same ones")
     parser.add_argument("--strict", action="store_true", help="fail at the first file that cannot be used")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides, after the options")
@@ -69,6 +76,10 @@ def run(argv: list[str]) -> int:
     problems: list[FileProblem] = []
     outcomes = predictor(files, batch_size=args.batch_size, strict=args.strict, pictures=args.pictures)
     info = {"description": f"predictions of {args.weights} by mammo_d2 {__version__}, research software"}
+    write = partial(
+        write_predictions, args.output, predictions, problems, predictor.classes, info,
+        keep_ids=args.keep_ids, id_salt=args.id_salt,
+    )  # fmt: skip
     try:
         for outcome in tqdm(outcomes, "predict", len(files), unit="image", disable=args.quiet):
             if isinstance(outcome, FileProblem):
@@ -80,10 +91,10 @@ def run(argv: list[str]) -> int:
             predictions.append(outcome.without_picture())
     except BaseException:  # an interruption too: hours of predictions must not be lost with it
         if predictions:
-            write_predictions(args.output, predictions, problems, predictor.classes, info)
+            write()
             print(f"stopped; {args.output} has the results of the first {len(predictions)} images", file=sys.stderr)
         raise
-    write_predictions(args.output, predictions, problems, predictor.classes, info)
+    write()
 
     boxes = sum(len(prediction.scores) for prediction in predictions)
     print(f"{args.output}: {boxes} boxes on {len(predictions)} images")

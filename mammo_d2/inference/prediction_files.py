@@ -18,6 +18,7 @@ import numpy as np
 
 from mammo_d2.core.boxes import xyxy_to_xywh
 from mammo_d2.core.files import write_bytes_atomic, write_json
+from mammo_d2.core.identifiers import hashed_identifier
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.core.lesion_classes import CATEGORIES
 from mammo_d2.data.reading.image_meta import ImageMeta
@@ -67,6 +68,14 @@ class Prediction:
         """The same without the boxes of a lower score."""
         keep = self.scores >= threshold
         return replace(self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep])
+
+    def with_hashed_ids(self, salt: str = "") -> Prediction:
+        """The same with patient and exam identifiers hashed as ``prepare`` does it, unknown ones left unknown."""
+        patient, exam, image = (
+            hashed_identifier(text, salt) if text else text
+            for text in (self.meta.patient_id, self.meta.exam_id, self.meta.sop_instance_uid)
+        )
+        return replace(self, meta=replace(self.meta, patient_id=patient, exam_id=exam, sop_instance_uid=image))
 
     def without_picture(self) -> Prediction:
         """The same without the pixels, to keep many."""
@@ -181,10 +190,26 @@ def write_predictions(
     problems: Sequence[FileProblem],
     classes: Sequence[str],
     info: Mapping[str, Any] | None = None,
+    *,
+    keep_ids: bool = False,
+    id_salt: str = "",
 ) -> None:
     """Write ``predictions.json``, ``predictions.csv``, ``image_scores.csv`` and ``errors.csv`` (files left out, and
-    warnings) to a folder."""
+    warnings) to a folder.
+
+    Args:
+        folder: where to write.
+        predictions: the files of the result.
+        problems: files without prediction.
+        classes: class names by class number.
+        info: goes to the COCO file.
+        keep_ids: write patient and exam identifiers as they are in the files, instead of hashing them. Names of files
+            are always written as they were given.
+        id_salt: secret text in the hashes.
+    """
     folder = Path(folder)
+    if not keep_ids:
+        predictions = [prediction.with_hashed_ids(id_salt) for prediction in predictions]
     write_json(folder / COCO_FILE, predictions_to_coco(predictions, classes, info))
     _write_csv(folder / TABLE_FILE, TABLE_COLUMNS, table_rows(predictions, classes))
     # A model may score other things than it has boxes of, e.g. BI-RADS groups.

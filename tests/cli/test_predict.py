@@ -9,6 +9,8 @@ import pytest
 from mammo_d2.cli import predict
 from mammo_d2.cli.common import run_tool
 from mammo_d2.cli.predict import run
+from mammo_d2.core.identifiers import hashed_identifier
+from tests.data.dicom_files import write_dicom
 from tests.inference.tiny_model import CROP_FLIP_SCALE, LESION, brightest_cfg, write_mammogram
 
 
@@ -110,6 +112,19 @@ def test_arguments_that_cannot_work_are_told_before_any_prediction(arguments, tm
     # Overrides right after --input are taken for files.
     text = error_of("--input", str(tmp_path / "in"), "MODEL.DEVICE", "cpu")
     assert "MODEL.DEVICE: no such file or folder; write -- between --input and KEY VALUE overrides" in text
+
+
+@pytest.mark.parametrize("more", [(), ("--keep-ids",)])
+def test_identifiers_of_dicom_files_stay_in_the_house(arguments, tmp_path, more):
+    pixels = np.random.default_rng(0).integers(500, 4000, (120, 200)).astype(np.uint16)
+    write_dicom(tmp_path / "in" / "a.dcm", pixels, PatientID="Doe-Jane", StudyInstanceUID="1.2.345.678")
+    assert run([*arguments, *more, "--id-salt", "s", "INPUT.PREPARATION", "none"]) == 0
+    image = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"][0]
+    identifiers = "Doe-Jane", "1.2.345.678"
+    stated = identifiers if more else tuple(hashed_identifier(text, "s") for text in identifiers)
+    assert (image["patient_id"], image["exam_id"]) == stated
+    written = "".join(path.read_text() for path in (tmp_path / "out").iterdir())
+    assert [text in written for text in identifiers] == [bool(more)] * 2
 
 
 def test_an_interrupted_prediction_leaves_what_it_has(arguments, tmp_path, monkeypatch, capsys):

@@ -116,7 +116,7 @@ def test_written_files(tmp_path):
 
 
 def test_image_scores_have_a_row_per_file(tmp_path):
-    write_predictions(tmp_path, [make(), make("b.png", (), (), ())], [], CLASSES)
+    write_predictions(tmp_path, [make(), make("b.png", (), (), ())], [], CLASSES, keep_ids=True)
     with (tmp_path / "image_scores.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert rows[0] == {
@@ -124,6 +124,20 @@ def test_image_scores_have_a_row_per_file(tmp_path):
         "malignant": "0.75", "benign": "0.125",
     }  # fmt: skip
     assert [(row["image_id"], row["file"]) for row in rows] == [("1", "in/a.dcm"), ("2", "b.png")]
+
+
+def test_identifiers_are_hashed_as_prepare_does_it(tmp_path):
+    unknown = make("b.png")
+    unknown = replace(unknown, meta=replace(unknown.meta, patient_id=None, exam_id=None))
+    write_predictions(tmp_path, [make(), unknown], [], CLASSES, id_salt="secret")
+    images = json.loads((tmp_path / "predictions.json").read_text())["images"]
+    # printf P1 | openssl dgst -sha256 -hmac secret
+    expected = ("17761940192b0358", "6493d40fe130e46d")
+    assert [(image["patient_id"], image["exam_id"]) for image in images] == [expected, (None, None)]
+    for name in ("predictions.csv", "image_scores.csv"):
+        with (tmp_path / name).open(newline="") as stream:
+            ids = [row["patient_id"] for row in csv.DictReader(stream)]
+        assert set(ids) == {expected[0], ""}
 
 
 def test_files_are_written_without_any_prediction(tmp_path):

@@ -8,13 +8,12 @@ they are asked for; private tags, names, dates and descriptions are never read.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import hmac
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mammo_d2.core.identifiers import hashed_identifier
 from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.converters.source_arguments import read_options
@@ -169,4 +168,4 @@ class DicomFolder(FolderWithTruth):
         )
 
     def _hashed(self, text: str) -> str:
-        return hmac.new(self.id_salt.encode(), text.encode(), hashlib.sha256).hexdigest()[:16]
+        return hashed_identifier(text, self.id_salt)
