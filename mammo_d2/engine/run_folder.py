@@ -2,6 +2,7 @@
 
 config.yaml, config_eval.yaml                the complete configuration of the training, and of an evaluation alone
 preparation.json                             how the training images were prepared
+machine.json                                 CPU, threads and versions (``framework/machine.py``)
 run_record.json                              config and data, of runs that may be continued (``run_record.py``)
 stdout.txt                                   output of a run that an ablation, cross-validation or search started
 metrics.json                                 one JSON object per line: iteration, losses, learning rate, ...
@@ -20,6 +21,7 @@ from pathlib import Path
 
 CONFIG_FILE, EVALUATION_CONFIG_FILE = "config.yaml", "config_eval.yaml"
 PREPARATION_FILE, RECORD_FILE, LOG_FILE = "preparation.json", "run_record.json", "stdout.txt"
+MACHINE_FILE = "machine.json"
 # The training log, and the numbers of an evaluation.
 SCALARS_FILE, METRICS_FILE = "metrics.json", "metrics.json"
 INFERENCE_FOLDER = "inference"

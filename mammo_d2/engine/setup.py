@@ -10,11 +10,11 @@ import torch
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import ConfigError, find_config
-from mammo_d2.core.files import atomic_write, make_folder
+from mammo_d2.core.files import atomic_write, make_folder, write_json
 from mammo_d2.data.format.annotations import check_splits
 from mammo_d2.data.format.catalog import check_names, register_datasets
 from mammo_d2.engine.preparation_record import record_preparation
-from mammo_d2.engine.run_folder import CONFIG_FILE, EVALUATION_CONFIG_FILE
+from mammo_d2.engine.run_folder import CONFIG_FILE, EVALUATION_CONFIG_FILE, MACHINE_FILE
 from mammo_d2.framework import (
     ENGINE,
     CfgNode,
@@ -24,6 +24,7 @@ from mammo_d2.framework import (
     default_setup,
     setup_logger,
 )
+from mammo_d2.framework.machine import machine_facts
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     What is wrong with the config or the data sets is found before anything in the output folder changes. An evaluation
     leaves a training's ``config.yaml`` there alone and writes ``config_eval.yaml``.
 
-    How the training images were prepared goes to ``OUTPUT_DIR/preparation.json``, for prediction.
+    How the training images were prepared goes to ``OUTPUT_DIR/preparation.json``, for prediction; CPU, threads and
+    versions to ``machine.json``.
 
     A negative SEED becomes a fresh one, recorded in ``OUTPUT_DIR/config.yaml``; ``--resume`` takes it from there, so
     that the data order goes on where it was, and so does ``--eval-only``.
@@ -67,6 +69,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         torch.backends.cudnn.benchmark = False
     if comm.is_main_process() and not eval_only:
         record_preparation(cfg)
+        write_json(Path(cfg.OUTPUT_DIR) / MACHINE_FILE, machine_facts())
     return cfg
 
 

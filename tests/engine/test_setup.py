@@ -1,4 +1,5 @@
 import argparse
+import json
 import os
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from mammo_d2.config.loading import ConfigError, load_config
 from mammo_d2.engine.setup import check_device, setup
 from mammo_d2.framework import DatasetCatalog, comm
+from mammo_d2.framework.machine import machine_facts
 
 
 def arguments(folder, *opts, resume=False, eval_only=False):
@@ -101,3 +103,12 @@ def test_a_config_by_name_is_logged_like_a_file(tmp_path):
     cfg = setup(args)
     assert cfg.DATALOADER.SAMPLER_TRAIN == "PairSampler"
     assert "phantom_top_likelihood.yaml:\n" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_training_records_its_machine_and_an_evaluation_leaves_that_alone(tmp_path):
+    setup(arguments(tmp_path))
+    facts = json.loads((tmp_path / "machine.json").read_text())
+    assert facts == machine_facts()
+    (tmp_path / "machine.json").write_text("{}")
+    setup(arguments(tmp_path, eval_only=True))
+    assert (tmp_path / "machine.json").read_text() == "{}"
