@@ -2,7 +2,8 @@
 
 A CSV table has the column ``file`` (path relative to the folder; of a DICOM file also its SOP Instance UID) and any of
 ``COLUMNS``: one row per lesion, or one row without box and category for an image. Any other column is an error: a
-misspelt one would silently turn images with lesions into negative images.
+misspelt one would silently turn images with lesions into negative images. Of a COCO file only the keys named below go
+out; others are left out with a note.
 
 If the truth has labels, an image without labels is unknown. A truth without any (no label column, no ``labels`` in the
 COCO file) is a list of boxes: its images without a box have no finding.
@@ -14,6 +15,7 @@ import math
 import os
 import textwrap
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,13 +30,17 @@ BOX = ("x", "y", "width", "height")
 _ROW_FACTS = ("patient_id", "exam_id", "laterality", "view", "birads", "density", "split")
 COLUMNS = ("file", "category", *BOX, *LABELS, *_ROW_FACTS, "lesion_id")
 
-# Image keys of a COCO file that the pipeline makes itself or that hold geometry; everything else is passed on.
+# Keys of a COCO file that the pipeline makes itself or that hold geometry.
 _OWN_KEYS = ("id", "file_name", "height", "width", "source", "transform", "breast_box")
 _FACTS = ("patient_id", "exam_id", "laterality", "view", "labels", "birads", "density")
 _POINTS = ("nipple", "pectoral")
 _OWN_ANNOTATION_KEYS = (
     "id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "pathology", "lesion_id",
 )  # fmt: skip
+# Further facts that are passed on: what this package's converters and phantoms write. Any other key is left out with a
+# note: it may hold a name or a date, or mean something else here.
+_MORE_FACTS = ("patient_class", "site", "difficult_negative", "abnormality", "subtype", "tissue", "findings")
+_MORE_LESION_FACTS = ("finding", "birads", "look", "decided_by", "diameter_mm")
 _SIDES = {"l": "L", "left": "L", "r": "R", "right": "R"}
 
 
@@ -52,8 +58,14 @@ class Truth:
         self.path = Path(path) if path else None
         self._records: dict[str, dict[str, Any]] = {}
         self._used: set[str] = set()
-        if self.path is not None:
-            self._records = _read_csv(self.path) if self.path.suffix.lower() == ".csv" else _read_coco(self.path)
+        #: What of the file is not used, for a person: no values, which may name somebody.
+        self.notes: list[str] = []
+        if self.path is None:
+            return
+        if self.path.suffix.lower() == ".csv":
+            self._records = _read_csv(self.path)
+        else:
+            self._records, self.notes = _read_coco(self.path)
 
     def find(self, *names: str | None) -> Mapping[str, Any] | None:
         """Facts about the file that has one of these names; without truth none, None if the truth does not list it.
@@ -115,6 +127,8 @@ class FolderWithTruth(Converter):
         super().__init__(source, read_options)
         self.name = name or self.name
         self.truth = Truth(truth)
+        for note in self.truth.notes:
+            self.skip(str(truth), note)
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""
@@ -149,8 +163,8 @@ def file_key(name: str) -> str:
     return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
 
 
-def _read_coco(path: Path) -> dict[str, dict[str, Any]]:
-    """File name -> facts from a COCO file in source pixels."""
+def _read_coco(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """File name -> facts from a COCO file in source pixels; and a note for each key that is left out."""
     data = load_coco(path, clip_boxes=False)
     names = {c["id"]: c["name"].lower() for c in data["categories"]}
     wrong = sorted(set(names.values()) - set(LABELS))
@@ -160,7 +174,6 @@ def _read_coco(path: Path) -> dict[str, dict[str, Any]]:
     by_id: dict[int, dict[str, Any]] = {}
     for image in data["images"]:
         _check_split(image.get("split"), f"{path}: image {image['id']}")
-        handled = (*_OWN_KEYS, *_FACTS, *_POINTS, "split", "pixel_spacing", "pixel_spacing_source")
         record = {key: image.get(key) for key in (*_FACTS, "breast_box", "split")}
         spacing = image.get("pixel_spacing")
         record["pixel_spacing"] = tuple(spacing) if spacing else None
@@ -168,10 +181,10 @@ def _read_coco(path: Path) -> dict[str, dict[str, Any]]:
         record["annotations"] = []
         record["points"] = {key: image[key] for key in _POINTS if key in image}
         record["boxes"] = {}
-        record["extra"] = {key: value for key, value in image.items() if key not in handled}
+        record["extra"] = {key: image[key] for key in _MORE_FACTS if key in image}
         records[file_key(image["file_name"])] = by_id[image["id"]] = record
     for annotation in data["annotations"]:
-        extra = {key: value for key, value in annotation.items() if key not in _OWN_ANNOTATION_KEYS}
+        extra = {key: annotation[key] for key in _MORE_LESION_FACTS if key in annotation}
         by_id[annotation["image_id"]]["annotations"].append(
             SourceAnnotation(
                 names[annotation["category_id"]],
@@ -185,7 +198,16 @@ def _read_coco(path: Path) -> dict[str, dict[str, Any]]:
     for distractor in data.get("distractors", ()):
         by_id[distractor["image_id"]]["boxes"].setdefault("distractors", []).append(distractor["bbox"])
     _fill_labels(records, any(record["labels"] for record in records.values()))
-    return records
+    image_keys = (*_OWN_KEYS, *_FACTS, *_POINTS, *_MORE_FACTS, "split", "pixel_spacing", "pixel_spacing_source")
+    annotation_keys = (*_OWN_ANNOTATION_KEYS, *_MORE_LESION_FACTS)
+    notes = _left_out(data["images"], "images", image_keys)
+    return records, notes + _left_out(data["annotations"], "annotations", annotation_keys)
+
+
+def _left_out(entries: Sequence[Mapping[str, Any]], what: str, known: Sequence[str]) -> list[str]:
+    """A note for each key of the entries that is not ``known``."""
+    counts = Counter(key for entry in entries for key in entry if key not in known)
+    return [f"key {key!r} of {count} {what} is none of the format's; left out" for key, count in sorted(counts.items())]
 
 
 def _read_csv(path: Path) -> dict[str, dict[str, Any]]:

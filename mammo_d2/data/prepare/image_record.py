@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,7 +53,7 @@ def image_record(
     meta, transform = prepared.meta, prepared.transform
     height, width = transform.prepared_size
     spacing = source.pixel_spacing
-    return {
+    record = {
         "file_name": file_name,
         "height": height,
         "width": width,
@@ -80,8 +80,8 @@ def image_record(
         },
         **{key: _map_points(points, transform) for key, points in source.points.items()},
         **{key: [_map_xywh(b, transform) for b in boxes] for key, boxes in source.boxes.items()},
-        **source.extra,
     }
+    return _with_further_keys(record, source.extra, ("id", "labels"))
 
 
 def annotation_record(annotation: SourceAnnotation, transform: ImageTransform) -> dict[str, Any]:
@@ -89,7 +89,17 @@ def annotation_record(annotation: SourceAnnotation, transform: ImageTransform) -
     record: dict[str, Any] = {"category": annotation.category, "bbox": _map_xywh(annotation.bbox, transform)}
     if annotation.segmentation is not None:
         record["segmentation"] = _map_segmentation(annotation.segmentation, transform)
-    return {**record, "pathology": annotation.pathology, "lesion_id": annotation.lesion_id, **annotation.extra}
+    record |= {"pathology": annotation.pathology, "lesion_id": annotation.lesion_id}
+    own = ("id", "image_id", "category_id", "area", "iscrowd", "segmentation")
+    return _with_further_keys(record, annotation.extra, own)
+
+
+def _with_further_keys(record: dict[str, Any], extra: Mapping[str, Any], own: Sequence[str]) -> dict[str, Any]:
+    """A record with a converter's further keys, none of which may replace a key of the record or of the format."""
+    taken = sorted(key for key in extra if key in record or key in own)
+    if taken:
+        raise ValueError(f"the converter's further key {taken[0]!r} is one of the format's own; rename it")
+    return {**record, **extra}
 
 
 def _map_xywh(box: Any, transform: ImageTransform) -> list[float]:

@@ -143,6 +143,25 @@ def test_a_box_over_the_edge_is_clipped_and_reported(tmp_path):
     assert "reaches outside the image, clipped" in outcome.issues[0].problem
 
 
+@pytest.mark.parametrize("key", ["category", "bbox", "category_id", "segmentation", "pathology", "iscrowd"])
+def test_no_further_key_of_a_lesion_replaces_one_of_the_format(tmp_path, key):
+    def change(source):
+        (lesion,) = source.annotations
+        return replace(source, annotations=(replace(lesion, extra={key: "benign"}),))
+
+    (issue,) = run(tmp_path, change=change).issues
+    assert (issue.level, issue.problem) == (
+        "error",
+        f"the converter's further key {key!r} is one of the format's own; rename it",
+    )
+
+
+@pytest.mark.parametrize("key", ["file_name", "labels", "id", "patient_id", "source"])
+def test_no_further_key_of_an_image_replaces_one_of_the_format(tmp_path, key):
+    (issue,) = run(tmp_path, extra={key: "x"}).issues
+    assert issue.problem == f"the converter's further key {key!r} is one of the format's own; rename it"
+
+
 def test_crop_is_widened_for_a_lesion_outside_the_breast(tmp_path):
     outcome = run(tmp_path, ImageOptions(crop=True, margin=0.0), boxes=[(250, 370, 20, 20)])
     x, _, w, h = outcome.annotations[0]["bbox"]

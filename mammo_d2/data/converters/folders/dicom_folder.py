@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class DicomFolder(FolderWithTruth):
         source: the folder, searched with all its sub-folders; other files are skipped.
         truth: COCO JSON or CSV (see ``truth``) with labels and boxes, or None.
         read_options: how files become pixels.
-        keep_ids: keep patient and exam identifiers and file names as they are, instead of hashing them.
+        keep_ids: keep identifiers of patients, exams and lesions and file names as they are, instead of hashing them.
         id_salt: secret text in the hashes; give one where identifiers are guessable.
         all_views: also take spot compression, magnification and specimen images.
         name: of the data set.
@@ -72,7 +73,7 @@ class DicomFolder(FolderWithTruth):
         super().add_arguments(parser)
         parser.add_argument("--truth", type=Path, default=None, help="COCO JSON or CSV in pixels of the DICOM files")
         parser.add_argument("--keep-ids", action="store_true",
-                            help="keep patient and exam identifiers and file names, rather than hash them")  # fmt: skip
+                            help="keep identifiers and file names, rather than hash them")  # fmt: skip
         parser.add_argument("--id-salt", default="", help="secret text in the hashes, where identifiers can be guessed")
         parser.add_argument("--all-views", action="store_true", help="also spot, magnification and specimen images")
 
@@ -140,19 +141,23 @@ class DicomFolder(FolderWithTruth):
         exam = str(record.get("exam_id") or meta.exam_id or "") or None
         stem = relative[: -len(path.suffix)] if path.suffix else relative
         laterality, view = record.get("laterality") or meta.laterality, record.get("view") or meta.view
+        annotations = tuple(record.get("annotations", ()))
         if self.keep_ids:
             key, source_name = stem, relative
         else:
             # File names often hold names or identifiers.
             patient = self._hashed(patient) if patient else None
             exam = self._hashed(exam) if exam else None
+            annotations = tuple(
+                a if a.lesion_id is None else replace(a, lesion_id=self._hashed(str(a.lesion_id))) for a in annotations
+            )
             parts = [patient or "unknown", laterality, view, self._hashed(relative)[:8]]
             key = source_name = "_".join(part for part in parts if part)
         return SourceImage(
             path=path,
             key=key,
             source_name=source_name,
-            annotations=tuple(record.get("annotations", ())),
+            annotations=annotations,
             patient_id=patient,
             exam_id=exam,
             laterality=laterality,

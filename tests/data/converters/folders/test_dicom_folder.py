@@ -85,7 +85,7 @@ def test_coco_truth_with_everything(folder, tmp_path):
     names = ["Doe-Jane/Doe-Jane-CC.dcm", "Roe-Ann/Roe-Ann-CC.dcm"]
     data = coco(
         [{"file_name": names[0], "patient_id": "A", "labels": {"malignant": 1}, "birads": 5, "nipple": [180, 200],
-          "pectoral": None, "split": "test", "device": "x"},
+          "pectoral": None, "split": "test", "patient_class": "x"},
          {"file_name": names[1], "patient_id": "B", "split": "train"}],
         [{"id": 1, "image_id": 1, "category_id": 2, "bbox": [60, 100, 40, 20], "pathology": "IDC", "lesion_id": "l1",
           "segmentation": {"size": [400, 300], "counts": rle["counts"].decode()}, "look": "spiculated"}],
@@ -105,12 +105,45 @@ def test_coco_truth_with_everything(folder, tmp_path):
     assert annotation["bbox"] == [100, 50, 20, 10]
     assert (annotation["pathology"], annotation["lesion_id"], annotation["look"]) == ("IDC", "l1", "spiculated")
     assert coco_mask.toBbox(annotation["segmentation"]).tolist() == [100, 50, 20, 10]
-    assert (image["patient_id"], image["birads"], image["nipple"], image["device"]) == ("A", 5, [60, 100], "x")
+    assert (image["patient_id"], image["birads"], image["nipple"], image["patient_class"]) == ("A", 5, [60, 100], "x")
     assert (image["view"], image["laterality"], image["pectoral"]) == ("CC", "L", None)
     transform = ImageTransform.from_dict(image["transform"])
     np.testing.assert_allclose(transform.boxes_to_source([100, 50, 120, 60]), [60, 100, 100, 120])
     train = json.loads((tmp_path / "out" / "annotations" / "train.json").read_text())
     assert train["images"][0]["distractors"] == [[130, 10, 15, 20]]
+
+
+def test_no_key_of_a_coco_truth_goes_out_unnamed(folder, tmp_path):
+    box = {"id": 1, "image_id": 1, "category_id": 2, "bbox": [60, 100, 40, 20]}
+    data = coco(
+        [{"file_name": "Doe-Jane/Doe-Jane-CC.dcm", "patient_name": "Doe^Jane", "study_date": "20200131",
+          "distractors": [[1, 2, 3, 4]]},
+         {"file_name": "Roe-Ann/Roe-Ann-CC.dcm", "patient_name": "Roe^Ann"}],
+        [{**box, "category": "benign", "radiologist": "Dr. Roe", "lesion_id": "Jane-1", "finding": "mass"},
+         {**box, "id": 2, "bbox": [60, 130, 40, 20], "lesion_id": "Jane-2"}],
+    )  # fmt: skip
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps(data))
+    options = PrepareOptions(fractions=(("train", 1.0),), progress=False)
+    result = prepare(DicomFolder(folder, truth), tmp_path / "out", options)
+    content = json.loads((tmp_path / "out" / "annotations" / "train.json").read_text())
+    first, second = content["annotations"]
+    # category_id says malignant; a key "category" means nothing.
+    assert (first["category_id"], first["finding"]) == (2, "mass")
+    assert not {"category", "radiologist"} & set(first)
+    assert len(first["lesion_id"]) == len(second["lesion_id"]) == 16
+    assert first["lesion_id"] != second["lesion_id"]
+    assert not {"patient_name", "study_date", "distractors"} & set(content["images"][0])
+    assert [why for what, why in result.skipped if what == str(truth)] == [
+        "key 'distractors' of 1 images is none of the format's; left out",
+        "key 'patient_name' of 2 images is none of the format's; left out",
+        "key 'study_date' of 1 images is none of the format's; left out",
+        "key 'category' of 1 annotations is none of the format's; left out",
+        "key 'radiologist' of 1 annotations is none of the format's; left out",
+    ]
+    for path in (tmp_path / "out").rglob("*.json"):
+        for secret in ("Jane", "20200131", "Dr. Roe"):
+            assert secret not in path.read_text(), (path, secret)
 
 
 def test_csv_truth(folder, tmp_path):
