@@ -25,6 +25,8 @@ Writes to the output folder, all boxes in pixels of the original files:
 
 Patient and exam identifiers of DICOM files are hashed as mammo-d2 prepare does it; names of files stay as given.
 
+Boxes and scores are those of an evaluation with the same weights, so that its thresholds hold.
+
 This is research software and no medical device.
 
 Examples:
@@ -48,6 +50,11 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--score-threshold", type=float, help="leave out boxes below; default: the config's")
     parser.add_argument("--batch-size", type=int, default=1, help="images that go through the model together")
+    parser.add_argument(
+        "--autocast",
+        action="store_true",
+        help="run in SOLVER.AMP.DTYPE rather than in float32 as an evaluation: faster, but boxes and scores differ",
+    )
     parser.add_argument("--pictures", action="store_true", help="also write the files with the boxes drawn")
     parser.add_argument(
         "--regions", type=int, default=0, metavar="N", help="draw the N best boxes of each class only; default: all"
@@ -70,7 +77,7 @@ def run(argv: list[str]) -> int:
     threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST if args.score_threshold is None else args.score_threshold
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min(threshold, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     files = find_image_files(args.input)
-    predictor = Predictor(cfg)
+    predictor = Predictor(cfg, autocast=args.autocast)
     make_folder(args.output, "--output")
     predictions: list[Prediction] = []
     problems: list[FileProblem] = []

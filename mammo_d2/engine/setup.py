@@ -129,6 +129,13 @@ def use_available_device(cfg: CfgNode) -> None:
         cfg.MODEL.DEVICE = "cpu"
 
 
+def use_float32_precision(cfg: CfgNode) -> None:
+    """What the framework's set-up does for FLOAT32_PRECISION, for runs without it."""
+    if cfg.FLOAT32_PRECISION and torch.cuda.is_available():
+        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+        torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
+
+
 def check_device(cfg: CfgNode) -> None:
     """Where there are GPUs, each of several processes has its own: they talk through NCCL, which knows no CPU tensors.
 

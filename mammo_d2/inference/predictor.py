@@ -23,7 +23,8 @@ from mammo_d2.data.prepare.recipe import Preparation
 from mammo_d2.data.reading.dicom.dicom_file import is_dicom
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
 from mammo_d2.engine.preparation_record import find_preparation
-from mammo_d2.engine.setup import use_available_device
+from mammo_d2.engine.run_folder import EMA_WEIGHTS, FINAL_WEIGHTS
+from mammo_d2.engine.setup import use_available_device, use_float32_precision
 from mammo_d2.engine.step import amp_dtype
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import CfgNode, SafeCheckpointer
@@ -45,22 +46,27 @@ class Predictor:
     training data set was prepared (``INPUT.PREPARATION``), then scaled in intensity and resized by ``MammoMapper``. A
     laterality and view that the file does not know are taken from its name ("0_L-CC.png").
 
+    The model runs as in an evaluation: in float32, also after a mixed-precision training. Boxes and scores are those of
+    the evaluation of the same weights, and its thresholds hold.
+
     Attributes:
         classes: class names by class number.
         preparation: what is done to files.
     """
 
-    def __init__(self, cfg: CfgNode, preparation: Preparation | None = None):
+    def __init__(self, cfg: CfgNode, preparation: Preparation | None = None, *, autocast: bool = False):
         """
         Args:
-            cfg: the training run's config with the trained weights in MODEL.WEIGHTS. ``SOLVER.AMP`` chooses the
-                autocast type, ``DATALOADER.NUM_WORKERS`` the processes that read files.
+            cfg: the training run's config with the trained weights in MODEL.WEIGHTS. ``DATALOADER.NUM_WORKERS`` is the
+                number of processes that read files.
             preparation: overrides what ``INPUT.PREPARATION`` finds.
+            autocast: run in ``SOLVER.AMP.DTYPE``; faster, but boxes and scores differ from those of an evaluation.
 
         Raises:
             FileNotFoundError: no such weights or preparation file.
             ValueError: no weights named, or weights that are not exactly those of the configured model;
-                MODEL.ROI_HEADS.NUM_CLASSES is not the number of DATASETS.CATEGORIES.
+                MODEL.ROI_HEADS.NUM_CLASSES is not the number of DATASETS.CATEGORIES; with ``autocast``, a type that the
+                device does not have.
         """
         cfg = cfg.clone()
         cfg.defrost()
@@ -68,6 +74,7 @@ class Predictor:
         use_available_device(cfg)
         if wanted != cfg.MODEL.DEVICE:
             logger.warning("MODEL.DEVICE is %s, but there is no GPU that torch can use: running on the CPU", wanted)
+        use_float32_precision(cfg)
         weights = cfg.MODEL.WEIGHTS
         if not weights:
             raise ValueError("MODEL.WEIGHTS is empty: prediction needs the weights of a trained model, model_final.pth")
@@ -83,7 +90,9 @@ class Predictor:
         cfg.DATALOADER.CACHE_MB = 0
         # What the training started from is in MODEL.WEIGHTS, and its file need not be on this machine.
         cfg.MODEL.GMIC.PATCH_WEIGHTS = ""
+        cfg.SOLVER.AMP.ENABLED = autocast
         self.cfg = cfg
+        _warn_of_unaveraged_weights(cfg)
         self._mapper = MammoMapper(cfg, is_train=False)
         self._amp_dtype = amp_dtype(cfg)
         self.model = MammoTrainer.build_model(cfg).eval()
@@ -137,6 +146,19 @@ class Predictor:
         device = torch.device(self.cfg.MODEL.DEVICE).type
         with torch.inference_mode(), torch.autocast(device, self._amp_dtype, enabled=self._amp_dtype is not None):
             return self.model(list(samples))
+
+
+def _warn_of_unaveraged_weights(cfg: CfgNode) -> None:
+    """A run with averaged weights evaluates these; its last ones give other numbers."""
+    weights = Path(cfg.MODEL.WEIGHTS)
+    averaged = weights.with_name(EMA_WEIGHTS)
+    if cfg.SOLVER.EMA.ENABLED and weights.name == FINAL_WEIGHTS and averaged.is_file():
+        logger.warning(
+            "MODEL.WEIGHTS is %s, but the run's evaluation is that of its averaged weights (SOLVER.EMA); for the same "
+            "numbers name %s",
+            weights,
+            averaged,
+        )
 
 
 class _Files(Dataset):
@@ -200,7 +222,7 @@ def to_prediction(sample: Mapping[str, Any], output: Mapping[str, Any], classes:
     if not np.isfinite(np.array(said, float)).all():
         raise ValueError(
             f"{sample['file_name']}: a predicted box or score is not finite; the weights are damaged, or try without "
-            "SOLVER.AMP.ENABLED"
+            "autocast"
         )
     transform = sample["transform"]
     order = np.argsort(-scores, kind="stable")

@@ -1,19 +1,28 @@
 """Prediction on files: geometry back to the file's pixels, the same steps as in training, bad files, batches."""
 
+import json
+import logging
+
 import numpy as np
 import pytest
 import torch
 
+from mammo_d2.config.loading import load_config
+from mammo_d2.core.boxes import xyxy_to_xywh
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.converters.converter import Converter, SourceImage
+from mammo_d2.data.format.catalog import load_records, register_datasets
 from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.data.prepare.image import prepare_image
 from mammo_d2.data.prepare.prepared_image import ImageOptions
 from mammo_d2.data.prepare.recipe import Preparation
 from mammo_d2.data.reading.image_meta import ImageMeta
+from mammo_d2.engine.run_folder import last_weights
 from mammo_d2.framework import Boxes, Instances
 from mammo_d2.inference.prediction_files import FileProblem, Prediction
 from mammo_d2.inference.predictor import Predictor, find_image_files, to_prediction
+from tests.data.toy_dataset import write_dataset
+from tests.engine.toy_training import run as train_toy
 from tests.inference.tiny_model import (
     CROP_FLIP_SCALE,
     LESION,
@@ -154,10 +163,39 @@ def test_batches_change_nothing(tmp_path):
             np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
 
 
-def test_bfloat16_gives_nearly_the_same_scores(tmp_path):
+@pytest.mark.parametrize("more", [(), ("SOLVER.EMA.ENABLED", "True", "SOLVER.EMA.DECAY", "0.5")])
+def test_prediction_gives_the_numbers_of_the_evaluation(tmp_path, caplog, more):
+    """After a mixed-precision training, whose evaluation is in float32."""
+    write_dataset(tmp_path, positives=3, negatives=2)
+    mixed = "SOLVER.AMP.ENABLED", "True", "SOLVER.MAX_ITER", "2", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"
+    train_toy(tmp_path, *mixed, "INPUT.PREPARATION", "none", *more)
+    logging.getLogger("mammo_d2").propagate = True  # the training's messages stop there
+    out = tmp_path / "out"
+    results = json.loads((out / "inference" / "toy_train" / "coco_instances_results.json").read_text())
+    cfg = load_config(str(out / "config.yaml"), ["MODEL.WEIGHTS", str(last_weights(out))])
+    register_datasets(cfg)
+    records = load_records(cfg, "toy_train")
+    predictions = list(Predictor(cfg)([record["file_name"] for record in records]))
+    assert len(results) == sum(len(prediction.scores) for prediction in predictions) > 0
+    for record, prediction in zip(records, predictions, strict=True):
+        expected = [entry for entry in results if entry["image_id"] == record["image_id"]]
+        assert prediction.scores.tolist() == [entry["score"] for entry in expected]
+        boxes = xyxy_to_xywh(prediction.boxes)
+        np.testing.assert_allclose(boxes, [entry["bbox"] for entry in expected], rtol=0, atol=1e-6)
+    assert "averaged weights" not in caplog.text
+    if more:
+        cfg.MODEL.WEIGHTS = str(out / "model_final.pth")
+        Predictor(cfg)
+        assert f"for the same numbers name {out / 'model_ema.pth'}" in caplog.text
+
+
+def test_autocast_is_asked_for_and_gives_nearly_the_same_scores(tmp_path):
     file = write_mammogram(tmp_path / "a.png")
     (full,) = Predictor(make_cfg(tmp_path))([file])
-    predictor = Predictor(make_cfg(tmp_path, "SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "bfloat16"))
+    cfg = make_cfg(tmp_path, "SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "bfloat16")
+    (after_mixed_training,) = Predictor(cfg)([file])
+    assert full.image_scores == after_mixed_training.image_scores
+    predictor = Predictor(cfg, autocast=True)
     (half,) = predictor([file])
     assert abs(full.image_scores["malignant"] - half.image_scores["malignant"]) < 0.05
     assert full.image_scores != half.image_scores  # autocast was really on
