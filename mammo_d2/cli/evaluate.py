@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from mammo_d2.cli.common import make_parser
@@ -78,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     cases = parser.add_argument_group("patients, breasts and images")
     cases.add_argument("--positive-classes", nargs="+", default=[], help="default: malignant, or all classes")
     cases.add_argument("--aggregate", choices=("max", "mean"), default="max", help="image scores of a case")
-    cases.add_argument("--score-threshold", type=float, default=0.5, help="called positive above this score")
+    cases.add_argument("--score-threshold", type=float, help="called positive above this score (default: 0.5)")
     cases.add_argument("--at-threshold", action="store_true", help="called positive at the threshold too (>=)")
     cases.add_argument("--pauc-normalization", choices=NORMALIZATIONS, default="jiang")
 
@@ -156,8 +157,25 @@ def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:
         results, images = args.results[number : number + 1], args.image_scores[number : number + 1]
         detections, notes = load_detections(results[0], truth) if results else (None, {})
         scores = load_image_scores(images[0], truth) if images else None
+        decisive = scores if detections is None or scores is not None else detections.scores
+        if args.score_threshold is None and decisive is not None:
+            _check_probabilities(decisive, (images or results)[0])
         systems.append(System(name, detections, scores, notes))
     return systems
+
+
+def _score_threshold(args: argparse.Namespace) -> float:
+    return 0.5 if args.score_threshold is None else args.score_threshold
+
+
+def _check_probabilities(scores: np.ndarray, path: Path) -> None:
+    """Raise if the default threshold would decide about scores of another scale; NaN is no score."""
+    outside = scores[(scores < 0) | (scores > 1)]
+    if len(outside):
+        raise ValueError(
+            f"{path}: {len(outside)} score(s) are no probabilities, e.g. {outside[0]:g}: a threshold of 0.5 means "
+            "nothing there; scale them to 0 to 1, or name --score-threshold in their unit"
+        )
 
 
 def _names_of(files: Sequence[Path]) -> list[str]:
@@ -175,7 +193,7 @@ def run(argv: list[str]) -> int:
     truth = load_ground_truth(args.ground_truth, args.classes, args.ignore, args.merge)
     options = StudyOptions(
         preset=preset_of(args),
-        scores=ScoreRule(args.score_threshold, not args.at_threshold, normalization=args.pauc_normalization),
+        scores=ScoreRule(_score_threshold(args), not args.at_threshold, normalization=args.pauc_normalization),
         positive_classes=tuple(args.positive_classes),
         aggregation=args.aggregate,
         plan=BootstrapPlan(args.bootstrap, args.seed, args.confidence, not args.unstratified),

@@ -151,6 +151,29 @@ def test_another_kind_of_hit_needs_its_own_threshold():
     assert str(changed("--preset", "dbtex", "--hit", "center_in_box").rule.hit) == "centre in box"
 
 
+def test_scores_of_another_scale_need_their_threshold(folder, tmp_path):
+    percent = tmp_path / "percent.csv"
+    rows = (folder / "scores.csv").read_text().splitlines()
+    pairs = [row.split(",") for row in rows[1:]]
+    percent.write_text("\n".join([rows[0], *(f"{image},{100 * float(p)}" for image, p in pairs)]))
+    arguments = ["--ground-truth", str(folder / "gt.json"), "--bootstrap", "0", "--image-scores"]
+    with pytest.raises(ValueError, match=r"percent\.csv: 60 score\(s\) are no probabilities, e\.g\. (25|75)"):
+        run([*arguments, str(percent)])
+    assert run([*arguments, str(percent), "--score-threshold", "50", "--output", str(tmp_path / "a")]) == 0
+    assert run([*arguments, str(folder / "scores.csv"), "--output", str(tmp_path / "b")]) == 0
+    scaled = metrics_of(tmp_path / "a")["systems"]["percent"]["metrics"]
+    expected = metrics_of(tmp_path / "b")["systems"]["scores"]["metrics"]
+    for key in ("patient/specificity", "patient/sensitivity", "image/specificity"):
+        assert scaled[key]["value"] == expected[key]["value"]
+    results = tmp_path / "logits.json"
+    content = json.loads((folder / "good.json").read_text())
+    results.write_text(json.dumps([{**entry, "score": entry["score"] - 3} for entry in content]))
+    with pytest.raises(ValueError, match=r"logits\.json: \d+ score\(s\) are no probabilities"):
+        run([str(results), *arguments[:-1]])
+    with pytest.raises(ValueError, match="score threshold nan"):
+        run([str(results), *arguments[:-1], "--score-threshold", "nan"])
+
+
 def test_rate_zero_is_evaluated_and_plotted(folder, tmp_path):
     arguments = ["--ground-truth", str(folder / "gt.json"), str(folder / "good.json"), "--one-threshold"]
     assert run([*arguments, "--bootstrap", "3", "--rates", "0", "--output", str(tmp_path)]) == 0

@@ -21,9 +21,23 @@ import numpy as np
 
 from mammo_d2.core.boxes import XYWH_ABS, xywh_to_xyxy
 from mammo_d2.core.files import read_json
+from mammo_d2.core.image_transform import ImageTransform
+from mammo_d2.evaluation.files.field_checks import (
+    LARGEST_COORDINATE,
+    category_names,
+    check_box,
+    check_id,
+    check_inside,
+    check_truth_annotation,
+    check_truth_image,
+    is_number,
+    require_fields,
+    require_list,
+    shown,
+)
 from mammo_d2.evaluation.files.image_scores import read_image_scores
 from mammo_d2.evaluation.files.predicted_files import read_predicted
-from mammo_d2.evaluation.files.results import ResultsError
+from mammo_d2.evaluation.files.results import RESULTS_FILE, SOURCE_RESULTS_FILE, ResultsError
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth
 from mammo_d2.evaluation.metrics.tables import (
     DetectionTable,
@@ -53,6 +67,7 @@ class GroundTruth:
         other_ids: category ids that are not evaluated.
         class_of_name: class of each category's name, and of that of merged ones; -1 of those that are not evaluated.
         notes: what was left out, with its count.
+        is_moved: an image was cropped, flipped or scaled when it was prepared.
     """
 
     path: str
@@ -62,23 +77,10 @@ class GroundTruth:
     other_ids: tuple[int, ...]
     class_of_name: Mapping[str, int]
     notes: Mapping[str, int]
+    is_moved: bool = False
 
     def data(self, detections: DetectionTable | None = None) -> EvaluationData:
         return EvaluationData(self.images, self.lesions, detections or empty_detections(), self.notes)
-
-
-def _require(entry: Any, keys: Sequence[str], where: str) -> None:
-    if not isinstance(entry, Mapping):
-        raise ResultsError(f"{where}: {entry!r} is not an object with {', '.join(keys)}")
-    for key in keys:
-        if key not in entry:
-            raise ResultsError(f"{where}: field {key!r} is missing; it needs {', '.join(keys)}")
-
-
-def _check_truth_box(box: Any, where: str) -> None:
-    numbers = isinstance(box, Sequence) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
-    if not numbers or not all(math.isfinite(v) for v in box) or box[2] <= 0 or box[3] <= 0:
-        raise ResultsError(f"{where}: bbox {box!r} must be [x, y, width, height] with positive sizes")
 
 
 def load_ground_truth(
@@ -93,45 +95,64 @@ def load_ground_truth(
         merge: if not empty, the one class that all ``classes`` become.
 
     Raises:
-        ResultsError: no COCO file, duplicate ids, an annotation of an unknown image or category, a bad box, or a class
-            that the file does not have.
+        ResultsError: no COCO file; a field of the wrong type or out of range; duplicate ids or category names; an
+            annotation of an unknown image or category; classes named twice or that the file does not have.
     """
     path = Path(path)
     content = read_json(path, error=ResultsError)
     if not isinstance(content, Mapping) or not isinstance(content.get("images"), list):
         raise ResultsError(f"{path}: not a COCO ground-truth file (an object with images, annotations, categories)")
-    _require(content, ("images", "annotations", "categories"), str(path))
-    names: dict[int, str] = {}
-    for number, category in enumerate(content["categories"]):
-        _require(category, ("id", "name"), f"{path}: categories[{number}]")
-        names[category["id"]] = category["name"]
-    by_name = {name: number for number, name in sorted(names.items(), reverse=True)}
+    require_fields(content, ("images", "annotations", "categories"), str(path))
+    annotations = require_list(content, "annotations", str(path))
+    names = category_names(require_list(content, "categories", str(path)), str(path))
+    by_name = {name: number for number, name in names.items()}
     unknown = [name for name in (*classes, *ignore) if name not in by_name]
     if unknown:
         raise ResultsError(
             f"{path}: no category named {unknown[0]!r}; it has {', '.join(sorted(by_name))}. A class made of several "
             f"(DATASETS.MERGE_CATEGORIES) is named with --merge {unknown[0]}, and what it is made of with --classes"
         )
+    named = [*classes, *ignore]
+    if twice := [name for place, name in enumerate(named) if name in named[:place]]:
+        raise ResultsError(f"class {twice[0]!r} is named twice among the classes evaluated and those ignored")
     chosen = list(classes) or [names[number] for number in sorted(names) if names[number] not in ignore]
+    if merge in by_name and merge not in chosen:
+        raise ResultsError(
+            f"{path}: --merge {merge} is a category that is not among those merged ({', '.join(chosen)}); choose "
+            "another name"
+        )
     contiguous = {by_name[name]: label for label, name in enumerate(chosen)}
     ignored = {by_name[name] for name in ignore}
 
     records: dict[Hashable, dict] = {}
+    as_text: dict[str, Hashable] = {}
+    patients: dict[str, Hashable] = {}
+    is_moved = False
     for number, image in enumerate(content["images"]):
-        _require(image, ("id",), f"{path}: images[{number}]")
+        where = f"{path}: images[{number}]"
+        require_fields(image, ("id",), where)
+        check_truth_image(image, list(by_name), where)
         if image["id"] in records:
-            raise ResultsError(f"{path}: images[{number}]: id {image['id']!r} is there twice; image ids must be unique")
+            raise ResultsError(f"{where}: id {image['id']!r} is there twice; image ids must be unique")
+        # As text, in a CSV, 1 and "1" are the same image, and one patient would be two.
+        for key, seen in (("id", as_text), ("patient_id", patients)):
+            value = image.get(key)
+            if value is not None and type(seen.setdefault(str(value), value)) is not type(value):
+                raise ResultsError(f"{where}: {key} is {value!r} here and {seen[str(value)]!r} before; write one type")
+        is_moved = is_moved or _is_moved(image, where)
         records[image["id"]] = {**image, "image_id": image["id"], "annotations": []}
     swallowing: list[tuple[Hashable, dict]] = []
     left_out = 0
-    for number, annotation in enumerate(content["annotations"]):
+    for number, annotation in enumerate(annotations):
         where = f"{path}: annotations[{number}]"
-        _require(annotation, ("image_id", "category_id", "bbox"), where)
+        require_fields(annotation, ("image_id", "category_id", "bbox"), where)
+        check_truth_annotation(annotation, where)
         if annotation["image_id"] not in records:
             raise ResultsError(f"{where}: image_id {annotation['image_id']!r} is not among the images")
-        if annotation["category_id"] not in names:
-            raise ResultsError(f"{where}: category_id {annotation['category_id']!r} is not among the categories")
-        _check_truth_box(annotation["bbox"], where)
+        category_id = annotation["category_id"]
+        if isinstance(category_id, bool) or not isinstance(category_id, int) or category_id not in names:
+            raise ResultsError(f"{where}: category_id {shown(category_id)} is not among the categories")
+        check_inside(annotation["bbox"], *_size_of(records[annotation["image_id"]]), where)
         if annotation["category_id"] in contiguous:
             label = contiguous[annotation["category_id"]]
             records[annotation["image_id"]]["annotations"].append(
@@ -158,7 +179,22 @@ def load_ground_truth(
         notes["images without patient_id (each its own patient)"] = without
     others = tuple(number for number in names if number not in contiguous)
     class_of_name = {name: contiguous.get(number, -1) for number, name in names.items()} | ({merge: 0} if merge else {})
-    return GroundTruth(str(path), images, lesions, contiguous, others, class_of_name, notes)
+    return GroundTruth(str(path), images, lesions, contiguous, others, class_of_name, notes, is_moved)
+
+
+def _is_moved(image: Mapping[str, Any], where: str) -> bool:
+    """Whether the pixels of an image are not those of its source file."""
+    if image.get("transform") is None:
+        return False
+    try:
+        return not ImageTransform.from_dict(image["transform"]).is_identity
+    except ValueError as error:
+        raise ResultsError(f"{where}: {error}") from error
+
+
+def _size_of(image: Mapping[str, Any]) -> tuple[float, float]:
+    """Height and width, NaN where unknown."""
+    return image.get("height") or math.nan, image.get("width") or math.nan
 
 
 # --- detections -------------------------------------------------------------------------------------------------
@@ -219,25 +255,38 @@ def load_detections(path: str | os.PathLike, truth: GroundTruth) -> tuple[Detect
 
     Raises:
         ResultsError: neither kind of file, a missing field, an unknown image or category, an image id of another type,
-            a NaN or infinite score or coordinate, a negative width or height. The message names the entry.
+            a NaN or infinite score or coordinate, a negative width or height (the message names the entry); COCO
+            results in other pixels than the ground truth's: those of the source files, or fractions of the image.
     """
     path = Path(path)
     rows = {image_id: row for row, image_id in enumerate(truth.images.ids)}
     labels: Mapping[Any, int] = {**truth.class_of, **dict.fromkeys(truth.other_ids, -1)}
     lists, notes = iterate_results(path), {}
+    # Boxes on source files may lie outside of what was cut out of them.
+    sizes: np.ndarray | None = truth.images.size
     if _is_object(path):
         predicted = read_predicted(path, truth.path)
         lists, labels, notes = iter([predicted.entries]), truth.class_of_name, dict(predicted.notes)
+        sizes = None
+    elif path.name == SOURCE_RESULTS_FILE and truth.is_moved:
+        raise ResultsError(
+            f"{path}: its boxes are in pixels of the source files, those of {truth.path} in pixels of the prepared "
+            f"images; evaluate {RESULTS_FILE} beside it"
+        )
     parts: list[DetectionTable] = []
     start = left_out = 0
     for entries in lists:
-        part, others = _table_of(entries, rows, labels, path, start)
+        part, others = _table_of(entries, rows, labels, sizes, path, start)
         parts.append(part)
         left_out += others
         start += len(entries)
     table = DetectionTable(
         *(np.concatenate([getattr(p, name) for p in parts]) for name in ("boxes", "scores", "image", "label"))
     )
+    if sizes is not None and len(table) and table.boxes.max() <= 1:
+        raise ResultsError(
+            f"{path}: every box lies within the first pixel; boxes are in pixels, not in fractions of the image"
+        )
     return table, ({**notes, "detections of other categories": left_out} if left_out else notes)
 
 
@@ -248,7 +297,12 @@ def _is_object(path: Path) -> bool:
 
 
 def _table_of(
-    entries: list[Any], rows: Mapping[Hashable, int], labels: Mapping[Any, int], path: Path, start: int
+    entries: list[Any],
+    rows: Mapping[Hashable, int],
+    labels: Mapping[Any, int],
+    sizes: np.ndarray | None,
+    path: Path,
+    start: int,
 ) -> tuple[DetectionTable, int]:
     """One list of entries as a table, and how many detections were of categories not evaluated."""
     if not entries:
@@ -269,9 +323,17 @@ def _table_of(
         raise ResultsError(f"{path}: entries {start} to {start + len(entries) - 1} are not COCO results")
     boxes, scores = boxes.astype(float), scores.astype(float)
     bad = ~np.isfinite(scores) | ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
+    bad |= (np.abs(boxes) > LARGEST_COORDINATE).any(axis=1)
     if bad.any():
         number = int(np.argmax(bad))
         _check_entry(entries[number], rows, labels, f"{path}: entry {start + number}")
+    if sizes is not None:
+        centre, height, width = boxes[:, :2] + boxes[:, 2:] / 2, sizes[image, 0], sizes[image, 1]
+        outside = (centre < 0).any(axis=1) | (centre[:, 0] > width) | (centre[:, 1] > height)
+        if outside.any():
+            number = int(np.argmax(outside))
+            where = f"{path}: entry {start + number}"
+            check_inside(boxes[number].tolist(), float(height[number]), float(width[number]), where)
     mine = label >= 0
     table = DetectionTable(xywh_to_xyxy(boxes), scores, image, label)
     return (table if mine.all() else table.take(mine)), int((~mine).sum())
@@ -279,9 +341,11 @@ def _table_of(
 
 def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[Any, int], where: str) -> None:
     """Raise the named error of one results entry, if it has one."""
-    _require(entry, ("image_id", "category_id", "bbox", "score"), where)
+    require_fields(entry, ("image_id", "category_id", "bbox", "score"), where)
     image_id, category, box, score = (entry[key] for key in ("image_id", "category_id", "bbox", "score"))
-    if not isinstance(image_id, Hashable) or image_id not in rows:
+    if isinstance(image_id, bool) or not isinstance(image_id, (int, float, str)):
+        check_id(image_id, where, "image_id")
+    if image_id not in rows:
         known = next(iter(rows), None)
         if known is not None and type(known) is not type(image_id) and any(str(i) == str(image_id) for i in rows):
             raise ResultsError(
@@ -294,13 +358,9 @@ def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[Any, 
             f"{where}: category_id {category!r} is not in the ground truth, which has {sorted(labels, key=str)}; a "
             "class made of several is named with --merge"
         )
-    numbers = isinstance(box, Sequence) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
-    if not numbers or not all(math.isfinite(v) for v in box):
-        raise ResultsError(f"{where}: bbox {box!r} must be four finite numbers [x, y, width, height]")
-    if box[2] < 0 or box[3] < 0:
-        raise ResultsError(f"{where}: bbox {box!r} has a negative size; COCO boxes are [x, y, width, height]")
-    if not isinstance(score, (int, float)) or not math.isfinite(score):
-        raise ResultsError(f"{where}: score {score!r} must be a finite number")
+    check_box(box, where)
+    if not is_number(score):
+        raise ResultsError(f"{where}: score {shown(score)} must be a finite number")
 
 
 # --- image scores -----------------------------------------------------------------------------------------------

@@ -112,11 +112,78 @@ def test_images_without_patient_are_counted(truth_file):
         ({"annotations": [{**ANNOTATIONS[0], "bbox": [1, 2, -3, 4]}]}, r"bbox \[1, 2, -3, 4\] must be"),
         ({"annotations": [{**ANNOTATIONS[0], "bbox": [1, 2, 3]}]}, r"bbox \[1, 2, 3\] must be"),
         ({"categories": [{"id": 1}]}, r"categories\[0\]: field 'name' is missing"),
+        ({"categories": [*CATEGORIES, {"id": 3, "name": "benign"}]}, r"categories\[2\]: name 'benign' is there twice"),
+        ({"categories": [*CATEGORIES, {"id": 2, "name": "mass"}]}, r"categories\[2\]: id 2 is there twice"),
+        ({"categories": [{"id": 1, "name": 7}]}, r"categories\[0\]: name 7 must be text"),
+        ({"categories": [{"id": "1", "name": "benign"}]}, r"categories\[0\]: id '1' must be a whole number"),
+        ({"categories": [{"id": None, "name": "benign"}]}, r"categories\[0\]: id None must be a whole number"),
+        ({"categories": [{"id": [1], "name": "benign"}]}, r"categories\[0\]: id \[1\] must be a whole number"),
+        ({"categories": None}, "categories None must be a list"),
+        ({"annotations": None}, "annotations None must be a list"),
+        ({"annotations": [{**ANNOTATIONS[0], "image_id": [10]}]}, r"image_id \[10\] must be a whole number or text"),
+        ({"annotations": [{**ANNOTATIONS[0], "category_id": [2]}]}, r"category_id \[2\] is not among the categories"),
+        ({"annotations": [{**ANNOTATIONS[0], "iscrowd": "0"}]}, "iscrowd '0' must be the number 0 or 1"),
+        ({"annotations": [{**ANNOTATIONS[0], "ignore": "false"}]}, "ignore 'false' must be the number 0 or 1"),
+        ({"annotations": [{**ANNOTATIONS[0], "area": "9"}]}, "area '9' must be a number of pixels"),
+        (
+            {"annotations": [{**ANNOTATIONS[0], "bbox": [10**400, 2, 3, 4]}]},
+            r"bbox \[1000.* must be four finite numbers",
+        ),
+        ({"annotations": [{**ANNOTATIONS[0], "bbox": [1, 2, 1e300, 4]}]}, "must be in pixels; no image is that large"),
+        ({"annotations": [{**ANNOTATIONS[0], "bbox": [79, 2, 30, 4]}]}, "its centre outside of the image of 100 rows"),
+        ({"images": [*IMAGES, {"id": "10"}]}, r"images\[3\]: id is '10' here and 10 before; write one type"),
+        (
+            {"images": [*IMAGES, {"id": 1, "patient_id": 1}, {"id": 2, "patient_id": "1"}]},
+            "patient_id is '1' here and 1",
+        ),
     ],
 )
 def test_bad_ground_truth_is_a_named_error(truth_file, change, message):
     with pytest.raises(ResultsError, match=rf"gt.json: .*{message}"):
         load_ground_truth(truth_file(**change))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        *(("labels", {"malignant": v}, "labels: malignant .* must be 0") for v in (2, 4, -1, 0.5, "1", [1], {})),
+        ("labels", ["malignant"], r"labels \['malignant'\] must be an object or null"),
+        *(
+            ("pixel_spacing", v, "pixel_spacing .* must be")
+            for v in ([0, 0], [0.1, -0.1], [0.1], 0.1, "0.1", ["a", "b"])
+        ),
+        *(("height", v, "height .* must be a number of pixels") for v in ("100", 0, -5, True, 10**400, float("nan"))),
+        ("id", [1], r"id \[1\] must be a whole number or text"),
+        ("id", True, "id True must be a whole number or text"),
+        ("patient_id", ["a"], r"patient_id \['a'\] must be a whole number or text"),
+        ("patient_id", float("nan"), "patient_id nan must be a whole number or text"),
+        ("patient_id", "", "patient_id '' must be a whole number or text"),
+        ("exam_id", {}, "exam_id {} must be a whole number or text"),
+        ("laterality", ["L"], r"laterality \['L'\] must be"),
+        ("source", "file.dcm", "source 'file.dcm' must be an object or null"),
+        ("transform", {"scale": 2}, "transform: source_size"),
+    ],
+)
+def test_a_bad_image_is_a_named_error(truth_file, field, value, message):
+    path = truth_file(images=[*IMAGES[:2], {**IMAGES[2], field: value}])
+    with pytest.raises(ResultsError, match=rf"gt.json: images\[2\]: {message}"):
+        load_ground_truth(path)
+
+
+def test_null_is_unknown_everywhere(truth_file):
+    nothing = dict.fromkeys(("patient_id", "exam_id", "laterality", "height", "pixel_spacing", "labels", "transform"))
+    truth = load_ground_truth(truth_file(images=[*IMAGES[:2], {"id": 12, **nothing}]))
+    assert np.isnan(truth.images.spacing[2]).all()
+    assert truth.images.truth[2].tolist() == [1, 0]
+
+
+def test_classes_named_twice_are_errors(truth_file):
+    with pytest.raises(ResultsError, match="class 'benign' is named twice"):
+        load_ground_truth(truth_file(), ["benign", "malignant", "benign"])
+    with pytest.raises(ResultsError, match="class 'benign' is named twice"):
+        load_ground_truth(truth_file(), ["benign"], ["benign"])
+    with pytest.raises(ResultsError, match="--merge benign is a category that is not among those merged"):
+        load_ground_truth(truth_file(), ["malignant"], merge="benign")
 
 
 def test_not_a_ground_truth_file(tmp_path, truth_file):
@@ -166,6 +233,12 @@ def test_empty_results_and_boxes_without_area_are_fine(truth, results_file):
         (entry(bbox=[1, 2, -3, 4]), r"bbox \[1, 2, -3, 4\] has a negative size"),
         (entry(bbox=[1, 2, 3]), r"bbox \[1, 2, 3\] must be four finite numbers"),
         (entry(bbox=[1, 2, float("nan"), 4]), r"bbox \[1, 2, nan, 4\] must be four finite numbers"),
+        (entry(bbox=[1, 2, 10**400, 4]), r"bbox \[1, 2, 1000.* must be four finite numbers"),
+        (entry(bbox=[1, 2, 1e300, 4]), "bbox .* must be in pixels; no image is that large"),
+        (entry(score=10**400), r"score 1000.*\.\.\. must be a finite number"),
+        (entry(image_id=[10]), r"image_id \[10\] must be a whole number or text"),
+        (entry(bbox=[160, 20, 30, 40]), "bbox .* has its centre outside of the image of 100 rows and 80 columns"),
+        (entry(bbox=[-40, 20, 30, 40]), "bbox .* has its centre outside of the image of 100 rows and 80 columns"),
         ({"image_id": 10}, "field 'category_id' is missing"),
         ("x", "'x' is not an object"),
     ],
@@ -173,6 +246,19 @@ def test_empty_results_and_boxes_without_area_are_fine(truth, results_file):
 def test_bad_entry_is_a_named_error(truth, results_file, bad, message):
     with pytest.raises(ResultsError, match=rf"results.json: entry 1: {message}"):
         load_detections(results_file([entry(), bad, entry()]), truth)
+
+
+def test_results_in_other_pixels_are_named_errors(truth_file, results_file):
+    moved, unmoved = {"source_size": [200, 160], "scale": [0.5, 0.5]}, {"source_size": [100, 80]}
+    prepared = load_ground_truth(truth_file(images=[{**IMAGES[0], "transform": moved}, *IMAGES[1:]]))
+    original = load_ground_truth(truth_file(images=[{**IMAGES[0], "transform": unmoved}, *IMAGES[1:]]))
+    path = results_file([entry()], "coco_instances_results_source.json")
+    with pytest.raises(ResultsError, match=r"in pixels of the source files.*; evaluate coco_instances_results\.json"):
+        load_detections(path, prepared)
+    assert len(load_detections(path, original)[0]) == 1
+    path = results_file([entry(bbox=[0.1, 0.2, 0.3, 0.4]), entry(bbox=[0.5, 0.5, 0.5, 0.5])])
+    with pytest.raises(ResultsError, match="not in fractions of the image"):
+        load_detections(path, original)
 
 
 @pytest.mark.parametrize(

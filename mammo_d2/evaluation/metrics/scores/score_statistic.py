@@ -44,6 +44,10 @@ class ScoreRule:
     specificities: tuple[float, ...] = (0.9,)
     fnrs: tuple[float, ...] = (0.0, 0.05)
 
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.threshold):
+            raise ValueError(f"score threshold {self.threshold} must be a finite number, e.g. 0.5")
+
     def __str__(self) -> str:
         return (
             f"called positive at score {'>' if self.strict else '>='} {self.threshold:g}; partial AUC ratio over "
