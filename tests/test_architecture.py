@@ -222,10 +222,9 @@ def test_files_are_short():
 
 
 def test_a_file_name_is_there_once():
-    """A command's file is named like the command, which may be what the room below is called that does the work."""
     places = defaultdict(list)
     for module in modules().values():
-        if module.room != "cli" and not lies_in(module.name, EMBEDDED) and not module.path.name.startswith("__"):
+        if not lies_in(module.name, EMBEDDED) and not module.path.name.startswith("__"):
             places[module.path.name].append(module.name)
     assert {file: names for file, names in places.items() if len(names) > 1} == {}
 

@@ -5,7 +5,7 @@ import pytest
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.loading.mapper import MammoMapper
-from mammo_d2.experiments.ablation import load_variants
+from mammo_d2.experiments.variant_runs import load_variants
 from mammo_d2.jobs.lesion.lesion_stages import stage_config
 from tests.conftest import ROOT
 

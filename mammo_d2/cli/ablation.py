@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mammo_d2.cli.common import make_parser
-from mammo_d2.experiments.ablation import load_variants, run_ablation
+from mammo_d2.experiments.variant_runs import load_variants, run_ablation
 
 DESCRIPTION = """Train a config in several variants and seeds; print one table: mean ± standard deviation over seeds.
 

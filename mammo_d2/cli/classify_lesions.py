@@ -7,19 +7,19 @@ from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import write_json
 from mammo_d2.data.format.catalog import load_records, register_datasets
 from mammo_d2.engine.setup import use_available_device
-from mammo_d2.inference.classify_lesions import (
-    category_ids_of,
-    classify_lesions,
-    load_lesion_classifier,
-    prepared_record,
-    results_in_file,
-)
 from mammo_d2.inference.detected_lesions import (
     PREPARED,
     SOURCE,
     pixels_by_name,
     records_with_results,
     transform_of,
+)
+from mammo_d2.inference.lesion_malignancy import (
+    category_ids_of,
+    classify_lesions,
+    load_lesion_classifier,
+    prepared_record,
+    results_in_file,
 )
 
 DESCRIPTION = """Malignancy of given lesions with a trained lesion classifier, as COCO annotations.

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from mammo_d2.cli.common import make_parser
-from mammo_d2.experiments.ablation import load_variants
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate, folds_table
 from mammo_d2.experiments.fold_comparison import compare_variants
+from mammo_d2.experiments.variant_runs import load_variants
 
 DESCRIPTION = """Cross-validate a config on a prepared data set, split by patient; print mean ± standard deviation.
 

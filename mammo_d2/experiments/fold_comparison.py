@@ -11,9 +11,9 @@ from tabulate import tabulate
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.format.catalog import category_names
 from mammo_d2.evaluation.metrics.scores.delong import delong_interval, delong_test
-from mammo_d2.experiments.ablation import Variant
 from mammo_d2.experiments.cross_validation import FoldPlan, PooledScores, cross_validate, pooled_scores, prepare_folds
 from mammo_d2.experiments.processes import mean_and_spread, write_tables
+from mammo_d2.experiments.variant_runs import Variant
 from mammo_d2.jobs.job import build_job
 
 #: Columns of the table, as far as a row's evaluators fill them: heading → metric of a fold.

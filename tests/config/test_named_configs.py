@@ -7,8 +7,8 @@ import yaml
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import config_names, configs_folder, find_config, read_config, relative_config
-from mammo_d2.experiments.ablation import load_variants
 from mammo_d2.experiments.search.search_ranges import load_ranges
+from mammo_d2.experiments.variant_runs import load_variants
 from tests.conftest import ROOT
 
 NAME = "mammo_d2://quickstart/phantom_top_likelihood.yaml"

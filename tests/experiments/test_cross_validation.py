@@ -9,9 +9,9 @@ import pytest
 from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.engine.run_record import RunConflictError
 from mammo_d2.experiments import cross_validation, processes
-from mammo_d2.experiments.ablation import Variant
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate, deal_out, folds_table, join_splits
 from mammo_d2.experiments.fold_comparison import compare_variants, interval_tables
+from mammo_d2.experiments.variant_runs import Variant
 from tests.conftest import ROOT
 
 CONFIG = str(ROOT / "configs" / "quickstart" / "phantom_deep_mil.yaml")

@@ -5,7 +5,7 @@ import pytest
 from mammo_d2.config.loading import load_config
 from mammo_d2.engine.run_record import RunConflictError, claim_folders
 from mammo_d2.experiments import processes
-from mammo_d2.experiments.ablation import Variant, load_variants, run_ablation, variants_table
+from mammo_d2.experiments.variant_runs import Variant, load_variants, run_ablation, variants_table
 
 
 def write_run(folder, auc, *overrides):

@@ -16,7 +16,7 @@ from mammo_d2.engine.run_record import RunConflictError
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.evaluation.files.image_scores import top_runs
 from mammo_d2.experiments.search import search_outcome, trial
-from mammo_d2.experiments.search.search import search
+from mammo_d2.experiments.search.search_loop import search
 from mammo_d2.experiments.search.search_outcome import evaluate_top
 from mammo_d2.experiments.search.search_plan import SearchPlan
 from mammo_d2.experiments.search.search_ranges import Range

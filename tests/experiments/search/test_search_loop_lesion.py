@@ -8,7 +8,7 @@ import pytest
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.experiments.search import search_outcome
-from mammo_d2.experiments.search.search import search
+from mammo_d2.experiments.search.search_loop import search
 from mammo_d2.experiments.search.search_outcome import evaluate_top
 from mammo_d2.experiments.search.search_plan import SearchPlan
 from mammo_d2.experiments.search.search_ranges import load_ranges

@@ -17,8 +17,8 @@ from mammo_d2.data.format.catalog import load_records, register_datasets
 from mammo_d2.data.prepare.prepared_image import ImageOptions
 from mammo_d2.data.prepare.recipe import Preparation
 from mammo_d2.evaluation.files.results import ResultsError
-from mammo_d2.inference.classify_lesions import record_of_boxes, results_in_file
 from mammo_d2.inference.detected_lesions import records_with_results
+from mammo_d2.inference.lesion_malignancy import record_of_boxes, results_in_file
 from tests.conftest import ROOT
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import write_dicom
