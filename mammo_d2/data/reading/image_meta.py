@@ -9,6 +9,8 @@ from typing import Any
 #: Largest pixel value (``ImageMeta.max_value``) of files that use all of their 8 or 16 bits.
 FULL_SCALE_8_BIT = 255.0
 FULL_SCALE_16_BIT = 65535.0
+# Depths of detectors and exports: a 16-bit file whose pixels fit into one of these probably has no more.
+_USUAL_DEPTHS = (10, 12, 14)
 
 
 class ImageReadError(ValueError):
@@ -29,6 +31,21 @@ class ImageReadError(ValueError):
     def __reduce__(self) -> tuple[Any, ...]:
         # Pickle (between processes) would call __init__ with the message alone.
         return type(self), (self.path, self.problem, self.remedy)
+
+
+def depth_warnings(brightest: float, bits: int, remedy: str) -> tuple[str, ...]:
+    """A warning where an image uses a quarter of a 16-bit file's range or less, as 12-bit values do.
+
+    Args:
+        brightest: largest stored value of the image.
+        bits: its depth by the file's own description.
+        remedy: what to do about it; ``{bits}`` stands for the depth that it seems to have.
+    """
+    depth = next((depth for depth in _USUAL_DEPTHS if brightest < 2**depth), None)
+    if bits != 16 or depth is None:
+        return ()
+    problem = f"pixels up to {brightest:.0f} in a file of 16 bits: the image is dark; if its pixels have fewer bits, "
+    return (problem + remedy.format(bits=depth),)
 
 
 @dataclass(frozen=True)

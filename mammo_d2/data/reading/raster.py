@@ -14,7 +14,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ImageMeta, ImageReadError
+from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ImageMeta, ImageReadError, depth_warnings
 
 _COPY_AGAIN = "copy the file again from its source"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -67,7 +67,10 @@ def read_raster(path: str | os.PathLike[str], data: bytes, bits: int = 0) -> tup
             raise ImageReadError(path, problem, "give the right number of bits")
     bits = int(full_scale).bit_length() if full_scale > 1 else 32
     height, width = pixels.shape
-    return pixels, ImageMeta(os.fspath(path), kind, height, width, bits, full_scale)
+    warnings: tuple[str, ...] = ()
+    if full_scale == FULL_SCALE_16_BIT:
+        warnings = depth_warnings(float(pixels.max()), bits, "give their number (--bits {bits}?)")
+    return pixels, ImageMeta(os.fspath(path), kind, height, width, bits, full_scale, warnings=warnings)
 
 
 def _to_grey(path: str | os.PathLike[str], decoded: np.ndarray) -> tuple[np.ndarray, float]:
@@ -165,19 +168,27 @@ def _read_pgm(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, fl
             position += 1
         if start == position:
             raise ImageReadError(path, "PGM header is incomplete", _COPY_AGAIN)
-        fields.append(int(data[start:position]))
+        # Python refuses to convert thousands of digits; no such number is meant.
+        fields.append(int(data[start : min(position, start + 20)]))
     width, height, maxval = fields
-    if not (width > 0 and height > 0 and 0 < maxval < 65536):
+    if not (0 < width < 2**31 and 0 < height < 2**31 and 0 < maxval < 65536):
         raise ImageReadError(path, f"PGM header says {width} x {height}, maximum {maxval}", _COPY_AGAIN)
     if data[:2] == b"P2":
-        values = np.array(data[position:].split(), dtype=np.int64)
+        try:
+            values = np.array(data[position:].split(), dtype=np.int64)
+        except (ValueError, OverflowError) as error:
+            raise ImageReadError(path, f"PGM pixels that are no numbers ({error})", _COPY_AGAIN) from error
     else:
         container = np.dtype(">u2" if maxval > 255 else "u1")
         body = data[position + 1 :]
         values = np.frombuffer(body[: len(body) - len(body) % container.itemsize], container)
     if len(values) < width * height:
         raise ImageReadError(path, f"truncated PGM ({len(values)} of {width * height} pixels)", _COPY_AGAIN)
-    return values[: width * height].reshape(height, width).astype(np.float32), float(maxval)
+    values = values[: width * height]
+    if values.min() < 0 or values.max() > maxval:
+        problem = f"PGM pixels from {values.min()} to {values.max()}, its header says 0 to {maxval}"
+        raise ImageReadError(path, problem, "correct the maximum in its header, or save it again")
+    return values.reshape(height, width).astype(np.float32), float(maxval)
 
 
 _CHECKS: dict[str, Callable[[str | os.PathLike[str], bytes], None]] = {

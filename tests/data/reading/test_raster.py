@@ -114,3 +114,28 @@ def test_nan_is_named():
     image[1, 2] = np.nan
     with pytest.raises(ImageReadError, match="pixels that are NaN or infinite"):
         read_raster("a", encode(".tiff", image))
+
+
+@pytest.mark.parametrize("data", [b"P2 2 1 100\n0 101\n", b"P2 2 1 100\n-1 7\n", b"P5 2 1 100\n\x00\x65"])
+def test_pgm_beyond_its_maximum_is_an_error(data):
+    with pytest.raises(ImageReadError, match=r"a: PGM pixels from .* to .*, its header says 0 to 100; correct"):
+        read_raster("a", data)
+
+
+@pytest.mark.parametrize("pixels", [b"0 x\n", b"0 1.5\n", b"0 " + b"9" * 400, b"0 " + b"9" * 5000])
+def test_text_pgm_of_no_numbers_is_an_error(pixels):
+    with pytest.raises(ImageReadError, match="a: PGM pixels that are no numbers"):
+        read_raster("a", b"P2 2 1 100\n" + pixels)
+
+
+def test_pgm_header_of_endless_digits_is_an_error():
+    with pytest.raises(ImageReadError, match="a: PGM header says"):
+        read_raster("a", b"P5 " + b"9" * 5000 + b" 1 255\n0")
+
+
+def test_12_bits_in_a_file_of_16_are_reported():
+    (warning,) = read_raster("a", encode(".png", RAMP16 // 16))[1].warnings
+    assert "pixels up to 3743 in a file of 16 bits" in warning
+    assert "give their number (--bits 12?)" in warning
+    assert read_raster("a", encode(".png", RAMP16 // 16), bits=12)[1].warnings == ()
+    assert read_raster("a", encode(".png", RAMP16))[1].warnings == ()

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.converters.source_arguments import add_source_argument
 from mammo_d2.data.converters.truth_files import FolderWithTruth, truth_help
-from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
+from mammo_d2.data.reading.image_meta import ReadOptions
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
 
-# Depths of detectors and exports: a 16-bit file whose pixels fit into one of these probably has no more.
-_DEPTHS = (10, 12, 14)
 SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".dcm", ".dicom"))
 
 
@@ -103,19 +98,6 @@ class ImageFolder(FolderWithTruth):
                 extra=record.get("extra", {}),
             )
         self.truth.check_all_found(self.source, self.skipped)
-
-    def read(self, image: SourceImage) -> tuple[np.ndarray, ImageMeta]:
-        """See the base class; warns of 16-bit files that seem to hold fewer bits."""
-        pixels, meta = super().read(image)
-        brightest = float(pixels.max())
-        bits = next((depth for depth in _DEPTHS if brightest < 2**depth), None)
-        if meta.bits_stored == 16 and bits:
-            warning = (
-                f"pixels up to {brightest:.0f} in a file of 16 bits: the image is dark; if its pixels have fewer bits, "
-                f"give their number (--bits {bits}?)"
-            )
-            meta = replace(meta, warnings=(*meta.warnings, warning))
-        return pixels, meta
 
 
 def _text(value: Any) -> str | None:

@@ -84,9 +84,27 @@ def decode_frame(frame: bytes, runner: Any) -> bytes:
     if syntax in _LOSSY and pixels.dtype.kind == "u":
         # Rounding can overshoot Bits Stored; pydicom would mask the overflow away and turn white into black.
         pixels = np.minimum(pixels, pixels.dtype.type((1 << runner.bits_stored) - 1))
+    if runner.pixel_representation == 1 and pixels.dtype.kind == "u":
+        # JPEG and JPEG-LS streams do not know signs; pydicom would take the stream's precision for Bits Stored.
+        pixels = sign_extended(pixels, runner.bits_stored)
     # The container follows the stream's own precision, which may be narrower than Bits Allocated.
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def sign_extended(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """The lowest ``bits`` of unsigned containers as two's complement: 4095 of 12 bits is -1.
+
+    Args:
+        pixels: uint8 or uint16, any shape.
+        bits: 1 to the container's.
+
+    Returns:
+        int8 or int16 of the same shape.
+    """
+    unused = 8 * pixels.dtype.itemsize - bits
+    signed = pixels.view(pixels.dtype.str.replace("u", "i"))
+    return (signed << unused) >> unused if unused > 0 else signed
 
 
 def _check_rle_segments(frame: bytes, expected: int) -> None:

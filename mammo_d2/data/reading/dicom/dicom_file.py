@@ -25,7 +25,7 @@ from mammo_d2.data.reading.dicom.tags import (
     text_of,
     view_of,
 )
-from mammo_d2.data.reading.image_meta import ImageMeta, ImageReadError, ReadOptions
+from mammo_d2.data.reading.image_meta import ImageMeta, ImageReadError, ReadOptions, depth_warnings
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # (7FE0,0010) in little endian byte order.
@@ -56,10 +56,14 @@ def read_dicom(path: str | os.PathLike[str], options: ReadOptions | None = None)
     with _damaged_header(path):
         _check_readable(path, dataset, options)
         lift_frame_attributes(dataset, options.frame or 0)
-    stored = _decode(path, dataset, options.frame or 0)
+    stored, warnings = _decode(path, dataset, options.frame or 0)
     with _damaged_header(path):
         table = grey_table(dataset, options)
-        meta = meta_of(path, dataset, voi=table.voi, max_value=table.max_value, warnings=table.warnings)
+        if table.voi == "none" and not dataset.get("PixelRepresentation") and not dataset.get("ModalityLUTSequence"):
+            warnings += depth_warnings(
+                float(stored.max()), int(dataset.BitsStored), "correct its Bits Stored ({bits}?)"
+            )
+        meta = meta_of(path, dataset, voi=table.voi, max_value=table.max_value, warnings=(*warnings, *table.warnings))
     return table.apply(stored), meta
 
 
@@ -187,8 +191,10 @@ def _check_readable(path: Any, dataset: FileDataset, options: ReadOptions) -> No
         )  # fmt: skip
 
 
-def _decode(path: Any, dataset: FileDataset, frame: int) -> np.ndarray:
-    """Stored values (H, W) of one frame."""
+def _decode(path: Any, dataset: FileDataset, frame: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Stored values (H, W) of one frame, and warnings."""
+    # Unused bits are left as they are where High Bit says that the values lie in the upper ones.
+    usual: Any = _unused_low_bits(dataset) == 0  # pydicom annotates its options wrongly
     syntax = dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
     codecs.register()
     try:
@@ -206,7 +212,9 @@ def _decode(path: Any, dataset: FileDataset, frame: int) -> np.ndarray:
             path, f"no decoder for transfer syntax {syntax.name} ({syntax})", "run: pip install imagecodecs"
         )
     try:
-        stored, _ = decoder.as_array(dataset, index=frame, decoding_plugin=codecs.LABEL if ours else "")
+        stored, _ = decoder.as_array(
+            dataset, index=frame, decoding_plugin=codecs.LABEL if ours else "", correct_unused_bits=usual
+        )
     except Exception as error:  # the decoders raise whatever their C libraries make of damaged data
         raise ImageReadError(
             path,
@@ -219,4 +227,24 @@ def _decode(path: Any, dataset: FileDataset, frame: int) -> np.ndarray:
             f"decoded {stored.shape} pixels, the header says {(dataset.Rows, dataset.Columns)}",
             "correct the header",
         )
-    return stored
+    return (stored, ()) if usual else _from_high_bit(stored, dataset)
+
+
+def _unused_low_bits(dataset: FileDataset) -> int:
+    """How many bits lie below the stored values according to High Bit; 0 in current files (PS3.5 8.1.1)."""
+    high, bits = dataset.get("HighBit"), int(dataset.BitsStored)
+    return 0 if high is None else int(high) + 1 - bits
+
+
+def _from_high_bit(stored: np.ndarray, dataset: FileDataset) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Values whose High Bit is not Bits Stored - 1: in the upper bits of the container, or a wrong header."""
+    bits, shift = int(dataset.BitsStored), _unused_low_bits(dataset)
+    values = stored.view(stored.dtype.str.replace("i", "u"))
+    about = f"High Bit {dataset.HighBit} with {bits} bits stored"
+    if 0 < shift <= 8 * values.dtype.itemsize - bits and values.max() >> bits:
+        values = (values >> shift) & values.dtype.type((1 << bits) - 1)
+        warning = f"{about}: values taken from the upper bits; look at this image"
+    else:
+        warning = f"{about}, but the values lie in the lowest bits and are taken from there; look at this image"
+        values = values & values.dtype.type((1 << bits) - 1)
+    return (codecs.sign_extended(values, bits) if stored.dtype.kind == "i" else values), (warning,)

@@ -57,7 +57,12 @@ def grey_table(dataset: Dataset, options: ReadOptions) -> GreyTable:
     stored = np.arange(first, first + (1 << bits), dtype=np.int32)
     warnings: list[str] = []
 
-    values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
+    rescaled = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
+    if not np.isfinite(rescaled).all() or np.ptp(rescaled) == 0:
+        slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+        warnings.append(f"unusable Modality LUT (Rescale Slope {slope}, Intercept {intercept}), stored values taken")
+        rescaled = stored.astype(np.float64)
+    values = rescaled
     low, high = float(values.min()), float(values.max())
     voi = options.voi_for(text_of(dataset, "Manufacturer"))
     has_lut = bool(dataset.get("VOILUTSequence"))
@@ -75,10 +80,17 @@ def grey_table(dataset: Dataset, options: ReadOptions) -> GreyTable:
             voi = "none"
         if np.ptp(values) == 0:
             warnings.append(f"the VOI {voi} maps every value to one, values left as they are")
-            values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
+            values = rescaled
             low, high, voi = float(values.min()), float(values.max()), "none"
 
-    out_bits = int(dataset.VOILUTSequence[options.voi_index].LUTDescriptor[2]) if voi == "lut" else bits
+    out_bits = bits
+    if voi == "lut":
+        out_bits = int(dataset.VOILUTSequence[options.voi_index].LUTDescriptor[2])
+        used = max(int(values.max()), 1).bit_length()
+        if used <= out_bits - 2:
+            warnings.append(f"the VOI LUT says {out_bits} bits, but its values have {used}, which are taken")
+            out_bits = used
+            high = float((1 << used) - 1)
     max_value = float((1 << min(max(out_bits, 1), 16)) - 1)
     values = (values - low) * (max_value / (high - low) if high > low else 0.0)
     values = values.clip(0, max_value)
@@ -98,7 +110,10 @@ def _apply_voi(
         # Some files declare fewer bits than their table uses.
         return np.asarray(out, dtype=np.float64), 0.0, float(max((1 << bits) - 1, out.max()))
     # pydicom maps the window to the range of the values that come in, which is [low, high] here.
-    return np.asarray(apply_windowing(values, dataset, index), dtype=np.float64), low, high
+    out = np.asarray(apply_windowing(values, dataset, index), dtype=np.float64)
+    if not np.isfinite(out).all():
+        raise ValueError(f"Window Center {dataset.WindowCenter}, Width {dataset.WindowWidth} give no numbers")
+    return out, low, high
 
 
 def _blank_padding(values: np.ndarray, dataset: Dataset, first: int, warnings: list[str]) -> None:

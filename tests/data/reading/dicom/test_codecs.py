@@ -1,5 +1,6 @@
 import struct
 
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom import uid
@@ -62,3 +63,23 @@ def test_one_wrong_byte_in_the_rle_header_is_an_error_or_harmless(tmp_path):
             assert pixels.shape == NOISE.shape
     assert problems >= 11
     np.testing.assert_array_equal(read_dicom(write_rle(tmp_path / "a.dcm", frame))[0], NOISE)
+
+
+SIGNED = np.random.default_rng(0).integers(-2048, 2048, (40, 30)).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        (uid.JPEGLSLossless, imagecodecs.jpegls_encode),
+        (uid.JPEGLosslessSV1, lambda a: imagecodecs.ljpeg_encode(a, bitspersample=12)),
+        (uid.JPEG2000Lossless, lambda a: imagecodecs.jpeg2k_encode(a, codecformat="J2K", reversible=True)),
+    ],
+)
+@pytest.mark.parametrize("extended", [False, True])
+def test_signed_values_in_a_stream_without_signs(tmp_path, syntax, encode, extended):
+    if extended and syntax == uid.JPEGLosslessSV1:
+        pytest.skip("its streams of 12 bits hold no more")
+    stream = SIGNED.view(np.uint16) if extended else SIGNED.view(np.uint16) & 4095
+    path = write_dicom(tmp_path / "a.dcm", SIGNED, encoded=bytes(encode(stream)), syntax=syntax)
+    np.testing.assert_array_equal(read_dicom(path)[0], SIGNED + 2048.0)

@@ -114,6 +114,30 @@ def test_stream_cut_off_within_a_whole_file(tmp_path, syntax, encode):
         read_dicom(path)
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+def test_values_in_the_upper_bits(tmp_path, dtype):
+    # High Bit 15 of 12 bits stored: four unused bits below, here filled.
+    values = RAMP.astype(dtype) - (2048 if dtype == np.int16 else 0)
+    upper = ((values.astype(np.int64) << 4) | 5).astype(dtype)
+    pixels, meta = read_dicom(write_dicom(tmp_path / "a.dcm", upper, HighBit=15))
+    np.testing.assert_array_equal(pixels, RAMP)
+    assert "High Bit 15 with 12 bits stored: values taken from the upper bits" in meta.warnings[0]
+
+
+def test_a_wrong_high_bit_over_values_in_the_lowest_bits(tmp_path):
+    pixels, meta = read_dicom(write_dicom(tmp_path / "a.dcm", RAMP, HighBit=15))
+    np.testing.assert_array_equal(pixels, RAMP)
+    assert "but the values lie in the lowest bits" in meta.warnings[0]
+
+
+def test_12_bits_in_a_file_that_says_16_are_reported(tmp_path):
+    pixels, meta = read_dicom(write_dicom(tmp_path / "a.dcm", RAMP, BitsStored=16))
+    assert (pixels.max(), meta.max_value) == (4080, 65535)
+    assert "pixels up to 4080 in a file of 16 bits" in meta.warnings[0]
+    assert "correct its Bits Stored (12?)" in meta.warnings[0]
+    assert read_dicom(write_dicom(tmp_path / "b.dcm", RAMP * 8, BitsStored=16))[1].warnings == ()
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 def test_no_pixel_data(tmp_path):
     path = write_dicom(tmp_path / "a.dcm", RAMP, PixelData=None)

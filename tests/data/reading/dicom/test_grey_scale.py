@@ -144,3 +144,29 @@ def test_read_options_refuse_unknown_voi():
         ReadOptions(voi="gamma")
     with pytest.raises(ValueError, match="voi 'x' must be one of"):
         ReadOptions(voi_by_vendor=(("ge", "x"),))
+
+
+@pytest.mark.parametrize(
+    "tags", [{"WindowCenter": "nan", "WindowWidth": 10}, {"WindowCenter": 9, "WindowWidth": "nan"}]
+)
+def test_a_window_of_nan_is_left_out_and_reported(tags):
+    dataset = make_dataset(STORED)
+    for keyword, value in tags.items():
+        dataset.add_new(keyword, "DS", float(value))
+    got = grey_table(dataset, ReadOptions())
+    assert "unusable VOI window" in got.warnings[0]
+    np.testing.assert_array_equal(got.apply(STORED)[0], STORED[0])
+
+
+@pytest.mark.parametrize("slope", [0.0, float("nan"), float("inf")])
+def test_an_unusable_rescale_is_left_out_and_reported(slope):
+    got = table(RescaleSlope=slope, RescaleIntercept=0)
+    assert f"unusable Modality LUT (Rescale Slope {slope}" in got.warnings[0]
+    np.testing.assert_array_equal(got.apply(STORED)[0], STORED[0])
+
+
+def test_voi_lut_that_holds_fewer_bits_than_it_says():
+    got = table(VOILUTSequence=[lut_item(np.arange(4096), bits=16)])
+    assert (got.max_value, got.voi) == (4095, "lut")
+    assert "the VOI LUT says 16 bits, but its values have 12" in got.warnings[0]
+    np.testing.assert_array_equal(got.apply(STORED)[0], STORED[0])
