@@ -20,6 +20,7 @@ import cv2
 from tqdm import tqdm
 
 from mammo_d2.core.files import sha256_bytes, write_bytes_atomic, write_json
+from mammo_d2.core.processes import end_with_parent
 from mammo_d2.phantom.dicom_writer import dicom_bytes
 from mammo_d2.phantom.patient import generate_patient
 from mammo_d2.phantom.settings import PhantomConfig
@@ -69,9 +70,13 @@ def _run(job: partial, count: int, workers: int) -> Iterator[list[dict[str, Any]
         return
     # A fresh interpreter each: forking a process whose libraries have started threads can hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, count), mp_context=context, initializer=cv2.setNumThreads,
-                             initargs=(1,)) as pool:  # fmt: skip
+    with ProcessPoolExecutor(min(workers, count), mp_context=context, initializer=_start_worker) as pool:
         yield from pool.map(job, range(count), chunksize=max(1, min(4, count // (4 * workers))))
+
+
+def _start_worker() -> None:
+    end_with_parent()
+    cv2.setNumThreads(1)
 
 
 def _write_patient(config: PhantomConfig, folder: Path, index: int) -> list[dict[str, Any]]:

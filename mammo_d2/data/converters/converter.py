@@ -66,6 +66,7 @@ class SourceImage:
         boxes: further XYWH boxes in source pixels, by record key.
         extra: further keys of the image record.
         data: whatever ``Converter.complete`` needs (paths of masks); not written.
+        problem: why the image cannot be used, e.g. its truth cannot be read; it is then left out with this error.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class SourceImage:
     boxes: dict[str, list[list[float]]] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    problem: str | None = None
 
 
 class DryRun(Exception):

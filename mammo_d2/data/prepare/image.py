@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import numpy as np
 from mammo_d2.core.files import path_problem, read_json, sha256_bytes, sha256_file, write_bytes_atomic, write_json
 from mammo_d2.data.breast.mask import laterality_of_side
 from mammo_d2.data.converters.converter import Converter, SourceImage
-from mammo_d2.data.prepare.image_record import annotation_record, image_record, usable_annotation
+from mammo_d2.data.prepare.image_record import annotation_record, check_records, image_record, usable_annotation
 from mammo_d2.data.prepare.prepared_image import ImageOptions, prepare_pixels
 from mammo_d2.data.reading.image_meta import ImageMeta
+
+logger = logging.getLogger(__name__)
 
 # Increased when prepared files change for the same source and options; older files are then made again.
 FORMAT_VERSION = 1
@@ -62,10 +65,12 @@ class Outcome:
 def prepare_image(converter: Converter, source: SourceImage, options: ImageOptions, out: Path, force: bool) -> Outcome:
     """Prepare one image and write it, unless an earlier run did so from the same bytes with the same options.
 
-    Errors of this image become an ``Issue``; nothing is raised for bad input.
+    Errors of this image become an ``Issue``; nothing is raised.
     """
     outcome = Outcome(source.key)
     try:
+        if source.problem:
+            raise ValueError(source.problem)
         check_key(source)
         record_path = out / RECORD_FOLDER / f"{source.key}.json"
         sha = sha256_file(source.path)
@@ -78,10 +83,22 @@ def prepare_image(converter: Converter, source: SourceImage, options: ImageOptio
         issues = [asdict(issue) for issue in outcome.issues]
         kept = {"image": outcome.image, "annotations": outcome.annotations, "issues": issues}
         write_json(record_path, {"fingerprint": fingerprint, **kept}, indent=None, durable=False)
-    except (ValueError, OSError, MemoryError) as error:
-        text = str(error) or "not enough memory; use fewer workers"
-        outcome = Outcome(source.key, issues=[Issue("error", source.key, str(source.path), text)])
+    # Decoders raise errors of every kind for damaged files; one file must not end the run.
+    except Exception as error:
+        logger.debug("%s", source.path, exc_info=True)
+        outcome = Outcome(source.key, issues=[Issue("error", source.key, str(source.path), _text(source, error))])
     return outcome
+
+
+def _text(source: SourceImage, error: Exception) -> str:
+    """The message of an error in one line that names the file."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        text = text or "not enough memory; use fewer workers"
+    elif not isinstance(error, (ValueError, OSError)) or not text:
+        text = f"{type(error).__name__}{': ' if text else ''}{text}; the file is damaged or too large: leave it out"
+    named = str(source.path) in text or source.problem or source.path.name in text
+    return text if named else f"{source.path}: {text}"
 
 
 def check_key(source: SourceImage) -> None:
@@ -103,7 +120,7 @@ def _fingerprint(converter: Converter, source: SourceImage, options: ImageOption
     facts = {
         "version": FORMAT_VERSION,
         "converter": converter.name,
-        "source": {k: v for k, v in asdict(source).items() if k not in ("path", "split")},
+        "source": {k: v for k, v in asdict(source).items() if k not in ("path", "split", "problem")},
         "options": asdict(options),
         "read": asdict(converter.read_options),
         "sha256": sha,
@@ -157,6 +174,7 @@ def _convert(
     outcome.image = image_record(
         source, prepared, file_name, {"sha256": sha, "prepared_sha256": prepared_sha, "prepared_bytes": prepared_bytes}
     )
+    check_records(outcome.image, outcome.annotations)
 
 
 def _write(source: SourceImage, stored: np.ndarray | None, options: ImageOptions, out: Path) -> tuple[str, str, int]:

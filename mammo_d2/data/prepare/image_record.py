@@ -14,6 +14,8 @@ from mammo_d2.core.boxes import clip_xywh, xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.core.masks import decode_mask, encode_mask
 from mammo_d2.data.converters.converter import SourceAnnotation, SourceImage
+from mammo_d2.data.format.annotations import validate_coco
+from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.data.prepare.prepared_image import PreparedImage
 
 
@@ -82,6 +84,23 @@ def image_record(
         **{key: [_map_xywh(b, transform) for b in boxes] for key, boxes in source.boxes.items()},
     }
     return _with_further_keys(record, source.extra, ("id", "labels"))
+
+
+def check_records(image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]) -> None:
+    """Check an image's records against the format, so that a wrong fact leaves out the image rather than end the run.
+
+    Raises:
+        ValueError: the first thing that is wrong.
+    """
+    builder = CocoBuilder()
+    image_id = builder.add_image(**image)
+    for annotation in annotations:
+        builder.add_annotation(image_id, **annotation)
+    errors = validate_coco(builder.to_dict()).errors
+    if errors:
+        wrong = errors[0]
+        of_lesion = f"lesion {wrong.record.split()[-1]}: " if wrong.record.startswith("annotation") else ""
+        raise ValueError(f"{of_lesion}{wrong.field} = {wrong.value!r}: {wrong.message}; {wrong.remedy}")
 
 
 def annotation_record(annotation: SourceAnnotation, transform: ImageTransform) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from mammo_d2.core.processes import end_with_parent
 from mammo_d2.data.converters.converter import Converter, SourceImage
 from mammo_d2.data.prepare.image import Issue, Outcome, prepare_image
 from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
@@ -125,6 +126,7 @@ _worker_arguments: tuple[Converter, ImageOptions, Path, bool] | None = None
 
 def _start_worker(converter: Converter, options: ImageOptions, out: Path, force: bool) -> None:
     global _worker_arguments
+    end_with_parent()
     _worker_arguments = (converter, options, out, force)
     cv2.setNumThreads(1)
 

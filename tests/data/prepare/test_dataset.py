@@ -6,7 +6,6 @@ import pytest
 
 from mammo_d2.core.files import sha256_file
 from mammo_d2.data.format.annotations import check_splits, validate_coco
-from mammo_d2.data.format.problems import SchemaError
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
@@ -176,9 +175,29 @@ def test_a_split_of_another_name_is_refused_and_earlier_annotations_stay(source,
 def test_records_that_break_the_format_leave_earlier_annotations_alone(source, tmp_path):
     first = prepare(ToySource(source, ROWS[:4]), tmp_path, options())
     kept = {file: file.read_bytes() for file in first.files}
-    with pytest.raises(SchemaError, match="laterality = 'left'"):
+    with pytest.raises(PrepareError, match=r"none of 20 images .*laterality = 'left'"):
         prepare(ToySource(source, ROWS, laterality="left"), tmp_path, options())
     assert {file: file.read_bytes() for file in (tmp_path / "annotations").iterdir()} == kept
+
+
+def test_one_wrong_fact_leaves_out_its_image(source, tmp_path):
+    converter = ToySource(source, ROWS[:4])
+    images = list(converter.images())
+    converter.images = lambda: [replace(images[0], laterality="Left"), *images[1:]]
+    result = prepare(converter, tmp_path, options())
+    assert sum(n["images"] for n in result.counts.values()) == 3
+    (issue,) = result.errors
+    assert issue.problem == (
+        f"{source / 'p0v0.png'}: laterality = 'Left': unknown value; use one of L, R, or null when unknown"
+    )
+
+
+def test_an_image_whose_truth_cannot_be_read_is_left_out(source, tmp_path):
+    converter = ToySource(source, ROWS[:4])
+    images = list(converter.images())
+    converter.images = lambda: [replace(images[0], problem="p0v0.xml: damaged"), *images[1:]]
+    result = prepare(converter, tmp_path, options())
+    assert [i.problem for i in result.errors] == ["p0v0.xml: damaged"]
 
 
 def test_why_nothing_was_found(source, tmp_path):

@@ -1,4 +1,6 @@
 import re
+import struct
+import zlib
 from dataclasses import replace
 
 import cv2
@@ -152,14 +154,14 @@ def test_no_further_key_of_a_lesion_replaces_one_of_the_format(tmp_path, key):
     (issue,) = run(tmp_path, change=change).issues
     assert (issue.level, issue.problem) == (
         "error",
-        f"the converter's further key {key!r} is one of the format's own; rename it",
+        f"{tmp_path / 'a.png'}: the converter's further key {key!r} is one of the format's own; rename it",
     )
 
 
 @pytest.mark.parametrize("key", ["file_name", "labels", "id", "patient_id", "source"])
 def test_no_further_key_of_an_image_replaces_one_of_the_format(tmp_path, key):
     (issue,) = run(tmp_path, extra={key: "x"}).issues
-    assert issue.problem == f"the converter's further key {key!r} is one of the format's own; rename it"
+    assert issue.problem.endswith(f"a.png: the converter's further key {key!r} is one of the format's own; rename it")
 
 
 def test_crop_is_widened_for_a_lesion_outside_the_breast(tmp_path):
@@ -210,6 +212,39 @@ def test_keep_files_links_to_the_source(tmp_path):
     link = tmp_path / "out" / "images" / outcome.image["file_name"]
     assert link.is_symlink()
     np.testing.assert_array_equal(read_image(link)[0], read_image(tmp_path / "a.png")[0])
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (cv2.error("OpenCV(4):\n  pixels <= MAX"), "error: OpenCV(4): pixels <= MAX; the file is damaged or too large"),
+        (RecursionError("maximum depth"), "RecursionError: maximum depth; the file is damaged"),
+        (KeyError("PixelData"), "KeyError: 'PixelData'; the file is damaged"),
+        (AttributeError(), "AttributeError; the file is damaged"),
+        (ValueError(), "ValueError; the file is damaged"),
+        (MemoryError(), "not enough memory; use fewer workers"),
+    ],
+)
+def test_an_error_of_any_kind_costs_one_image(tmp_path, monkeypatch, error, text):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(ToySource, "read", fail)
+    outcome = run(tmp_path)
+    assert outcome.image is None
+    (issue,) = outcome.issues
+    assert issue.problem.startswith(f"{tmp_path / 'a.png'}: {text}")
+
+
+def test_a_header_that_asks_for_four_thousand_megapixels_costs_one_image(tmp_path):
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 65535, 65535, 8, 0, 0, 0, 0))
+    content = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    (tmp_path / "b.png").write_bytes(content)
+    (issue,) = run(tmp_path, change=lambda source: replace(source, path=tmp_path / "b.png")).issues
+    assert str(tmp_path / "b.png") in issue.problem
 
 
 def test_missing_and_truncated_files_are_reported(tmp_path):

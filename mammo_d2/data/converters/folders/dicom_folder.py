@@ -124,8 +124,9 @@ class DicomFolder(FolderWithTruth):
                 self.skip(relative, "not a DICOM file" + ("; prepare it with the command images" if known else ""))
                 return None
             meta = read_dicom_meta(path)
-        except ImageReadError as error:
-            if path.suffix.lower() in (".dcm", ".dicom") and "without an image" not in str(error):
+        except (ImageReadError, OSError) as error:
+            named = path.suffix.lower() in (".dcm", ".dicom") and "without an image" not in str(error)
+            if named or not isinstance(error, ImageReadError):
                 # The pipeline reads the file again and lists the error.
                 return ImageMeta(str(path), "dicom", 1, 1, 16, FULL_SCALE_16_BIT)
             self.skip(relative, error.problem)

@@ -48,8 +48,8 @@ class Cmmd(Converter):
             relative = path.relative_to(self.source).as_posix()
             try:
                 meta = read_dicom_meta(path)
-            except ImageReadError as error:
-                self.skip(relative, error.problem)
+            except (ImageReadError, OSError) as error:
+                self.skip(relative, error.problem if isinstance(error, ImageReadError) else str(error))
                 continue
             row = table.get((meta.patient_id or "", meta.laterality or ""))
             if row is None:

@@ -16,7 +16,6 @@ import plistlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from xml.parsers.expat import ExpatError
 
 from mammo_d2.data.converters.birads import (
     AssessedConverter,
@@ -82,7 +81,13 @@ class Inbreast(AssessedConverter):
         labels = birads_labels(grade[0], self.malignant_from)
         category = birads_category(grade[0], self.malignant_from)
         annotations = []
-        for number, (finding, points) in enumerate(read_contours(self.source / "AllXML" / f"{match[1]}.xml"), start=1):
+        contours: list[tuple[str, list[tuple[float, float]]]] = []
+        problem = None
+        try:
+            contours = read_contours(self.source / "AllXML" / f"{match[1]}.xml")
+        except ConverterError as error:
+            problem = str(error)
+        for number, (finding, points) in enumerate(contours, start=1):
             if len(points) < 3:
                 self.skip(f"{match[1]} finding {number}", f"{finding} of {len(points)} points has no area")
                 continue
@@ -93,7 +98,7 @@ class Inbreast(AssessedConverter):
             annotations.append(
                 SourceAnnotation(category, box, [polygon], None, f"{match[1]}_{number}", {"finding": finding})
             )
-        if labels["malignant"] and not annotations:
+        if labels["malignant"] and not annotations and problem is None:
             # A detector would take it for a negative image.
             self.skip(path.name, f"BI-RADS {grade[1]} without a contour")
             return None
@@ -111,6 +116,7 @@ class Inbreast(AssessedConverter):
             labels=labels,
             birads=grade[1],
             density=density or None,
+            problem=problem,
         )
 
 
@@ -126,13 +132,21 @@ def read_contours(path: str | os.PathLike[str]) -> list[tuple[str, list[tuple[fl
     try:
         content = plistlib.loads(path.read_bytes())
         regions = content["Images"][0]["ROIs"]
-    except (plistlib.InvalidFileException, ExpatError, KeyError, IndexError, TypeError, ValueError) as error:
+    # The parser raises errors of many kinds for damaged files.
+    except Exception as error:
         raise ConverterError(f"{path}: not an OsiriX property list with Images and ROIs ({error})") from error
+    if not isinstance(regions, list) or not all(isinstance(region, dict) for region in regions):
+        raise ConverterError(f"{path}: ROIs must be a list of dictionaries; export the contours again")
     findings = []
     for region in regions:
         points = []
-        for text in region.get("Point_px", []):
-            match = _POINT.match(text)
+        texts = region.get("Point_px", [])
+        if not isinstance(texts, list):
+            raise ConverterError(
+                f"{path}: Point_px of {region.get('Name')!r} must be a list; export the contours again"
+            )
+        for text in texts:
+            match = _POINT.match(str(text))
             if match is None:
                 raise ConverterError(f"{path}: point {text!r} of {region.get('Name')!r} must read (x, y)")
             points.append((float(match[1]), float(match[2])))

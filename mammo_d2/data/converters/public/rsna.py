@@ -81,12 +81,14 @@ class Rsna(Converter):
                 laterality=row["laterality"] or None,
                 view=row["view"] or None,
                 labels={"benign": benign, "malignant": cancer},
-                birads=_number(row.get("BIRADS", "")),
+                birads=_number(row.get("BIRADS", ""), f"{path}, row {row['#']}"),
                 density=row.get("density") or None,
                 extra={"site": row["site_id"], "difficult_negative": row.get("difficult_negative_case") == "True"},
             )
 
 
-def _number(text: str) -> int | None:
+def _number(text: str, where: str) -> int | None:
     """ "2.0" -> 2; the table's numbers come with a decimal point where some are missing."""
+    if text not in ("", *(f"{grade}{tail}" for grade in range(7) for tail in ("", ".0"))):
+        raise ConverterError(f"{where}: BIRADS {text!r} must be a grade from 0 to 6, or empty")
     return int(float(text)) if text else None

@@ -11,6 +11,7 @@ from mammo_d2.data.format.problems import SchemaError
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
+from mammo_d2.data.reading.dicom.dicom_file import is_dicom
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import code, write_dicom
 
@@ -221,6 +222,16 @@ def test_broken_files_reach_the_error_table(folder, tmp_path):
         "broken": "not a DICOM file", "empty": "DICOM file without pixel data",
     }  # fmt: skip
     assert any(what == "report.dcm" for what, _ in result.skipped)
+
+
+def test_a_file_that_cannot_be_opened_costs_one_image(folder, tmp_path, monkeypatch):
+    def refuse(path):
+        if path.name == "Doe-Jane-CC.dcm":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dicom(path)
+
+    monkeypatch.setattr("mammo_d2.data.converters.folders.dicom_folder.is_dicom", refuse)
+    assert len(images(folder)[0]) == 4
 
 
 @pytest.mark.shared_data

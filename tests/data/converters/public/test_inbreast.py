@@ -99,3 +99,24 @@ def test_bad_tables_and_contours(source):
     with pytest.raises(ConverterError, match=r"point '1;2' of 'Mass' must read \(x, y\)"):
         read_contours(xml)
     assert read_contours(source / "none.xml") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (plistlib.dumps({"Images": [{"ROIs": ["x"]}]}), "ROIs must be a list of dictionaries"),
+        (plistlib.dumps({"Images": [{"ROIs": "ab"}]}), "ROIs must be a list of dictionaries"),
+        (plistlib.dumps({"Images": [{"ROIs": [{"Point_px": 1}]}]}), "Point_px of None must be a list"),
+        (plistlib.dumps({"Images": [{"ROIs": [{"Point_px": [1]}]}]}), "point 1 of None must read"),
+        (b'<?xml version="1.0" encoding="foo"?><plist/>', "not an OsiriX property list"),
+        (b'<?xml version="1.0"?><plist><date>x</date></plist>', "not an OsiriX property list"),
+        (b'<?xml version="1.0"?><plist>' + b"<array>" * 20000 + b"</array>" * 20000 + b"</plist>", "not an OsiriX"),
+    ],
+)
+def test_damaged_contours_cost_one_image(source, content, message):
+    (source / "AllXML" / "100.xml").write_bytes(content)
+    with pytest.raises(ConverterError, match=rf"100\.xml: {message}"):
+        read_contours(source / "AllXML" / "100.xml")
+    problems = {image.key: image.problem for image in Inbreast(source).images()}
+    assert message in problems.pop("100")
+    assert set(problems.values()) == {None}
