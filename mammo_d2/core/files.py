@@ -95,6 +95,60 @@ def make_folder(path: str | os.PathLike[str], what: str) -> Path:
     return folder
 
 
+# --- text -------------------------------------------------------------------------------------------------------
+# How files begin that are no UTF-8 text, and what to do with them.
+_NO_TEXT = {
+    b"\x1f\x8b": "is compressed (gzip); unpack it",
+    b"PK\x03\x04": "is an Excel workbook or a ZIP archive; save the table as CSV, or unpack the archive",
+    b"\xd0\xcf\x11\xe0": "is an old Excel workbook; save the table as CSV",
+    b"\xff\xfe": "is UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "is UTF-16 text; save it as UTF-8",
+}
+
+
+def text_problem(start: bytes) -> str | None:
+    """What makes a file that begins so no UTF-8 text, with the remedy; None if nothing is known against it.
+
+    Args:
+        start: the first bytes of the file, a hundred are enough.
+
+    Returns:
+        The predicate of an error message, e.g. "is UTF-16 text; save it as UTF-8".
+    """
+    for magic, problem in _NO_TEXT.items():
+        if start.startswith(magic):
+            return problem
+    return "holds zero bytes (is it UTF-16 text?); save it as UTF-8" if b"\0" in start else None
+
+
+def read_text(
+    path: str | os.PathLike[str], *, if_missing: str = "check the path", error: type[ValueError] = FileFormatError
+) -> str:
+    """Content of a text file in UTF-8; a byte order mark is dropped.
+
+    Args:
+        path: the file.
+        if_missing: end of the message for a file that is not there.
+        error: raised for a file that is not UTF-8 text.
+
+    Raises:
+        FileNotFoundError: no such file.
+        FileFormatError: compressed, an Excel workbook, or text in another encoding; or the given ``error``.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError as cause:
+        raise FileNotFoundError(f"{path}: no such file; {if_missing}") from cause
+    if problem := text_problem(data[:100]):
+        raise error(f"{path}: {problem}")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise error(
+            f"{path}: not UTF-8 text ({cause.reason} at byte {cause.start}; is it Latin-1?); save it as UTF-8"
+        ) from cause
+
+
 # --- JSON -------------------------------------------------------------------------------------------------------
 def read_json(
     path: str | os.PathLike[str],
@@ -113,18 +167,19 @@ def read_json(
 
     Raises:
         FileNotFoundError: no such file.
-        FileFormatError: the file is not JSON (with line and column) or not UTF-8; or the given ``error``.
+        FileFormatError: the file is not JSON (with line and column), is nested too deeply, has a number of thousands
+            of digits, or is not UTF-8 text; or the given ``error``.
     """
-    path = Path(path)
+    text = read_text(path, if_missing=if_missing, error=error)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as cause:
-        raise FileNotFoundError(f"{path}: no such file; {if_missing}") from cause
+        return json.loads(text)
     except json.JSONDecodeError as cause:
         place = f"line {cause.lineno} column {cause.colno}"
         raise error(f"{path}: not valid JSON at {place} ({cause.msg}); {remedy}") from cause
-    except UnicodeDecodeError as cause:
-        raise error(f"{path}: not UTF-8 text ({cause.reason}); save it as UTF-8") from cause
+    except RecursionError as cause:
+        raise error(f"{path}: lists or objects are nested too deeply; {remedy}") from cause
+    except ValueError as cause:  # Python's limit on the digits of an integer
+        raise error(f"{path}: a number has thousands of digits; {remedy}") from cause
 
 
 def write_json(

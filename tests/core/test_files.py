@@ -81,6 +81,28 @@ def test_unreadable_json_is_named_with_place_and_remedy(tmp_path):
         read_json(tmp_path / "none.json", if_missing="name another")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 200_000, "nested too deeply"),
+        (b"[" + b"9" * 5000 + b"]", "a number has thousands of digits"),
+        (b"\x1f\x8b\x08", r"is compressed \(gzip\); unpack it"),
+        (b"PK\x03\x04", "is an Excel workbook or a ZIP archive"),
+        ('{"a": 1}'.encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
+        (b'{"a": "\xe4"}', "not UTF-8 text .* at byte 7; is it Latin-1"),
+    ],
+)
+def test_json_in_other_forms_is_a_named_error(tmp_path, content, message):
+    (tmp_path / "t.json").write_bytes(content)
+    with pytest.raises(FileFormatError, match=rf"t\.json: .*{message}"):
+        read_json(tmp_path / "t.json")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    (tmp_path / "t.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "t.json") == {"a": 1}
+
+
 def test_failed_text_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     with atomic_write(path, "w") as file:

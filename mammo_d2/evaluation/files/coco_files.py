@@ -7,7 +7,6 @@ images, image ids of another type than the ground truth's.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.core.boxes import XYWH_ABS, xywh_to_xyxy
-from mammo_d2.core.files import read_json
+from mammo_d2.core.csv_files import read_csv
+from mammo_d2.core.files import read_json, text_problem
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.evaluation.files.field_checks import (
     LARGEST_COORDINATE,
@@ -214,7 +214,10 @@ def iterate_results(path: str | os.PathLike) -> Iterator[list[Any]]:
         ResultsError: the file is not a JSON list.
     """
     path = Path(path)
-    with open(path, encoding="utf-8") as stream:
+    with open(path, "rb") as start:
+        if problem := text_problem(start.read(100)):
+            raise ResultsError(f"{path}: {problem}")
+    with open(path, encoding="utf-8-sig") as stream:
         try:
             text = stream.read(_PIECE).lstrip()
             if not text.startswith("["):
@@ -239,8 +242,14 @@ def iterate_results(path: str | os.PathLike) -> Iterator[list[Any]]:
                         text = text[cut:]
                 text += piece
             yield json.loads(f"[{text}")
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise ResultsError(f"{path}: not UTF-8 text ({error.reason}; is it Latin-1?); save it as UTF-8") from error
+        except json.JSONDecodeError as error:
             raise ResultsError(f"{path}: not a JSON file ({error})") from error
+        except ResultsError:
+            raise
+        except (RecursionError, ValueError) as error:
+            raise ResultsError(f"{path}: nested too deeply, or a number of thousands of digits") from error
 
 
 def load_detections(path: str | os.PathLike, truth: GroundTruth) -> tuple[DetectionTable, dict[str, int]]:
@@ -292,8 +301,8 @@ def load_detections(path: str | os.PathLike, truth: GroundTruth) -> tuple[Detect
 
 def _is_object(path: Path) -> bool:
     """Whether a JSON file holds an object, not a list."""
-    with open(path, encoding="utf-8") as stream:
-        return stream.read(100).lstrip().startswith("{")
+    with open(path, "rb") as stream:
+        return stream.read(100).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
 
 
 def _table_of(
@@ -387,37 +396,35 @@ def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray
     rows = {str(image_id): row for row, image_id in enumerate(truth.images.ids)}
     scores = np.full((len(rows), len(classes)), np.nan)
     seen: set[int] = set()
-    with open(path, newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        header = reader.fieldnames or []
-        if header[: len(_FILE_COLUMNS)] == _FILE_COLUMNS:
-            raise ResultsError(
-                f"{path}: its image_id are numbers of files that mammo-d2 predict gave, not ids of the ground truth; "
-                "name predictions.json beside it, whose files are looked for in the ground truth"
-            )
-        columns = {name: label for label, name in enumerate(classes) if name in header}
-        if not columns and len(classes) == 1 and "score" in header:
-            columns = {"score": 0}
-        if "image_id" not in header or not columns:
-            raise ResultsError(
-                f"{path}: the first line must name image_id and at least one of {', '.join(classes)}; "
-                f"it names {', '.join(header) or 'nothing'}"
-            )
-        for entry in reader:
-            where = f"{path}: line {reader.line_num}"
-            row = rows.get(entry["image_id"])
-            if row is None:
-                raise ResultsError(f"{where}: image_id {entry['image_id']!r} is not in the ground truth")
-            if row in seen:
-                raise ResultsError(f"{where}: image_id {entry['image_id']!r} is there twice")
-            seen.add(row)
-            for name, label in columns.items():
-                text = entry[name]
-                try:
-                    value = float(text) if text not in ("", None) else np.nan
-                except ValueError:
-                    value = np.inf
-                if math.isinf(value) or (math.isnan(value) and text not in ("", None)):
-                    raise ResultsError(f"{where}: {name} {text!r} is no finite number; leave it empty if unknown")
-                scores[row, label] = value
+    header, entries = read_csv(path, error=ResultsError)
+    if header[: len(_FILE_COLUMNS)] == _FILE_COLUMNS:
+        raise ResultsError(
+            f"{path}: its image_id are numbers of files that mammo-d2 predict gave, not ids of the ground truth; "
+            "name predictions.json beside it, whose files are looked for in the ground truth"
+        )
+    columns = {name: label for label, name in enumerate(classes) if name in header}
+    if not columns and len(classes) == 1 and "score" in header:
+        columns = {"score": 0}
+    if "image_id" not in header or not columns:
+        raise ResultsError(
+            f"{path}: the first line must name image_id and at least one of {', '.join(classes)}; "
+            f"it names {', '.join(header) or 'nothing'}"
+        )
+    for number, entry in entries:
+        where = f"{path}: line {number}"
+        row = rows.get(entry["image_id"])
+        if row is None:
+            raise ResultsError(f"{where}: image_id {entry['image_id']!r} is not in the ground truth")
+        if row in seen:
+            raise ResultsError(f"{where}: image_id {entry['image_id']!r} is there twice")
+        seen.add(row)
+        for name, label in columns.items():
+            text = entry[name]
+            try:
+                value = float(text) if text not in ("", None) else np.nan
+            except ValueError:
+                value = np.inf
+            if math.isinf(value) or (math.isnan(value) and text not in ("", None)):
+                raise ResultsError(f"{where}: {name} {text!r} is no finite number; leave it empty if unknown")
+            scores[row, label] = value
     return scores

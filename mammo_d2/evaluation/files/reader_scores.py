@@ -5,7 +5,6 @@ Shape shorthand: N images, C classes. Scores are probabilities in [0, 1].
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mammo_d2.core.csv_files import read_csv
 from mammo_d2.evaluation.files.image_scores import ImageScores, probability, some_of
 from mammo_d2.evaluation.files.results import ResultsError
 
@@ -40,25 +40,23 @@ def read_reader(path: str | os.PathLike, images: Sequence[Mapping[str, Any]], sc
     """
     path = Path(path)
     rows: dict[tuple[str, ...], tuple[int, np.ndarray]] = {}
-    with open(path, newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        header = list(reader.fieldnames or [])
-        keys = [name for name in READER_KEYS if name in header]
-        columns = [name for name in scores.classes if name in header]
-        if not set(keys) - {"laterality"} or not columns:
-            raise ResultsError(
-                f"{path}: the first line must name image_id, exam_id (and laterality) or patient_id, and at least one "
-                f"of {', '.join(scores.classes)}; it names {', '.join(header) or 'nothing'}"
-            )
-        for line in reader:
-            where = f"{path}: line {reader.line_num}"
-            key = tuple((line[name] or "").strip() for name in keys)
-            if key in rows:
-                raise ResultsError(f"{where}: {_named(keys, key)} is there twice (line {rows[key][0]}); remove one")
-            row = np.full(len(scores.classes), np.nan)
-            for name in columns:
-                row[scores.classes.index(name)] = _cell(line[name], f"{where}: {name}")
-            rows[key] = (reader.line_num, row)
+    header, lines = read_csv(path, error=ResultsError)
+    keys = [name for name in READER_KEYS if name in header]
+    columns = [name for name in scores.classes if name in header]
+    if not set(keys) - {"laterality"} or not columns:
+        raise ResultsError(
+            f"{path}: the first line must name image_id, exam_id (and laterality) or patient_id, and at least one "
+            f"of {', '.join(scores.classes)}; it names {', '.join(header) or 'nothing'}"
+        )
+    for number, line in lines:
+        where = f"{path}: line {number}"
+        key = tuple(line[name].strip() for name in keys)
+        if key in rows:
+            raise ResultsError(f"{where}: {_named(keys, key)} is there twice (line {rows[key][0]}); remove one")
+        row = np.full(len(scores.classes), np.nan)
+        for name in columns:
+            row[scores.classes.index(name)] = _cell(line[name], f"{where}: {name}")
+        rows[key] = (number, row)
     records = {record["id"]: record for record in images}
     values = np.full(scores.values.shape, np.nan)
     patients: dict[tuple[str, ...], Any] = {}

@@ -276,6 +276,30 @@ def test_not_a_results_file(truth, results_file, text, message):
         load_detections(results_file(text), truth)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x1f\x8b\x08", "is compressed"),
+        (b"PK\x03\x04", "is an Excel workbook or a ZIP archive"),
+        ("[]".encode("utf-16"), "is UTF-16 text"),
+        (b'[{"a": "\xe4"}]', "not UTF-8 text"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'[{"score": ' + b"9" * 5000 + b"}]", "a number of thousands of digits"),
+    ],
+)
+def test_results_in_other_forms_are_named_errors(truth, tmp_path, content, message):
+    for name in ("r.json", "r.xlsx", "r.json.gz"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ResultsError, match=rf"{name}: .*{message}"):
+            load_detections(tmp_path / name, truth)
+
+
+def test_results_may_begin_with_a_byte_order_mark(truth, results_file):
+    path = results_file("")
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps([entry()]).encode())
+    assert len(load_detections(path, truth)[0]) == 1
+
+
 @pytest.mark.parametrize("piece", [7, 50, 333, 10_000])
 def test_reading_in_pieces_gives_the_same_entries(monkeypatch, results_file, piece):
     entries = [entry(score=n / 100, parts=[{"a": n}, {"b": [1, {"c": "}, {"}]}]) for n in range(60)]
@@ -324,6 +348,9 @@ def test_a_single_class_may_be_named_score(truth_file, tmp_path):
         ("", "it names nothing"),
         ("image_id,malignant\n99,0.5\n", "line 2: image_id '99' is not in the ground truth"),
         ("image_id,malignant\n10,0.5\n10,0.6\n", "line 3: image_id '10' is there twice"),
+        ("image_id,malignant,malignant\n10,0.2,0.9\n", "line 1: column 'malignant' is there twice"),
+        ("image_id,malignant\n10,0,5\n", "line 2: 3 fields, but line 1 has 2"),
+        ("image_id,malignant\n10," + "0" * 140_000, "line 2: field larger than field limit"),
         ("image_id,malignant\n10,high\n", "line 2: malignant 'high' is no finite number"),
         ("image_id,malignant\n10,nan\n", "line 2: malignant 'nan' is no finite number"),
         ("image_id,malignant\n10,inf\n", "line 2: malignant 'inf' is no finite number"),
