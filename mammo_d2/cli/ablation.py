@@ -32,5 +32,5 @@ def run(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     variants = load_variants(args.variants)
     run_ablation(args.config_file, variants, args.seeds, args.output, args.opts, args.jobs)
-    print((args.output / "ablation.md").read_text(), end="")
+    print((args.output / "ablation.md").read_text(encoding="utf-8"), end="")
     return 0

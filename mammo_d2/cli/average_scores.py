@@ -140,14 +140,17 @@ def run(argv: list[str]) -> int:
     rows = []
     for name, scores in values.items():
         rows += auc_rows(truth, name, scores, args.aggregate, args.confidence)
+    paths = _write(args, rows, mean, mixed) if args.output else []
     print(table_text(rows))
     print(f"{args.confidence:.0%} intervals by DeLong, patients as clusters; cases: {args.aggregate} over their images")
-    if args.output:
-        _write(args, rows, mean, mixed)
+    if paths:
+        print("written: " + ", ".join(map(str, paths)))
     return 0
 
 
-def _write(args: argparse.Namespace, rows: Sequence[AucRow], mean: ImageScores, mixed: ImageScores | None) -> None:
+def _write(
+    args: argparse.Namespace, rows: Sequence[AucRow], mean: ImageScores, mixed: ImageScores | None
+) -> list[Path]:
     paths = [write_json(args.output / IMAGE_SCORES_FILE, mean.entries(), indent=None, nan_as_null=True)]
     if mixed is not None:
         paths.append(
@@ -165,4 +168,4 @@ def _write(args: argparse.Namespace, rows: Sequence[AucRow], mean: ImageScores, 
     paths.append(
         write_json(args.output / "auc.json", {"options": options, "systems": systems}, indent=2, nan_as_null=True)
     )
-    print("written: " + ", ".join(map(str, paths)))
+    return paths

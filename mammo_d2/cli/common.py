@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -45,6 +46,9 @@ def run_tool(main: Callable[[list[str]], int | None], argv: Sequence[str] | None
     arguments = list(sys.argv[1:] if argv is None else argv)
     show = TRACEBACK_FLAG in arguments or os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0")
     arguments = [a for a in arguments if a != TRACEBACK_FLAG]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal or pipe in ASCII shows \u escapes in the place of letters that it does not have; stderr does so.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_run(main, arguments, show))
 
 

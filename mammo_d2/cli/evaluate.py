@@ -208,9 +208,9 @@ def run(argv: list[str]) -> int:
             bar.update(done)
 
         study = run_study(truth, systems, options, advance)
+    rule = options.preset.rule
+    paths = [] if args.output is None else write_study(study, args.output, rule.rates, rule.recall_unit)
     print(console_text(study))
-    if args.output is not None:
-        rule = options.preset.rule
-        paths = write_study(study, args.output, rule.rates, rule.recall_unit)
+    if paths:
         print("\nwritten: " + ", ".join(str(path) for path in paths))
     return 0

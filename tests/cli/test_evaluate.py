@@ -211,6 +211,29 @@ def test_the_tool_prints_one_line_for_bad_input(folder):
     assert "Traceback" not in result.stderr
 
 
+def test_results_are_written_whatever_the_terminal_can_show(folder, tmp_path):
+    content = (folder / "gt.json").read_text().replace('"malignant"', '"b\u00f6sartig"')
+    (tmp_path / "gt.json").write_text(content, encoding="utf-8")
+    command = [sys.executable, str(ROOT / "tools" / "evaluate.py"), "--ground-truth", str(tmp_path / "gt.json")]
+    command += [str(folder / "good.json"), "--bootstrap", "0", "--one-threshold", "--output", str(tmp_path / "out")]
+    ascii_only = {**_environment(), "PYTHONIOENCODING": "ascii:strict"}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ascii_only)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "froc/b\\xf6sartig/sens@0.5" in result.stdout
+    assert metrics_of(tmp_path / "out")["systems"]["good"]["metrics"]["froc/b\u00f6sartig/sens@0.5"]["value"] > 0
+
+
+def test_files_are_written_before_anything_is_printed(folder, tmp_path, monkeypatch):
+    def broken(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", broken)
+    arguments = ["--ground-truth", str(folder / "gt.json"), str(folder / "good.json"), "--one-threshold"]
+    with pytest.raises(BrokenPipeError):
+        run([*arguments, "--bootstrap", "0", "--output", str(tmp_path)])
+    assert metrics_of(tmp_path)["systems"]["good"]["metrics"]["patient/auc"]["value"] > 0
+
+
 def _environment():
     import os
 
