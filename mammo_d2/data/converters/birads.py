@@ -34,7 +34,13 @@ def parse_birads(text: str) -> tuple[int, str] | None:
 
 
 def birads_category(grade: int, malignant_from: int = MALIGNANT_FROM) -> str:
-    """ "malignant" or "benign" for a finding of this grade."""
+    """ "malignant" or "benign" for a finding of this grade.
+
+    Raises:
+        ValueError: grade 0, an incomplete assessment, which says neither.
+    """
+    if grade == 0:
+        raise ValueError("BI-RADS 0 is an incomplete assessment: the finding is neither benign nor malignant")
     return "malignant" if grade >= malignant_from else "benign"
 
 

@@ -24,3 +24,5 @@ def test_labels_and_categories():
     assert birads_labels(4) == {"benign": None, "malignant": 1}
     assert birads_labels(4, malignant_from=5) == {"benign": 1, "malignant": 0}
     assert [birads_category(g) for g in (2, 3, 4, 5)] == ["benign", "benign", "malignant", "malignant"]
+    with pytest.raises(ValueError, match="BI-RADS 0 is an incomplete assessment"):
+        birads_category(0)

@@ -6,6 +6,7 @@ semicolons). Things to know about it:
 * Patient ID reads "removed"; the hash in the file name stands for the patient.
 * "ML" in the names means MLO; a few are FB.
 * The XML is an OsiriX property list; a contour may have one point or none.
+* An image of BI-RADS 0 (incomplete) with a contour is left out.
 * There is no pathology: images of BI-RADS 4, 5, 6 count as malignant, 2 and 3 as benign, as in the literature.
 """
 
@@ -79,7 +80,7 @@ class Inbreast(AssessedConverter):
         if grade is None:
             raise ConverterError(f"{where}: Bi-Rads is empty; every image has one")
         labels = birads_labels(grade[0], self.malignant_from)
-        category = birads_category(grade[0], self.malignant_from)
+        category = birads_category(grade[0], self.malignant_from) if grade[0] else ""
         annotations = []
         contours: list[tuple[str, list[tuple[float, float]]]] = []
         problem = None
@@ -98,6 +99,9 @@ class Inbreast(AssessedConverter):
             annotations.append(
                 SourceAnnotation(category, box, [polygon], None, f"{match[1]}_{number}", {"finding": finding})
             )
+        if grade[0] == 0 and annotations:
+            self.skip(path.name, "BI-RADS 0 (incomplete): its contours are neither benign nor malignant")
+            return None
         if labels["malignant"] and not annotations and problem is None:
             # A detector would take it for a negative image.
             self.skip(path.name, f"BI-RADS {grade[1]} without a contour")

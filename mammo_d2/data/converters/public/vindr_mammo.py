@@ -5,12 +5,15 @@ know about it:
 
 * There is no patient id; an exam stands for its patient.
 * There is no pathology: findings and breasts of BI-RADS 4 and 5 count as malignant, below as benign.
+* Boxes of skin, nipple and lymph nodes often have no assessment (125 of 2,254 boxes). They are neither benign nor
+  malignant: the image lists them under ``unassessed_boxes``, with their kinds under ``unassessed_findings``.
 * Benign findings (BI-RADS 2) are not boxed: an image without box is not an image without lesion.
 """
 
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator
 
 from mammo_d2.data.converters.birads import (
@@ -24,6 +27,7 @@ from mammo_d2.data.converters.converter_registry import register_converter
 
 _BREAST = ("study_id", "image_id", "laterality", "view_position", "breast_birads", "breast_density", "split")
 _FINDING = ("image_id", "finding_categories", "finding_birads", "xmin", "ymin", "xmax", "ymax")
+_Box = tuple[float, float, float, float]
 _SPLITS = {"training": "train", "test": "test"}
 
 
@@ -47,7 +51,7 @@ class VindrMammo(AssessedConverter):
 
     def images(self) -> Iterator[SourceImage]:
         """See the base class; the data set's own training and test sets are kept."""
-        findings = self._findings()
+        findings, unassessed = self._findings()
         path = self.source / "breast-level_annotations.csv"
         for row in read_table(path, _BREAST):
             where = f"{path}, row {row['#']}"
@@ -56,6 +60,7 @@ class VindrMammo(AssessedConverter):
             grade = _grade(row["breast_birads"], where)
             density = row["breast_density"].upper().removeprefix("DENSITY").strip()
             relative = f"images/{row['study_id']}/{row['image_id']}.dicom"
+            other = unassessed.get(row["image_id"], [])
             yield SourceImage(
                 path=self.source / relative,
                 key=f"{row['study_id']}/{row['image_id']}",
@@ -69,12 +74,15 @@ class VindrMammo(AssessedConverter):
                 birads=grade[1] if grade else None,
                 density=density or None,
                 split=_SPLITS[row["split"]],
+                boxes={"unassessed_boxes": [list(box) for box, _ in other]} if other else {},
+                extra={"unassessed_findings": [kinds for _, kinds in other]} if other else {},
             )
 
-    def _findings(self) -> dict[str, list[SourceAnnotation]]:
-        """Image id -> boxed findings."""
+    def _findings(self) -> tuple[dict[str, list[SourceAnnotation]], dict[str, list[tuple[_Box, list[str]]]]]:
+        """Image id -> boxed findings with an assessment; and the boxes and kinds of those without."""
         path = self.source / "finding_annotations.csv"
         findings: dict[str, list[SourceAnnotation]] = {}
+        unassessed: dict[str, list[tuple[_Box, list[str]]]] = {}
         for row in read_table(path, _FINDING):
             where = f"{path}, row {row['#']}"
             corners = [row[c] for c in ("xmin", "ymin", "xmax", "ymax")]
@@ -83,25 +91,32 @@ class VindrMammo(AssessedConverter):
             try:
                 x1, y1, x2, y2 = (float(v) for v in corners)
                 kinds = list(ast.literal_eval(row["finding_categories"]))
-            except (ValueError, SyntaxError, TypeError) as error:
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
                 raise ConverterError(
                     f"{where}: box {corners} or categories {row['finding_categories']!r}: {error}"
                 ) from None
+            box = (x1, y1, x2 - x1, y2 - y1)
+            if not all(math.isfinite(v) for v in box) or min(box[2:]) <= 0:
+                raise ConverterError(f"{where}: box {corners} must be left, top, right and bottom, and have an area")
             grade = _grade(row["finding_birads"], where)
-            if grade is None:
-                raise ConverterError(f"{where}: a boxed finding without finding_birads")
+            # 0 is an incomplete assessment.
+            if grade is None or grade[0] == 0:
+                unassessed.setdefault(row["image_id"], []).append((box, kinds))
+                why = f"row {row['#']}: {', '.join(map(str, kinds))} without an assessment; listed as unassessed"
+                self.skip(path.name, why)
+                continue
             here = findings.setdefault(row["image_id"], [])
             here.append(
                 SourceAnnotation(
                     birads_category(grade[0], self.malignant_from),
-                    (x1, y1, x2 - x1, y2 - y1),
+                    box,
                     None,
                     None,
                     f"{row['image_id']}_{len(here) + 1}",
                     {"finding": kinds, "birads": grade[1]},
                 )
             )
-        return findings
+        return findings, unassessed
 
 
 def _grade(text: str, where: str) -> tuple[int, str] | None:

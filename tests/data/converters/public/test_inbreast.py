@@ -120,3 +120,11 @@ def test_damaged_contours_cost_one_image(source, content, message):
     problems = {image.key: image.problem for image in Inbreast(source).images()}
     assert message in problems.pop("100")
     assert set(problems.values()) == {None}
+
+
+def test_an_incomplete_assessment_is_neither_benign_nor_malignant(source):
+    (source / "INbreast.csv").write_text(TABLE.replace(";4a", ";0"))
+    converter = Inbreast(source)
+    assert "100" not in {image.key for image in converter.images()}
+    why = "BI-RADS 0 (incomplete): its contours are neither benign nor malignant"
+    assert ("100_aaa_MG_L_ML_ANON.dcm", why) in converter.skipped

@@ -7,6 +7,7 @@ from mammo_d2.data.converters.converter import ConverterError
 from mammo_d2.data.converters.public.vindr_mammo import VindrMammo
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareOptions
+from mammo_d2.data.prepare.prepared_image import ImageOptions
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import write_dicom
 
@@ -52,6 +53,37 @@ def test_prepared(source):
     assert (image["labels"], test["annotations"]) == ({"benign": 1, "malignant": 0}, [])
 
 
+@pytest.mark.parametrize("grade", ["", "BI-RADS 0"])
+def test_boxes_without_an_assessment_are_neither_benign_nor_malignant(source, grade):
+    rows = (
+        f"s1,x,i1,L,CC,400,300,BI-RADS 5,DENSITY C,\"['Skin Thickening', 'Nipple Retraction']\",{grade},"
+        "0,100,50,140,training\n"
+        f"s2,x,i3,R,CC,400,300,BI-RADS 2,DENSITY B,['Suspicious Lymph Node'],{grade},20,30,40,50,test\n"
+    )
+    (source / "finding_annotations.csv").write_text(FINDINGS + rows)
+    converter = VindrMammo(source)
+    options = PrepareOptions(image=ImageOptions(max_side=200), progress=False)
+    result = prepare(converter, source / "out", options)
+    assert result.errors == []
+    train = json.loads((source / "out" / "annotations" / "train.json").read_text())
+    test = json.loads((source / "out" / "annotations" / "test.json").read_text())
+    assert [a["image_id"] for a in train["annotations"]] == [1, 1]
+    # Half the size.
+    first, second = train["images"]
+    assert first["unassessed_boxes"] == [[0, 50, 25, 20]]
+    assert first["unassessed_findings"] == [["Skin Thickening", "Nipple Retraction"]]
+    assert "unassessed_boxes" not in second
+    assert (test["images"][0]["unassessed_boxes"], test["annotations"]) == ([[10, 15, 10, 10]], [])
+    assert test["images"][0]["labels"] == {"benign": 1, "malignant": 0}
+    assert converter.skipped == [
+        (
+            "finding_annotations.csv",
+            "row 5: Skin Thickening, Nipple Retraction without an assessment; listed as unassessed",
+        ),
+        ("finding_annotations.csv", "row 6: Suspicious Lymph Node without an assessment; listed as unassessed"),
+    ]
+
+
 def test_other_threshold(source):
     lesions = next(iter(VindrMammo(source, malignant_from=3).images())).annotations
     assert [a.category for a in lesions] == ["malignant", "malignant"]
@@ -63,7 +95,9 @@ def test_other_threshold(source):
         ("breast-level_annotations.csv", "training", "validation", "row 2: split 'validation'"),
         ("breast-level_annotations.csv", "BI-RADS 2", "BI-RADS x", "row 4: 'BI-RADS x' is no BI-RADS"),
         ("finding_annotations.csv", "60.5", "sixty", "row 2: box"),
-        ("finding_annotations.csv", "BI-RADS 3,10", ",10", "row 3: a boxed finding without finding_birads"),
+        ("finding_annotations.csv", "60.5", "nan", "row 2: box .* must be left, top, right and bottom"),
+        ("finding_annotations.csv", "60.5", "100.5", "row 2: box .* must be left, top, right and bottom"),
+        ("finding_annotations.csv", "['Mass'],", "(" * 5000 + ",", "row 3: box .* or categories"),
     ],
 )
 def test_bad_rows(source, name, old, new, message):
