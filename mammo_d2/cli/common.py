@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from mammo_d2.data.reading.size_limits import MAX_MEGAPIXELS, VARIABLE
+
 # Set to anything but 0 to see the traceback of every error; --traceback does the same for one run.
 TRACEBACK_VARIABLE = "MAMMO_D2_TRACEBACK"
 TRACEBACK_FLAG = "--traceback"
@@ -50,6 +52,15 @@ def run_tool(main: Callable[[list[str]], int | None], argv: Sequence[str] | None
         # A terminal or pipe in ASCII shows \u escapes in the place of letters that it does not have; stderr does so.
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_run(main, arguments, show))
+
+
+def add_size_limit(parser: argparse._ActionsContainer) -> None:
+    """The argument --max-megapixels, for ``allow_megapixels``."""
+    parser.add_argument(
+        "--max-megapixels", type=float, metavar="M",
+        help=f"refuse larger files before decoding, in millions of pixels (default: ${VARIABLE}, else "
+        f"{MAX_MEGAPIXELS:g})",
+    )  # fmt: skip
 
 
 def make_parser(description: str | None, command: str = "") -> argparse.ArgumentParser:

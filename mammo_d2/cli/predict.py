@@ -7,9 +7,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mammo_d2 import __version__
-from mammo_d2.cli.common import EXIT_FAILED, EXIT_OK, make_parser
+from mammo_d2.cli.common import EXIT_FAILED, EXIT_OK, add_size_limit, make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import make_folder
+from mammo_d2.data.reading.size_limits import allow_megapixels
 from mammo_d2.inference.prediction_files import FileProblem, Prediction, write_picture, write_predictions
 from mammo_d2.inference.predictor import Predictor, find_image_files
 from mammo_d2.jobs.job import build_job
@@ -63,6 +64,7 @@ def run(argv: list[str]) -> int:
         "--keep-ids", action="store_true", help="write patient and exam identifiers as they are, rather than hash them"
     )
     parser.add_argument("--id-salt", default="", help="secret text in the hashes; that of prepare gives the same ones")
+    add_size_limit(parser)
     parser.add_argument("--strict", action="store_true", help="fail at the first file that cannot be used")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides, after the options")
@@ -72,6 +74,7 @@ def run(argv: list[str]) -> int:
     if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
         parser.error(f"--score-threshold must be in [0, 1], got {args.score_threshold}")
 
+    allow_megapixels(args.max_megapixels)
     cfg = load_config(args.config_file, [*args.opts, "MODEL.WEIGHTS", args.weights])
     build_job(cfg).check_files()
     threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST if args.score_threshold is None else args.score_threshold

@@ -6,11 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
+from mammo_d2.cli.common import add_size_limit
 from mammo_d2.data.converters.converter import Converter, DryRun
 from mammo_d2.data.prepare.contact_sheet import write_contact_sheet
 from mammo_d2.data.prepare.dataset import PrepareResult, prepare
 from mammo_d2.data.prepare.options import PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
+from mammo_d2.data.reading.size_limits import allow_megapixels
 
 CHECK_FILE = "check.png"
 
@@ -33,6 +35,7 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     image.add_argument("--spacing", type=float, default=0.0, help="scale to this many mm per pixel (0: no)")
     image.add_argument("--keep-files", action="store_true", help="link to the source files instead of writing PNGs")
     image.add_argument("--png-level", type=int, default=1, help="compression of the PNGs, 0 (none) to 9")
+    add_size_limit(image)
     split = parser.add_argument_group("splits (patient-wise, stratified by pathology)")
     split.add_argument("--split", type=float, nargs=3, metavar=("TRAIN", "VAL", "TEST"), default=(0.7, 0.1, 0.2),
                        help="parts of the patients, where the data set has no split of its own")  # fmt: skip
@@ -51,7 +54,8 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare_options(args: argparse.Namespace) -> PrepareOptions:
-    """The options that ``add_prepare_arguments`` describes."""
+    """The options that ``add_prepare_arguments`` describes; sets the limit on the size of images."""
+    allow_megapixels(args.max_megapixels)
     image = ImageOptions(
         crop=args.crop,
         margin=args.margin,

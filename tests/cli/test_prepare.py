@@ -137,6 +137,13 @@ def test_a_set_with_nothing_readable(tmp_path, capsys):
     assert "none of 1 images could be prepared; the first: " in capsys.readouterr().err
 
 
+def test_images_beyond_the_limit_are_left_out_and_the_option_allows_them(dicoms, monkeypatch, capsys):
+    monkeypatch.setenv("MAMMO_D2_MAX_MEGAPIXELS", "0.01")
+    assert prepare_dicoms(dicoms) == 2
+    assert "f0.dcm: 400 x 300 = 0.12 million pixels, more than 0.01 million" in capsys.readouterr().err
+    assert prepare_dicoms(dicoms, "--max-megapixels", 0.12) == 0
+
+
 def test_phantom(tmp_path, capsys):
     out = tmp_path / "phantom"
     settings = ["--set", "rows=208", "cols=160", "share_malignant=1.0", "share_benign=0", "share_both=0",

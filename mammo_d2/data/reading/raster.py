@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ImageMeta, ImageReadError, depth_warnings
+from mammo_d2.data.reading.size_limits import check_size, jpeg_size
 
 _COPY_AGAIN = "copy the file again from its source"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -56,7 +57,12 @@ def read_raster(path: str | os.PathLike[str], data: bytes, bits: int = 0) -> tup
         pixels, full_scale = _read_pgm(path, data)
     else:
         _CHECKS[kind](path, data)
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        try:
+            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error as error:
+            # OpenCV has a limit of its own (2^30 pixels).
+            problem = f"{kind.upper()} data cannot be decoded ({' '.join(str(error).split())})"
+            raise ImageReadError(path, problem, _COPY_AGAIN) from error
         if decoded is None:
             raise ImageReadError(path, f"{kind.upper()} data cannot be decoded", _COPY_AGAIN)
         pixels, full_scale = _to_grey(path, decoded)
@@ -97,6 +103,9 @@ def _to_grey(path: str | os.PathLike[str], decoded: np.ndarray) -> tuple[np.ndar
 
 def _check_png(path: str | os.PathLike[str], data: bytes) -> None:
     """Walk over the chunks: each complete, with its checksum, up to IEND."""
+    if data[12:16] == b"IHDR" and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        check_size(path, height, width)
     position = len(_PNG_SIGNATURE)
     view = memoryview(data)
     while position + 12 <= len(data):
@@ -117,6 +126,9 @@ def _check_jpeg(path: str | os.PathLike[str], data: bytes) -> None:
     """The end-of-image marker must be there; trailing padding is allowed."""
     if b"\xff\xd9" not in data[-1024:]:
         raise ImageReadError(path, f"truncated JPEG ({len(data)} bytes, no end marker)", _COPY_AGAIN)
+    size = jpeg_size(data)
+    if size:
+        check_size(path, *size[:2])
 
 
 def _check_tiff(path: str | os.PathLike[str], data: bytes) -> None:
@@ -125,6 +137,7 @@ def _check_tiff(path: str | os.PathLike[str], data: bytes) -> None:
         tags = _tiff_tags(data)
     except struct.error as error:
         raise ImageReadError(path, f"truncated TIFF ({len(data)} bytes, no directory)", _COPY_AGAIN) from error
+    check_size(path, *(max(tags.get(tag) or [0]) for tag in (257, 256)))
     offsets, counts = (tags.get(273) or tags.get(324) or []), (tags.get(279) or tags.get(325) or [])
     needed = max((o + c for o, c in zip(offsets, counts, strict=False)), default=0)
     if needed > len(data):
@@ -173,6 +186,7 @@ def _read_pgm(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, fl
     width, height, maxval = fields
     if not (0 < width < 2**31 and 0 < height < 2**31 and 0 < maxval < 65536):
         raise ImageReadError(path, f"PGM header says {width} x {height}, maximum {maxval}", _COPY_AGAIN)
+    check_size(path, height, width)
     if data[:2] == b"P2":
         try:
             values = np.array(data[position:].split(), dtype=np.int64)

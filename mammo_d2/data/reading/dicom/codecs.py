@@ -16,6 +16,8 @@ import numpy as np
 from pydicom import uid
 from pydicom.pixels import get_decoder
 
+from mammo_d2.data.reading.size_limits import jpeg_2000_size, jpeg_size
+
 LABEL = "imagecodecs"
 
 _JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
@@ -58,7 +60,8 @@ def decode_frame(frame: bytes, runner: Any) -> bytes:
         Little-endian samples, colour by pixel except for RLE.
 
     Raises:
-        ValueError: a JPEG stream without its end, an RLE header that does not fit its frame.
+        ValueError: a JPEG stream without its end, an RLE header that does not fit its frame, a stream of another size
+            than the image.
     """
     import imagecodecs
 
@@ -71,6 +74,7 @@ def decode_frame(frame: bytes, runner: Any) -> bytes:
         container = np.dtype(f"<u{runner.bits_allocated // 8}")
         _check_rle_segments(frame, container.itemsize * runner.samples_per_pixel)
         return bytes(imagecodecs.dicomrle_decode(frame, container))
+    _check_stream_size(runner, jpeg_2000_size(frame) if syntax in _JPEG_2000 else jpeg_size(frame))
     if syntax in _JPEG_LS:
         pixels = imagecodecs.jpegls_decode(frame)
     elif syntax in _JPEG_2000:
@@ -90,6 +94,18 @@ def decode_frame(frame: bytes, runner: Any) -> bytes:
     # The container follows the stream's own precision, which may be narrower than Bits Allocated.
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _check_stream_size(runner: Any, size: tuple[int, int, int] | None) -> None:
+    """Check a stream's own size before it is decoded: a wrong one can stand for gigabytes.
+
+    Raises:
+        ValueError: not the image's rows, columns and samples per pixel.
+    """
+    expected = runner.rows, runner.columns, runner.samples_per_pixel
+    # JPEG may leave the height to the end of the stream (0).
+    if size is not None and size != (size[0] and expected[0], *expected[1:]):
+        raise ValueError(f"the stream has (rows, columns, samples) {size}, the header says {expected}")
 
 
 def sign_extended(pixels: np.ndarray, bits: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from mammo_d2.data.reading.dicom import codecs
 from mammo_d2.data.reading.dicom.grey_scale import grey_table
@@ -26,6 +26,7 @@ from mammo_d2.data.reading.dicom.tags import (
     view_of,
 )
 from mammo_d2.data.reading.image_meta import ImageMeta, ImageReadError, ReadOptions, depth_warnings
+from mammo_d2.data.reading.size_limits import check_inflated, check_size
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # (7FE0,0010) in little endian byte order.
@@ -89,6 +90,7 @@ def open_dicom(path: str | os.PathLike[str], *, stop_before_pixels: bool = False
         ImageReadError: not DICOM, or cut off.
     """
     with _damaged_header(path):
+        _check_deflated(path)
         try:
             return pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
         except InvalidDicomError:
@@ -99,6 +101,19 @@ def open_dicom(path: str | os.PathLike[str], *, stop_before_pixels: bool = False
             if "TransferSyntaxUID" not in dataset.file_meta:
                 dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
             return dataset
+
+
+def _check_deflated(path: str | os.PathLike[str]) -> None:
+    """Check how much a deflated file becomes; pydicom inflates it whole when it opens it."""
+    with open(path, "rb") as stream:
+        head = stream.read(4096)
+        if head[128:132] != b"DICM" or DeflatedExplicitVRLittleEndian.encode() not in head:
+            return
+        # The first element is the length of the file's meta information, which is not deflated.
+        if head[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
+            raise ImageReadError(path, "deflated DICOM file without the length of its meta information", "convert it")
+        stream.seek(144 + int.from_bytes(head[140:144], "little"))
+        check_inflated(path, stream.read())
 
 
 @contextmanager
@@ -164,6 +179,7 @@ def _check_readable(path: Any, dataset: FileDataset, options: ReadOptions) -> No
     if "PixelData" not in dataset or int(dataset.get("BitsAllocated") or 0) not in (8, 16):
         bits = dataset.get("BitsAllocated")
         raise ImageReadError(path, f"Bits Allocated {bits} is not a mammogram's", "convert it to 8 or 16 bits")
+    check_size(path, int(dataset.Rows), int(dataset.get("Columns") or 0))
     stored = int(dataset.get("BitsStored") or 0)
     if not 1 <= stored <= int(dataset.BitsAllocated):
         raise ImageReadError(
