@@ -18,7 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mammo_d2.engine.run_folder import evaluation_metrics, is_finished, last_weights, result_weights
+from mammo_d2.config.loading import load_config
+from mammo_d2.engine.run_folder import (
+    FINAL_WEIGHTS,
+    LAST_CHECKPOINT,
+    evaluation_metrics,
+    is_finished,
+    last_weights,
+    result_weights,
+)
 from mammo_d2.engine.setup import setup
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, Registry
 from mammo_d2.jobs.report_parts import ReportedEvaluation, ReportedTraining, ReportParts
@@ -122,6 +130,21 @@ class Job:
         self.cfg = cfg
 
     # --- the training command -----------------------------------------------------------------------------------
+    def check_unused(self) -> None:
+        """Check that a training that starts anew overwrites no weights of another.
+
+        Raises:
+            ValueError: OUTPUT_DIR holds a checkpoint of one of the job's trainings; with the remedies.
+        """
+        for stage in self.stages():
+            folder = Path(self.cfg.OUTPUT_DIR) / stage.folder
+            for name in (LAST_CHECKPOINT, FINAL_WEIGHTS):
+                if (folder / name).is_file():
+                    raise ValueError(
+                        f"OUTPUT_DIR {self.cfg.OUTPUT_DIR} holds a training already ({folder / name}): give --resume "
+                        "to go on with it, or name another OUTPUT_DIR"
+                    )
+
     def train(self, options: JobOptions) -> dict[str, Any] | None:
         """Train, and evaluate the result; called in every process, after ``setup``.
 
@@ -244,9 +267,11 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
         The evaluation results, a dict of task name → {metric: value}; None where nothing was evaluated.
 
     Raises:
-        ValueError, FileNotFoundError: bad config, data or weights; with ``--eval-only`` also weights that leave a
-            part of the model untrained.
+        ValueError, FileNotFoundError: bad config, data or weights; a training in OUTPUT_DIR without ``--resume``; with
+            ``--eval-only`` also weights that leave a part of the model untrained.
     """
+    if not (args.resume or args.eval_only):  # before the set-up writes config.yaml
+        build_job(load_config(args.config_file, args.opts)).check_unused()
     job = build_job(setup(args))
     # The framework's own parser does not have the last two.
     flags = (getattr(args, name, False) for name in ("strict_weights", "shared_only"))

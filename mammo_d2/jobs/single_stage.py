@@ -6,7 +6,7 @@ from typing import Any
 
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.trainer import MammoTrainer
-from mammo_d2.framework import CfgNode, SafeCheckpointer
+from mammo_d2.framework import SafeCheckpointer
 from mammo_d2.jobs.job import JOB_REGISTRY, Job, JobOptions
 
 logger = logging.getLogger(__name__)
@@ -25,8 +25,9 @@ class SingleStageJob(Job):
     def train(self, options: JobOptions) -> dict[str, Any] | None:
         """See ``Job``; the evaluation is that of the last weights."""
         trainer = self.trainer_class(self.cfg, strict_weights=options.strict_weights)
-        if trainer.checkpointer.has_checkpoint() != options.resume:
-            _warn_of_resuming(self.cfg, options.resume)
+        if options.resume and not trainer.checkpointer.has_checkpoint():
+            folder = os.path.abspath(self.cfg.OUTPUT_DIR)
+            logger.warning("--resume, but there is no checkpoint in OUTPUT_DIR %s: the training begins anew", folder)
         trainer.resume_or_load(resume=options.resume)
         return trainer.train()
 
@@ -57,16 +58,3 @@ class SingleStageJob(Job):
                 "with the config of its training (config.yaml in its OUTPUT_DIR)"
             )
         return self.trainer_class.test(cfg, model)
-
-
-def _warn_of_resuming(cfg: CfgNode, resume: bool) -> None:
-    """A forgotten --resume, or one in a folder where there is nothing to go on with."""
-    folder = os.path.abspath(cfg.OUTPUT_DIR)
-    if resume:
-        logger.warning("--resume, but there is no checkpoint in OUTPUT_DIR %s: the training begins anew", folder)
-    else:
-        logger.warning(
-            "OUTPUT_DIR %s holds the checkpoints of a former run; they are overwritten. To go on with that run stop "
-            "this one and give --resume; to keep both name another OUTPUT_DIR",
-            folder,
-        )

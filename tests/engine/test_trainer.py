@@ -147,13 +147,26 @@ def test_a_failing_evaluation_does_not_cost_the_weights(folder, monkeypatch):
     assert_same_weights(final_weights(folder / "out"), final_weights(folder / "whole"))
 
 
-def test_forgotten_and_pointless_resume_are_warned_about(folder):
+def test_a_pointless_resume_is_warned_about(folder):
     few, log = ["SOLVER.MAX_ITER", "1", "DATASETS.TEST", "[]"], folder / "out" / "log.txt"
     run(folder, *few, resume=True)
     assert "--resume, but there is no checkpoint in OUTPUT_DIR" in log.read_text()
-    assert "former run" not in log.read_text()
+
+
+def test_a_forgotten_resume_is_an_error_and_changes_nothing(folder):
+    few, out = ["SOLVER.MAX_ITER", "1", "DATASETS.TEST", "[]"], folder / "out"
     run(folder, *few)
-    assert "holds the checkpoints of a former run" in log.read_text()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    message = (
+        r"OUTPUT_DIR .*/out holds a training already \(.*/out/last_checkpoint\): give --resume to go on with it, or"
+    )
+    with pytest.raises(ValueError, match=f"{message}, or name another OUTPUT_DIR$"):
+        run(folder, *few, "SEED", "4")
+    (out / "last_checkpoint").unlink()
+    with pytest.raises(ValueError, match=r"out/model_final\.pth\)"):
+        run(folder, *few, "SEED", "4")
+    (out / "last_checkpoint").write_bytes(before[out / "last_checkpoint"])
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_best_checkpoint_and_early_stop(folder):

@@ -36,6 +36,11 @@ def write_split(folder: Path, name: str, **changes):
 def test_a_job_begun_anew_and_interrupted_does_not_go_on_with_the_former_runs_weights(folder, monkeypatch):
     former = [*TWO, "SOLVER.BASE_LR", "0.01"]
     run(folder, *former)
+    for stage in STAGES:  # of either one
+        with pytest.raises(ValueError, match=rf"out/{stage}/last_checkpoint\): give --resume to go on with it"):
+            run(folder, *TWO)
+        for name in ("last_checkpoint", "model_final.pth"):
+            (folder / "out" / stage / name).unlink()
     whole = run(folder, *TWO, out="whole")
     step = MammoTrainer.run_step
 
