@@ -41,7 +41,12 @@ def step(title: str, *arguments: str | Path) -> None:
     start = time.perf_counter()
     # The demo's data sets are named by DATASETS.ROOT, which the variable would replace.
     environment = {name: value for name, value in os.environ.items() if name != ROOT_VARIABLE}
-    status = subprocess.run([sys.executable, "-m", "mammo_d2", *words], env=environment).returncode
+    process = subprocess.Popen([sys.executable, "-m", "mammo_d2", *words], env=environment)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:  # the command got it, too: a training saves a checkpoint
+        process.wait()
+        raise
     if status != 0:
         raise SystemExit(status)
     print(f"--- {time.perf_counter() - start:.0f} s", flush=True)

@@ -24,7 +24,12 @@ class StepTrainer(SimpleTrainer):
 
     With ``SOLVER.AMP.ENABLED`` the forward pass runs under autocast in ``SOLVER.AMP.DTYPE``; float16 gradients are
     scaled (GPU only), bfloat16 ones need no scaling. Parameters and optimizer state stay float32.
+
+    Attributes:
+        step_begun: a forward pass of the last step has begun; until then the step has changed nothing.
     """
+
+    step_begun = False
 
     def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: torch.optim.Optimizer):
         """
@@ -43,6 +48,7 @@ class StepTrainer(SimpleTrainer):
     def run_step(self) -> None:
         if not self.model.training:
             raise RuntimeError("the model is in evaluation mode: a hook forgot to call model.train()")
+        self.step_begun = False
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, Tensor] = {}
         data_time = 0.0
@@ -50,6 +56,7 @@ class StepTrainer(SimpleTrainer):
             start = time.perf_counter()
             data = next(self._data_loader_iter)
             data_time += time.perf_counter() - start
+            self.step_begun = True
             with self._no_sync(part + 1 < self.accumulate):
                 losses = self._forward(data)
                 self._check_finite(losses, data)

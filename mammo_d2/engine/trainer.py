@@ -3,11 +3,13 @@
 import logging
 import weakref
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import nn
 
 from mammo_d2.core.files import atomic_write, write_json
+from mammo_d2.core.stop_signals import StopSignals
 from mammo_d2.data.loading.loader import build_test_loader, build_train_loader
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, EventWriting, PeriodicEvaluation, StepSeed
@@ -77,7 +79,8 @@ class MammoTrainer(DefaultTrainer):
         self._stop_reason: str | None = None
         super().__init__(base)
         self.cfg = cfg
-        self._trainer = StepTrainer(cfg, self._trainer.model, self._trainer.data_loader, self._trainer.optimizer)
+        self._step = StepTrainer(cfg, self._trainer.model, self._trainer.data_loader, self._trainer.optimizer)
+        self._trainer = self._step
 
     # --- parts of the job ---------------------------------------------------------------------------------------
     @classmethod
@@ -197,6 +200,8 @@ class MammoTrainer(DefaultTrainer):
     def train(self):
         """Train from ``start_iter`` to ``max_iter`` or to an early stop.
 
+        Ctrl-C (SIGINT) and SIGTERM save a checkpoint after the current iteration and its evaluation, then stop.
+
         The first thing is ``config.yaml`` (and ``preparation.json``) in ``OUTPUT_DIR``, where ``setup`` has not written
         it already: reports and predictions need it.
 
@@ -204,6 +209,7 @@ class MammoTrainer(DefaultTrainer):
             The last evaluation's results, None without evaluation.
 
         Raises:
+            KeyboardInterrupt, SystemExit: stopped by SIGINT, by SIGTERM.
             NonFiniteLossError: a loss became NaN or infinite; the weights before that step are saved.
         """
         logger.info("Training from iteration %d to %d", self.start_iter, self.max_iter)
@@ -213,15 +219,13 @@ class MammoTrainer(DefaultTrainer):
             return None
         if comm.is_main_process():
             self.record_config()
-        with EventStorage(self.start_iter) as self.storage:
+        with EventStorage(self.start_iter) as self.storage, StopSignals(logger.warning) as signals:
             try:
                 self.before_train()
                 for iteration in range(self.start_iter, self.max_iter):
                     if self._stop_reason is None:
                         self.iter = iteration
-                        self.before_step()
-                        self.run_step()
-                        self.after_step()
+                        self._one_iteration(signals)
                     else:  # a hook asked in before_train: the run was interrupted when it was about to stop
                         self.iter = iteration - 1
                     if self._stop_reason is not None:
@@ -230,6 +234,8 @@ class MammoTrainer(DefaultTrainer):
                         if comm.is_main_process():
                             self.checkpointer.save(Path(FINAL_WEIGHTS).stem, iteration=self.iter)
                         break
+                    if number := self._agreed(signals.number):
+                        self._stop_by(signals, number)
             except NonFiniteLossError:
                 if comm.is_main_process() and self.iter > self.start_iter:
                     self.iter -= 1
@@ -240,6 +246,38 @@ class MammoTrainer(DefaultTrainer):
         if self.ema is not None and comm.is_main_process():
             self._save_weights(EMA_WEIGHTS)
         return getattr(self, "_last_eval_results", None)
+
+    def _one_iteration(self, signals: StopSignals) -> None:
+        try:
+            self.before_step()
+            self.run_step()
+            self.after_step()
+        except Exception:
+            if not signals.number:
+                raise
+            # The signal has ended the data loader's processes, too.
+            logger.warning("The iteration that was interrupted failed", exc_info=True)
+            if self._step.step_begun or comm.get_world_size() > 1:
+                logger.warning("Iteration %d is lost; --resume goes on from the last checkpoint", self.iter)
+                signals.stop(signals.number)
+            self.iter -= 1
+            self._stop_by(signals, signals.number)
+
+    def _agreed(self, number: int) -> int:
+        """The signal that any of the processes got, so that all stop after the same iteration; 0 for none."""
+        if comm.get_world_size() == 1:
+            return number
+        value = torch.tensor(number, device=self.cfg.MODEL.DEVICE)
+        torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
+        return int(value)
+
+    def _stop_by(self, signals: StopSignals, number: int) -> NoReturn:
+        """Save a checkpoint after the last whole iteration, unless the training is at its end, and stop."""
+        if comm.is_main_process() and self.start_iter <= self.iter < self.max_iter - 1:
+            self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+            logger.warning("Stopped after iteration %d; --resume goes on from there", self.iter)
+        comm.synchronize()
+        signals.stop(number)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None):

@@ -37,13 +37,36 @@ def assert_same_weights(a: dict, b: dict):
         assert torch.equal(a[name], b[name]), name
 
 
+def run_alone(command: list[str]) -> subprocess.CompletedProcess:
+    """In a process group of its own, which the signal goes to."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, start_new_session=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "workers"), [("SIGINT", 130, "1"), ("SIGTERM", 143, "0"), ("SIGTERM", 143, "1")]
+)
+def test_ctrl_c_and_sigterm_save_a_checkpoint(folder, number, status, workers):
+    rare = [*EMA, "SOLVER.CHECKPOINT_PERIOD", "100", "DATALOADER.NUM_WORKERS", workers]
+    stopped = run_alone([sys.executable, "-m", "tests.engine.toy_training", str(folder), f"2:{number}", *rare])
+    errors = stopped.stderr.decode()
+    assert stopped.returncode == status, errors[-2000:]
+    assert "Traceback" not in errors
+    assert (folder / "out" / "last_checkpoint").read_text() == "model_0000002.pth"
+    assert f"{number}: stopping after this iteration" in (folder / "out" / "log.txt").read_text()
+
+    run(folder, *EMA, "OUTPUT_DIR", str(folder / "whole"))
+    run(folder, *rare, resume=True)
+    assert_same_weights(final_weights(folder / "out"), final_weights(folder / "whole"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [3, 5])
 def test_killed_and_resumed_run_equals_the_uninterrupted_one_bit_for_bit(folder, kill_at):
     """Checkpoints are written after iterations 1, 3 and 5: one kill loses a step, the other two."""
     run(folder, *EMA, "OUTPUT_DIR", str(folder / "whole"))
     command = [sys.executable, "-m", "tests.engine.toy_training", str(folder), str(kill_at), *EMA]
-    killed = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    killed = run_alone(command)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     assert not (folder / "out" / "model_final.pth").exists()
     run(folder, *EMA, resume=True)

@@ -1,7 +1,7 @@
 """A tiny training job on a toy data set, for tests of the trainer; can be run as a process that kills itself.
 
-``python -m tests.engine.toy_training FOLDER KILL_AT [KEY VALUE ...]`` trains and is killed (SIGKILL) after the step
-KILL_AT, before any hook of that step has run.
+``python -m tests.engine.toy_training FOLDER KILL_AT[:SIGNAL] [KEY VALUE ...]`` trains and is killed after the step
+KILL_AT, before any hook of that step has run. SIGNAL (SIGKILL) goes to all processes of its group.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from mammo_d2.cli.common import run_tool
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.jobs.job import main as train_main
 
@@ -66,13 +67,13 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    kill_at = int(sys.argv[2])
+    kill_at, _, kind = sys.argv[2].partition(":")
     run_step = MammoTrainer.run_step
 
     def run_step_then_die(self):
         run_step(self)
-        if self.iter == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.iter == int(kill_at):
+            os.killpg(0, signal.Signals[kind or "SIGKILL"])
 
     MammoTrainer.run_step = run_step_then_die
-    run(Path(sys.argv[1]), *sys.argv[3:])
+    run_tool(lambda argv: run(Path(argv[0]), *argv[2:]) and 0)

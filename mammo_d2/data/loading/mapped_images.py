@@ -1,6 +1,7 @@
 """Records as torch data sets and loaders: packed for worker processes, mapped one by one, errors name the image."""
 
 import pickle
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -121,15 +122,16 @@ def worker_options(num_workers: int) -> dict:
     """DataLoader arguments common to training, testing and prediction: batches are lists, workers use one thread."""
     return {
         "num_workers": num_workers,
-        "worker_init_fn": _use_one_thread,
+        "worker_init_fn": _start_worker,
         "collate_fn": _as_list,
         # Its own generator: making an iterator must not advance the global one, which a resumed run has restored.
         "generator": torch.Generator(),
     }
 
 
-def _use_one_thread(worker_id: int) -> None:
-    """Worker processes are the parallelism; threads inside them would only compete."""
+def _start_worker(worker_id: int) -> None:
+    """Worker processes are the parallelism; threads inside them would only compete. Ctrl-C is for the main process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # 0, not 1: OpenCV would wait for the threads of its pool, which a forked process has not inherited, forever.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

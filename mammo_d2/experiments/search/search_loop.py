@@ -34,7 +34,7 @@ from mammo_d2.experiments.search.trial import (
 from mammo_d2.jobs.job import build_job
 
 # Exit codes that tell nothing about the parameters: bad input, interrupted, ended from outside.
-_NOT_A_RESULT = (2, 130, -signal.SIGINT, -signal.SIGTERM)
+_NOT_A_RESULT = (2, 128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
 
 class TrialProcess(Protocol):

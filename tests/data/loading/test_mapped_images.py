@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mammo_d2.data.loading.mapped_images import PackedRecords, _use_one_thread
+from mammo_d2.data.loading.mapped_images import PackedRecords, _start_worker
 
 
 def test_packed_records():
@@ -24,7 +24,7 @@ def test_workers_start_after_the_parent_has_used_opencv_threads():
     cv2.GaussianBlur(np.zeros((2000, 2000), dtype=np.float32), (9, 9), 3.0)
     time.sleep(0.5)
     for _ in range(3):
-        worker = multiprocessing.get_context("fork").Process(target=_use_one_thread, args=(0,))
+        worker = multiprocessing.get_context("fork").Process(target=_start_worker, args=(0,))
         worker.start()
         worker.join(timeout=20)
         if worker.is_alive():

@@ -28,7 +28,7 @@ def test_a_stage_has_its_own_settings_and_folder(folder):
     assert patch.OUTPUT_DIR == str(folder / "out" / "patch")
     with pytest.raises(
         FileNotFoundError,
-        match=r"patch/model_final\.pth: no such file; the training has not finished, tools/train_net\.py",
+        match=r"patch/model_final\.pth: no such file; the training has not finished, mammo-d2 train",
     ):
         stage_config(cfg, CONTEXT_MODEL)
     for name in ("model_final.pth", "model_best.pth"):
@@ -51,7 +51,7 @@ def test_combinations_of_maps_are_alike_but_for_the_aggregation(folder):
 
 
 def test_bad_input_is_named(folder):
-    with pytest.raises(FileNotFoundError, match=r"model_final.pth.*train_net.py --resume"):
+    with pytest.raises(FileNotFoundError, match=r"model_final.pth.*mammo-d2 train --resume"):
         run(folder, eval_only=True)
     with pytest.raises(ValueError, match="needs benign and malignant"):
         run(folder, "DATASETS.CATEGORIES", "['malignant']", "MODEL.LESION.MAPS", "['embedding']")
