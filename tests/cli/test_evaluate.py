@@ -223,6 +223,14 @@ def test_results_are_written_whatever_the_terminal_can_show(folder, tmp_path):
     assert metrics_of(tmp_path / "out")["systems"]["good"]["metrics"]["froc/b\u00f6sartig/sens@0.5"]["value"] > 0
 
 
+def test_classes_of_the_same_letters_have_plots_of_their_own(folder, tmp_path):
+    content = (folder / "gt.json").read_text().replace('"malignant"', '"a b"').replace('"benign"', '"a_b"')
+    (tmp_path / "gt.json").write_text(content)
+    arguments = ["--ground-truth", str(tmp_path / "gt.json"), str(folder / "good.json"), "--bootstrap", "0"]
+    assert run([*arguments, "--one-threshold", "--output", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").glob("froc_*.png"))) == 3
+
+
 def test_files_are_written_before_anything_is_printed(folder, tmp_path, monkeypatch):
     def broken(*_):
         raise BrokenPipeError

@@ -11,6 +11,14 @@ from typing import Any
 from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.files import read_json, sha256_file
 from mammo_d2.core.image_transform import ImageTransform
+from mammo_d2.evaluation.files.field_checks import (
+    category_names,
+    check_box,
+    check_id,
+    is_number,
+    require_fields,
+    shown,
+)
 from mammo_d2.evaluation.files.results import ResultsError
 
 # A predicted file is an image of the ground truth itself, or the source that the image was prepared from.
@@ -54,11 +62,14 @@ def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> 
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     ):
         raise ResultsError(f"{path}: neither COCO results (a list) nor predictions.json of mammo-d2 predict")
-    nameless = [image["id"] for image in content["images"] if "file_name" not in image]
-    if nameless:
-        raise ResultsError(f"{path}: image {nameless[0]!r} has no file_name; is it a ground truth?")
+    for number, image in enumerate(content["images"]):
+        _check_predicted_image(image, f"{path}: images[{number}]")
+    predicted_ids = [image["id"] for image in content["images"]]
+    if len(set(predicted_ids)) < len(predicted_ids):
+        raise ResultsError(f"{path}: an id of its images is there twice; image ids must be unique")
     finder = _Finder(images, str(path), str(ground_truth))
-    names = {category["id"]: category["name"] for category in content["categories"]}
+    names = category_names(content["categories"], str(path))
+    known = set(predicted_ids)
     found: dict[Any, tuple[Hashable, ImageTransform | None]] = {}
     scores: dict[Hashable, dict[str, float]] = {}
     for predicted in content["images"]:
@@ -71,7 +82,7 @@ def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> 
                 f"{path}: {predicted['file_name']} is image {place[0]!r} of {ground_truth}, and so is a file before; "
                 "predict every image once"
             )
-        scores[place[0]] = predicted.get("image_scores", {})
+        scores[place[0]] = predicted.get("image_scores") or {}
     if not found:
         raise ResultsError(
             f"{path}: none of its {len(content['images'])} files"
@@ -79,9 +90,17 @@ def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> 
             "the ground truth names, or the files that they were prepared from"
         )
     entries = []
-    for annotation in content["annotations"]:
+    for number, annotation in enumerate(content["annotations"]):
+        where = f"{path}: annotations[{number}]"
+        require_fields(annotation, ("image_id", "category_id", "bbox"), where)
         if "score" not in annotation:
             raise ResultsError(f"{path}: annotation {annotation.get('id')!r} has no score; is it a ground truth?")
+        check_id(annotation["image_id"], where, "image_id")
+        if annotation["image_id"] not in known:
+            raise ResultsError(f"{where}: image_id {annotation['image_id']!r} is not among its images")
+        if not isinstance(annotation["category_id"], int) or annotation["category_id"] not in names:
+            raise ResultsError(f"{where}: category_id {shown(annotation['category_id'])} is not among its categories")
+        check_box(annotation["bbox"], where)
         if annotation["image_id"] in found:
             image_id, transform = found[annotation["image_id"]]
             box = annotation["bbox"]
@@ -96,6 +115,23 @@ def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> 
     return Predicted(entries, scores, {note: count for note, count in counts.items() if count})
 
 
+def _check_predicted_image(image: Any, where: str) -> None:
+    """Raise unless it has an id, a file name, a size, and numbers as ``image_scores`` where it has those."""
+    require_fields(image, ("id",), where)
+    check_id(image["id"], where)
+    if "file_name" not in image:
+        raise ResultsError(f"{where}: image {image['id']!r} has no file_name; is it a ground truth?")
+    require_fields(image, ("height", "width"), where)
+    if not isinstance(image["file_name"], str) or not Path(image["file_name"]).name:
+        raise ResultsError(f"{where}: file_name {shown(image['file_name'])} must be the path of a file")
+    scores = image.get("image_scores")
+    if not isinstance(scores, (Mapping, type(None))):
+        raise ResultsError(f"{where}: image_scores {shown(scores)} must be an object {{class: score}}")
+    for name, score in (scores or {}).items():
+        if score is not None and not is_number(score):
+            raise ResultsError(f"{where}: image_scores: {name} {shown(score)} must be a finite number, or null")
+
+
 class _Finder:
     """Matches predicted files with images of a ground truth."""
 
@@ -103,13 +139,18 @@ class _Finder:
         self._path, self._ground_truth = path, ground_truth
         self._by_name: dict[str, list[tuple[str, tuple[str, ...], Mapping[str, Any]]]] = {}
         self._by_content: dict[str, Mapping[str, Any]] = {}
-        for image in images:
+        for number, image in enumerate(images):
+            where = f"{ground_truth}: images[{number}]"
+            require_fields(image, ("id", "height", "width"), where)
             source = image.get("source") or {}
+            for place, name in (("file_name", image.get("file_name")), ("source: file", source.get("file"))):
+                if name and not (isinstance(name, str) and PurePosixPath(name).name):
+                    raise ResultsError(f"{where}: {place} {shown(name)} must be the path of a file")
             for kind, name in ((_PREPARED, image.get("file_name")), (_SOURCE, source.get("file"))):
                 if name:
                     parts = PurePosixPath(str(name)).parts
                     self._by_name.setdefault(parts[-1], []).append((kind, parts, image))
-            if source.get("sha256"):
+            if isinstance(source.get("sha256"), str):
                 self._by_content[source["sha256"]] = image
 
     def find(self, predicted: Mapping[str, Any]) -> tuple[Hashable, ImageTransform | None] | None:

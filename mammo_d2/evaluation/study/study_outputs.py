@@ -191,7 +191,10 @@ def write_study(study: Study, folder: str | os.PathLike, rates: Sequence[float],
     for name in dict.fromkeys(name for system in study.systems for name in system.froc_curves):
         curves = [system.froc_curves[name] for system in study.systems if name in system.froc_curves]
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
-        paths.append(plot_froc(curves, folder / f"froc_{safe}.png", f"FROC, {name}", rates, recall_of))
+        place = folder / f"froc_{safe}.png"
+        if place in paths:  # of classes such as "a b" and "a_b"
+            place = folder / f"froc_{safe}_{len(paths)}.png"
+        paths.append(plot_froc(curves, place, f"FROC, {name}", rates, recall_of))
     for level in LEVELS:
         curves = [system.roc_curves[level] for system in study.systems]
         paths.append(plot_roc(curves, folder / f"roc_{level}.png", f"ROC, {level}s"))

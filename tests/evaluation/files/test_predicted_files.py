@@ -57,6 +57,39 @@ def test_boxes_are_in_pixels_of_the_image(tmp_path, file, size, box):
     assert "images without prediction" in next(iter(found.notes))
 
 
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "message"),
+    [
+        ("images", "id", [1], r"images\[0\]: id \[1\] must be a whole number or text"),
+        ("images", "file_name", 7, r"images\[0\]: file_name 7 must be the path of a file"),
+        ("images", "file_name", "", r"images\[0\]: file_name '' must be the path of a file"),
+        ("images", "image_scores", [0.5], r"images\[0\]: image_scores \[0.5\] must be an object"),
+        ("images", "image_scores", {"malignant": "0.5"}, r"image_scores: malignant '0.5' must be a finite number"),
+        ("annotations", "image_id", 9, r"annotations\[0\]: image_id 9 is not among its images"),
+        ("annotations", "category_id", 9, r"annotations\[0\]: category_id 9 is not among its categories"),
+        ("annotations", "category_id", [1], r"category_id \[1\] is not among its categories"),
+        ("annotations", "bbox", None, r"annotations\[0\]: bbox None must be four finite numbers"),
+        ("categories", "name", 5, r"categories\[0\]: name 5 must be text"),
+    ],
+)
+def test_a_bad_field_is_a_named_error(tmp_path, kind, field, value, message):
+    path = write_predictions(tmp_path, ("1.png", (40, 30), PREPARED))
+    content = json.loads(path.read_text())
+    content[kind][0][field] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultsError, match=rf"predictions\.json: .*{message}"):
+        read_predicted(path, write_truth(tmp_path))
+
+
+def test_an_image_predicted_under_two_entries_of_one_id_is_an_error(tmp_path):
+    path = write_predictions(tmp_path, ("1.png", (40, 30), PREPARED), ("2.png", (40, 30), PREPARED))
+    content = json.loads(path.read_text())
+    content["images"][1]["id"] = 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(ResultsError, match="an id of its images is there twice"):
+        read_predicted(path, write_truth(tmp_path))
+
+
 def test_files_of_one_name_are_told_by_size_and_else_by_content(tmp_path):
     truth = write_truth(tmp_path, source={"file": "p/1.png"})
     for size, box in (((40, 30), PREPARED), ((100, 90), SOURCE)):
