@@ -1,11 +1,11 @@
-"""Every configuration key that mammo_d2 adds to detectron2's, with its default and one comment each."""
+"""Every configuration key that mammo_d2 adds to detectron2's, each with its default and a comment."""
 
-import mammo_d2.modeling  # noqa: F401  the keys below name components: importing registers them
+import mammo_d2.modeling  # noqa: F401  registers the components that the keys name
 from mammo_d2.framework import CfgNode
 
 
 def add_mammo_config(cfg: CfgNode) -> None:
-    """Add this package's keys to a default config, in place. Calling it twice is an error of the caller.
+    """Add this package's keys to a default config, in place. Call it once per config.
 
     Keys that detectron2 already has keep their meaning; the defaults changed here are listed first.
     """
@@ -13,12 +13,12 @@ def add_mammo_config(cfg: CfgNode) -> None:
     # An image without annotations is a healthy breast, not a missing label.
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
 
-    # Modules of yours that load_config imports before anything else, e.g. ["my_package.heads"]: what they register is
-    # known to every command and its processes. A function add_config(cfg) in them may add keys. Importing runs their
-    # code: look at the MODULES of a config that somebody gave you.
+    # Your own modules, e.g. ["my_package.heads"]. load_config imports them before anything else, so every command and
+    # its processes know what they register. Their function add_config(cfg), if any, may add keys. Importing runs their
+    # code: check MODULES before you use someone else's config.
     cfg.MODULES = []
-    # What is trained, and how, by registry name: "SingleStageJob" (one model, MODEL.META_ARCHITECTURE) or
-    # "LesionContextJob" (the lesion classifier's stages).
+    # Training job by registry name: "SingleStageJob" (one model, MODEL.META_ARCHITECTURE) or "LesionContextJob" (the
+    # stages of the lesion classifier).
     cfg.JOB = "SingleStageJob"
 
     _add_data_keys(cfg)
@@ -31,47 +31,47 @@ def add_mammo_config(cfg: CfgNode) -> None:
 
 
 def _add_data_keys(cfg: CfgNode) -> None:
-    # Folder holding one sub-folder per prepared data set; the environment variable MAMMO_D2_DATASETS wins.
+    # Folder holding one sub-folder per prepared data set; the environment variable MAMMO_D2_DATASETS overrides it.
     cfg.DATASETS.ROOT = "datasets"
-    # More data sets, as [name, COCO JSON, image folder] triples.
+    # Additional data sets, as [name, COCO JSON, image folder] triples.
     cfg.DATASETS.REGISTER = []
-    # Category names that are detection classes, in class order; annotations of other categories are dropped,
-    # so that an image with nothing else becomes a negative image.
+    # Categories used as detection classes, in class order. Annotations of other categories are dropped; an image
+    # without any other annotation becomes negative.
     cfg.DATASETS.CATEGORIES = ["malignant"]
-    # "breast": in training, the images of a breast of one exam share their labels (a finding in one view is one in
-    # all); "image": each has its own.
+    # Labels in training: "breast" (all images of a breast in one exam share them: a finding in one view counts for all
+    # views) or "image" (each image has its own).
     cfg.DATASETS.LABEL_LEVEL = "image"
-    # Train although a patient (or the same source image) is in a training and in a test set.
+    # Allow a patient (or the same source image) to be in both a training and a test set.
     cfg.DATASETS.ALLOW_SHARED_PATIENTS = False
-    # If not empty: all of DATASETS.CATEGORIES become this one class.
+    # If not empty: merge all of DATASETS.CATEGORIES into this one class.
     cfg.DATASETS.MERGE_CATEGORIES = ""
-    # Regions for MODEL.PROPOSAL_GENERATOR.NAME PrecomputedProposals, as [data set, COCO results JSON] pairs: the boxes
-    # of every category, in pixels of the prepared images, whose image ids are those of the data set.
+    # Regions for MODEL.PROPOSAL_GENERATOR.NAME PrecomputedProposals, as [data set, COCO results JSON] pairs. Boxes of
+    # every category are used; they are in pixels of the prepared images and have the image ids of the data set.
     cfg.DATASETS.PROPOSALS = []
 
     # Network input (height, width) in pixels.
     cfg.INPUT.SIZE = [512, 512]
-    # Keep the aspect ratio and pad on the bottom and right; otherwise both sides are stretched to SIZE.
+    # Keep the aspect ratio and pad at the bottom and right; otherwise stretch both sides to SIZE.
     cfg.INPUT.KEEP_ASPECT = False
-    # With KEEP_ASPECT: enlarge images that are smaller than SIZE. False: they keep their resolution.
+    # With KEEP_ASPECT: enlarge images smaller than SIZE. False: keep their resolution.
     cfg.INPUT.ENLARGE = True
-    # How stored pixel values become 0..255 floats: "bit_depth" (full range of the file), "minmax" or "percentile".
+    # Scaling of stored pixel values to 0..255 floats: "bit_depth" (full range of the file), "minmax" or "percentile".
     cfg.INPUT.INTENSITY = "bit_depth"
-    # Lower and upper percentile of the non-background pixels for INTENSITY "percentile".
+    # For INTENSITY "percentile": lower and upper percentile of the non-background pixels.
     cfg.INPUT.INTENSITY_PERCENTILES = [0.5, 99.5]
-    # Instead of intensity scaling and resizing: "breast_window" (the breast unscaled on a canvas of SIZE, facing right,
-    # standardised; GMIC and the ResNet-22 classifier). "resize" is the usual way.
+    # "resize" (intensity scaling and resizing) or "breast_window" (the unscaled breast on a canvas of SIZE, facing
+    # right, standardised; for GMIC and the ResNet-22 classifier).
     cfg.INPUT.PREPROCESSING = "resize"
-    # "breast_window": steps of the erosion that removes markers, and the margin around the breast, in pixels.
+    # For "breast_window": steps of the erosion that removes markers, and margin around the breast in pixels.
     cfg.INPUT.WINDOW = CfgNode()
     cfg.INPUT.WINDOW.EROSION = 100
     cfg.INPUT.WINDOW.MARGIN = 50
-    # How files that were never prepared are read, cropped, flipped and scaled before prediction: "auto" (as the
-    # training data: preparation.json beside the weights, else the training data set's manifest.json), "none" (left as
-    # they are), or the path of such a file.
+    # How unprepared files are read, cropped, flipped and scaled before prediction: "auto" (like the training data, from
+    # preparation.json beside the weights or else manifest.json of the training data set), "none" (not at all), or the
+    # path of such a file.
     cfg.INPUT.PREPARATION = "auto"
-    # Side in pixels of the cells in which the mapper tells the model where breast and pectoral muscle are, for
-    # SlidingWindowRegions (0: it does not).
+    # For SlidingWindowRegions: side in pixels of the cells of the breast and pectoral muscle map that the mapper adds
+    # (0: no map).
     cfg.INPUT.TISSUE_CELL = 0
 
     cfg.INPUT.AUG = CfgNode()
@@ -82,46 +82,47 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.AUG.SHIFT = 0.0
     cfg.INPUT.AUG.ROTATION = 0.0
     cfg.INPUT.AUG.SCALE = [1.0, 1.0]
-    # Side of a square set to 0, in network input pixels (0: none), and its probability.
+    # Cutout: side of a square set to 0, in network input pixels (0: none), and its probability.
     cfg.INPUT.AUG.CUTOUT_SIZE = 0
     cfg.INPUT.AUG.CUTOUT_PROB = 0.5
     # Largest relative change of brightness, contrast and gamma (0: none).
     cfg.INPUT.AUG.BRIGHTNESS = 0.0
     cfg.INPUT.AUG.CONTRAST = 0.0
     cfg.INPUT.AUG.GAMMA = 0.0
-    # A box that keeps less than this part of its area inside the image is dropped.
+    # Drop boxes with less than this fraction of their area inside the image.
     cfg.INPUT.AUG.MIN_VISIBLE = 0.3
-    # Draw again what would move every box out of the image. This uses the boxes: False to learn from labels alone.
+    # Redraw augmentations that would move every box out of the image. Uses the boxes; set False for methods that learn
+    # from image labels only.
     cfg.INPUT.AUG.KEEP_LESION = True
 
-    # Training sampler, for detectors: "PairSampler" (positive, negative, positive, ...), "PositiveSampler" (annotated
-    # images only) or "LocatedSampler" (positive and negative images at random). For what learns from image labels:
-    # "ExamSampler" (every epoch all exams with a finding and as many others) or "TrainingSampler" (all images).
+    # Training sampler. For detectors: "PairSampler" (positive, negative, positive, ...), "PositiveSampler" (annotated
+    # images only) or "LocatedSampler" (positive and negative images at random). For methods that learn from image
+    # labels: "ExamSampler" (each epoch all exams with a finding and as many others) or "TrainingSampler" (all images).
     cfg.DATALOADER.SAMPLER_TRAIN = "PairSampler"
-    # Keep resized images in memory, up to this many MiB per worker process (0: no cache).
+    # Memory for caching resized images, in MiB per worker process (0: no cache).
     cfg.DATALOADER.CACHE_MB = 0
 
 
 def _add_model_keys(cfg: CfgNode) -> None:
-    # What the RPN learns on images without annotation: "top_likelihood" (the T highest-scoring anchors are pushed to
-    # background) or "random" (ordinary sampling, the control experiment).
+    # RPN loss on images without annotations: "top_likelihood" (push the T highest-scoring anchors to background) or
+    # "random" (ordinary anchor sampling, the control experiment).
     cfg.MODEL.RPN.NEGATIVE_IMAGES = "top_likelihood"
     # Number of top anchors T, and the weight lambda_2 of the top likelihood loss.
     cfg.MODEL.RPN.TOP_LIKELIHOOD_T = 256
     cfg.MODEL.RPN.TOP_LIKELIHOOD_WEIGHT = 1.0
-    # Weight lambda_4 of the similarity loss; 0 turns it off (and its computation).
+    # Weight lambda_4 of the similarity loss; 0 turns it off and skips its computation.
     cfg.MODEL.ROI_HEADS.SIMILARITY_WEIGHT = 0.1
 
-    # Backbone "ResNet22": filters of the first convolution (each stage has twice as many as the one before), the
-    # stride of each stage, whether stages are computed again in the backward pass to save memory, and whether equal
-    # rows and columns (background) are computed once at inference; neither changes the results.
+    # Backbone "ResNet22": channels of the first convolution (doubled at each stage); stride of each stage; recompute
+    # stages in the backward pass to save memory; compute equal rows and columns (background) only once at inference.
+    # The last two do not change the results.
     cfg.MODEL.RESNET22 = CfgNode()
     cfg.MODEL.RESNET22.STEM_CHANNELS = 16
     cfg.MODEL.RESNET22.STRIDES = [1, 2, 2, 2, 2]
     cfg.MODEL.RESNET22.CHECKPOINTING = False
     cfg.MODEL.RESNET22.SKIP_BACKGROUND = False
 
-    # Meta-architecture "ResNet22Classifier": learns the "labels", or the BI-RADS groups (one class per list of grades).
+    # Meta-architecture "ResNet22Classifier": target "labels" or "birads" groups (one class per list of grades).
     cfg.MODEL.CLASSIFIER = CfgNode()
     cfg.MODEL.CLASSIFIER.TARGET = "labels"
     cfg.MODEL.CLASSIFIER.BIRADS_GROUPS = [[0], [1], [2]]
@@ -131,26 +132,26 @@ def _add_model_keys(cfg: CfgNode) -> None:
 
 def _add_gmic_keys(cfg: CfgNode) -> None:
     cfg.MODEL.GMIC = CfgNode()
-    # Row of the paper's table: "full", "loc", "mil", "no_attention", "random" or "loc_random" (random patches).
+    # Row of the paper's table 1: "full", "loc", "mil", "no_attention", "random" or "loc_random" (random patches).
     cfg.MODEL.GMIC.VARIANT = "full"
     # Prediction of the full model: "average" of both modules (the paper) or "concat" (the released weights).
     cfg.MODEL.GMIC.FUSION = "average"
-    # Fraction t of a saliency map's cells, the largest ones, whose mean is the image's score.
+    # Fraction t: the score of an image is the mean of this fraction of a saliency map's cells, the largest ones.
     cfg.MODEL.GMIC.TOP_FRACTION = 0.03
-    # Meta-architecture "GMICEnsemble": t of each member; everything else they share.
+    # Meta-architecture "GMICEnsemble": t of each member; all other settings are shared.
     cfg.MODEL.GMIC.ENSEMBLE = [0.02, 0.03, 0.03, 0.05, 0.1]
-    # Number K of patches, and their (height, width) in pixels of the network input.
+    # Number K of patches, and their (height, width) in network input pixels.
     cfg.MODEL.GMIC.NUM_PATCHES = 6
     cfg.MODEL.GMIC.PATCH_SIZE = [256, 256]
-    # Rows of the gated attention's matrices.
+    # Rows of the matrices of the gated attention.
     cfg.MODEL.GMIC.ATTENTION_CHANNELS = 128
-    # Weight lambda and exponent beta of the regulariser of the saliency maps.
+    # Weight lambda and exponent beta of the saliency maps' regulariser.
     cfg.MODEL.GMIC.SPARSITY_WEIGHT = 0.0001
     cfg.MODEL.GMIC.SPARSITY_EXPONENT = 1.0
-    # File to start the patch network from: torchvision's ResNet-18, or a trained GMIC; empty: random weights.
+    # Initial weights of the patch network: a file of torchvision's ResNet-18 or of a trained GMIC; empty: random.
     cfg.MODEL.GMIC.PATCH_WEIGHTS = ""
-    # A box is a component of cells of at least this fraction of their map's maximum, and of at least the floor; its
-    # score is the "max" or "mean" of its cells, or "max_times_image" (times the image's score of the class).
+    # Boxes surround connected cells of at least BOX_THRESHOLD times the maximum of their map, and at least BOX_FLOOR.
+    # Box score: "max" or "mean" of the cells, or "max_times_image" (max times the image's score of the class).
     cfg.MODEL.GMIC.BOX_THRESHOLD = 0.5
     cfg.MODEL.GMIC.BOX_FLOOR = 0.05
     cfg.MODEL.GMIC.BOX_SCORE = "max_times_image"
@@ -158,18 +159,18 @@ def _add_gmic_keys(cfg: CfgNode) -> None:
 
 def _add_deep_mil_keys(cfg: CfgNode) -> None:
     cfg.MODEL.DEEP_MIL = CfgNode()
-    # Scheme: "max", "label_assignment", "sparse", or "classifier" (the baseline: fully connected layers, no responses).
+    # Scheme: "max", "label_assignment", "sparse", or "classifier" (baseline: fully connected layers, no response map).
     cfg.MODEL.DEEP_MIL.HEAD = "sparse"
-    # Feature map that the head works on; empty: the backbone's last.
+    # Feature map for the head; empty: the backbone's last.
     cfg.MODEL.DEEP_MIL.IN_FEATURE = ""
-    # "label_assignment": number k of regions that have the image's label.
+    # For "label_assignment": number k of regions that get the image's label.
     cfg.MODEL.DEEP_MIL.TOP_K = 2
-    # "sparse": weight mu of the responses' sum.
+    # For "sparse": weight mu of the sum of the responses.
     cfg.MODEL.DEEP_MIL.SPARSITY = 1e-5
-    # "classifier": widths of the hidden layers, and the dropout before each.
+    # For "classifier": widths of the hidden layers, and the dropout before each.
     cfg.MODEL.DEEP_MIL.CLASSIFIER_FC = [4096, 4096]
     cfg.MODEL.DEEP_MIL.CLASSIFIER_DROPOUT = 0.5
-    # Boxes surround responses of at least this fraction of the image's highest one, and of at least BOX_FLOOR.
+    # Boxes surround responses of at least BOX_THRESHOLD times the image's maximum, and at least BOX_FLOOR.
     cfg.MODEL.DEEP_MIL.BOX_THRESHOLD = 0.5
     cfg.MODEL.DEEP_MIL.BOX_FLOOR = 0.05
 
@@ -179,26 +180,26 @@ def _add_dual_branch_keys(cfg: CfgNode) -> None:
     cfg.MODEL.VGG_M = CfgNode()
     cfg.MODEL.VGG_M.CHANNELS = [96, 256, 512, 512, 512]
     cfg.MODEL.VGG_M.FC_DIMS = [4096, 128]
-    # SlidingWindowRegions: side and stride of the windows in pixels of the network input; least part of a window that
-    # is breast, largest part that is pectoral muscle (at least one window is kept).
+    # SlidingWindowRegions: side and stride of the windows in network input pixels; smallest fraction of a window that
+    # is breast, largest fraction that is pectoral muscle (at least one window is kept).
     cfg.MODEL.SLIDING_WINDOW = CfgNode()
     cfg.MODEL.SLIDING_WINDOW.SIZE = 224
     cfg.MODEL.SLIDING_WINDOW.STRIDE = 112
     cfg.MODEL.SLIDING_WINDOW.MIN_BREAST = 0.5
     cfg.MODEL.SLIDING_WINDOW.MAX_PECTORAL = 0.5
-    # DualBranchROIHeads. The compared systems: "cls_det_rs" (the paper's), "db_baseline" (no normal class, no region
+    # DualBranchROIHeads: the compared systems, "cls_det_rs" (the paper's), "db_baseline" (no normal class, no region
     # selection) or "max_region" (the highest region decides).
     cfg.MODEL.DUAL_BRANCH = CfgNode()
     cfg.MODEL.DUAL_BRANCH.VARIANT = "cls_det_rs"
-    # Number k of regions selected for each class in "cls_det_rs".
+    # For "cls_det_rs": number k of regions selected per class.
     cfg.MODEL.DUAL_BRANCH.NUM_SELECTED = 10
-    # How a region of the feature map becomes a code: "VGGMRegionEncoder" or "PooledRegionEncoder" (any backbone).
+    # Encoder from a region of the feature map to its code: "VGGMRegionEncoder" or "PooledRegionEncoder" (any backbone).
     cfg.MODEL.DUAL_BRANCH.REGION_ENCODER = "PooledRegionEncoder"
     # Feature map of the regions; empty: the backbone's last.
     cfg.MODEL.DUAL_BRANCH.IN_FEATURE = ""
-    # Two stages: backbone and region encoder are not trained, and run once per image and without gradient.
+    # Two stages: freeze backbone and region encoder and run them once per image, without gradient.
     cfg.MODEL.DUAL_BRANCH.FROZEN = False
-    # Folder in which frozen region codes are kept, by content of image, regions, weights and settings; empty: nowhere.
+    # Cache folder of frozen region codes, keyed by image, regions, weights and settings; empty: no cache.
     cfg.MODEL.DUAL_BRANCH.CACHE_DIR = ""
     # Width of the layer FC3 before the branches, and the dropout after it.
     cfg.MODEL.DUAL_BRANCH.FC_DIM = 128
@@ -210,25 +211,25 @@ def _add_lesion_keys(cfg: CfgNode) -> None:
     cfg.MODEL.LESION = CfgNode()
     # Folder of the memory-mapped images that patches are read from; empty: "patch_store" in OUTPUT_DIR.
     cfg.MODEL.LESION.STORE = ""
-    # Patches of an epoch: malignant, benign, outside the lesions, of images without finding.
+    # Patches per epoch: malignant, benign, outside the lesions, from images without finding.
     cfg.MODEL.LESION.EPOCH = [20, 35, 5000, 4945]
-    # Smallest and largest side of a window (uniform) and largest rotation in training: pixels, degrees to both sides.
+    # Training windows: smallest and largest side in pixels (uniform), largest rotation in degrees (both directions).
     cfg.MODEL.LESION.WINDOW_SIDES = [128, 384]
     cfg.MODEL.LESION.ROTATION = 30.0
-    # Side that windows are resized to, and number of windows of a lesion at inference.
+    # Side to which windows are resized, in pixels, and number of windows per lesion at inference.
     cfg.MODEL.LESION.PATCH_SIZE = 256
     cfg.MODEL.LESION.WINDOWS = 100
     # Patch network: "densenet121", "densenet161", "densenet169"; "resnetv2_50", "resnetv2_101", "resnetv2_152" (the
-    # paper's second version); "resnet18", "resnet50", "resnet101", "resnet152" (torchvision's). File with torchvision's
-    # weights of it to start from; empty: random. Length of the embedding h.
+    # paper's second version); "resnet18", "resnet50", "resnet101", "resnet152" (torchvision's). Its initial weights, a
+    # torchvision file; empty: random. Length of the embedding h.
     cfg.MODEL.LESION.NETWORK = "densenet161"
     cfg.MODEL.LESION.NETWORK_WEIGHTS = ""
     cfg.MODEL.LESION.EMBEDDING = 32
-    # Windows that go through the patch network together at inference.
+    # Batch size of the patch network at inference, in windows.
     cfg.MODEL.LESION.WINDOWS_PER_FORWARD = 100
-    # The loss weighted by class is divided by the batch's number of "patches" (unbiased) or by its "weights".
+    # Normaliser of the class-weighted loss: the batch's number of "patches" (unbiased) or sum of "weights".
     cfg.MODEL.LESION.LOSS_AVERAGE = "patches"
-    # Maps that the aggregation network sees: one or more of "indicator", "embedding", "saliency".
+    # Input maps of the aggregation network: one or more of "indicator", "embedding", "saliency".
     cfg.MODEL.LESION.MAPS = ["embedding", "saliency"]
     # Cells (rows, columns) of a map, number of saliency maps (the context network's classes), channels of the
     # aggregation network.
@@ -238,15 +239,15 @@ def _add_lesion_keys(cfg: CfgNode) -> None:
     # Context network: config and trained weights of a GMIC.
     cfg.MODEL.LESION.CONTEXT_CONFIG = ""
     cfg.MODEL.LESION.CONTEXT_WEIGHTS = ""
-    # Trained patch network of another job, which is then not trained; empty: that of OUTPUT_DIR/patch.
+    # Trained patch network of another job, to skip its training; empty: train one in OUTPUT_DIR/patch.
     cfg.MODEL.LESION.PATCH_WEIGHTS = ""
-    # Folder of saliency maps and embeddings, by content; empty: "cache" in OUTPUT_DIR.
+    # Cache folder of saliency maps and embeddings, keyed by content; empty: "cache" in OUTPUT_DIR.
     cfg.MODEL.LESION.CACHE = ""
-    # Epochs of patches whose embeddings are stored for the aggregation network.
+    # Number of patch epochs whose embeddings are stored for the aggregation network.
     cfg.MODEL.LESION.STORED_EPOCHS = 1
-    # Data sets of the evaluation after the training; empty: DATASETS.TEST, by which the weights are chosen.
+    # Data sets of the final evaluation; empty: DATASETS.TEST, on which the weights are chosen.
     cfg.MODEL.LESION.FINAL_TEST = []
-    # KEY, VALUE overrides of the training of the patch network and of the aggregation network.
+    # KEY, VALUE overrides for training the patch network and the aggregation network.
     cfg.MODEL.LESION.PATCH_STAGE = []
     cfg.MODEL.LESION.CONTEXT_STAGE = []
 
@@ -254,16 +255,16 @@ def _add_lesion_keys(cfg: CfgNode) -> None:
 def _add_solver_keys(cfg: CfgNode) -> None:
     # "SGD", "Adam" or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"
-    # Mini-batches per optimizer step; gradients are averaged over them.
+    # Mini-batches per optimizer step; their gradients are averaged.
     cfg.SOLVER.ACCUMULATE = 1
     # Autocast type when SOLVER.AMP.ENABLED: "float16" (GPU only) or "bfloat16".
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
-    # Fused optimizer kernels and channels-last memory order: same results up to rounding, faster.
+    # Fused optimizer kernels and channels-last memory order: faster, same results up to rounding.
     cfg.SOLVER.FUSED = False
     cfg.SOLVER.CHANNELS_LAST = False
-    # Refuse operations without a deterministic implementation, so that a run repeats bit for bit.
+    # Refuse operations without a deterministic implementation: runs repeat bit for bit.
     cfg.SOLVER.DETERMINISTIC = False
-    # Exponential moving average of the weights; when enabled it is what is evaluated, and saved as model_ema.pth.
+    # Exponential moving average of the weights; if enabled, it is evaluated and saved as model_ema.pth.
     cfg.SOLVER.EMA = CfgNode()
     cfg.SOLVER.EMA.ENABLED = False
     cfg.SOLVER.EMA.DECAY = 0.999
@@ -277,10 +278,10 @@ def _add_test_keys(cfg: CfgNode) -> None:
     # and compile the networks with torch.compile (needs a C++ compiler). Same results up to rounding.
     cfg.TEST.FOLD_NORM = False
     cfg.TEST.COMPILE = False
-    # Log the training losses on DATASETS.TEST (validation/loss_*) every so many iterations (0: never).
+    # Log the training losses on DATASETS.TEST (validation/loss_*) every this many iterations (0: never).
     cfg.TEST.LOSS_PERIOD = 0
     # Keep model_best.pth by this metric (e.g. "froc/malignant/sens@0.5"; empty: off) and stop after
-    # EARLY_STOP_PATIENCE evaluations without a better one (0: never).
+    # EARLY_STOP_PATIENCE evaluations without improvement (0: never).
     cfg.TEST.BEST_METRIC = ""
     cfg.TEST.BEST_MODE = "max"
     cfg.TEST.EARLY_STOP_PATIENCE = 0
@@ -296,58 +297,58 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.BOOTSTRAP.CONFIDENCE = 0.95
 
     cfg.TEST.FROC = CfgNode()
-    # A published rule by name ("coco", "luna16", "camelyon", "dbtex", "nndetection", "picai", ...), which then decides
-    # everything below; empty: the keys below.
+    # A published rule by name ("coco", "luna16", "camelyon", "dbtex", "nndetection", "picai", ...) that replaces the
+    # keys below; empty: use the keys below.
     cfg.TEST.FROC.PRESET = ""
-    # When a box hits a lesion: "iou", "iom", "iobb", "iogt" (overlap at least THRESHOLD), "center_in_box",
+    # Criterion for a hit: "iou", "iom", "iobb", "iogt" (overlap at least THRESHOLD), "center_in_box",
     # "center_half_diagonal", "center_px", "center_mm", "center_max" (distance at most THRESHOLD, in their units).
     cfg.TEST.FROC.HIT = "iou"
     cfg.TEST.FROC.THRESHOLD = 0.5
-    # True: better than the threshold, not just as good as.
+    # True: a hit must be strictly better than THRESHOLD; False: equal counts, too.
     cfg.TEST.FROC.STRICT = False
-    # "any" (every hit counts), "best" (a box finds the lesion it hits best), "greedy" (one box, one lesion, best score
-    # first) or "hungarian".
+    # "any" (every hit counts), "best" (a box matches the lesion it hits best), "greedy" (one-to-one, best score first)
+    # or "hungarian".
     cfg.TEST.FROC.MATCHING = "any"
-    # More hits on a lesion already found: "ignore" or "fp".
+    # Further hits on a lesion already found: "ignore" or "fp" (false positives).
     cfg.TEST.FROC.EXTRA_HITS = "ignore"
-    # Images whose false positives count and are averaged over: "known" (to show the class or not), "all", "negative"
-    # or "positive".
+    # Images whose false positives are counted and averaged: "known" (label of the class is known), "all", "negative" or
+    # "positive".
     cfg.TEST.FROC.FP_IMAGES = "known"
-    # Sensitivity of "lesion", "image", "breast" or "patient" (at least one lesion of it found).
+    # Unit of the sensitivity: "lesion", "image", "breast" or "patient" (at least one of its lesions found).
     cfg.TEST.FROC.RECALL_OF = "lesion"
     # Between operating points: "step" (achievable) or "linear".
     cfg.TEST.FROC.INTERPOLATION = "step"
     # False positives per image at which the sensitivity is reported.
     cfg.TEST.FROC.RATES = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
-    # Evaluator "froc_classified": only in the images that the image scores call positive at this sensitivity.
+    # Evaluator "froc_classified": use only images that the image scores call positive at this sensitivity.
     cfg.TEST.FROC.CLASSIFICATION_SENSITIVITY = 0.85
 
     cfg.TEST.PATIENT = CfgNode()
-    # Classes that make a patient positive; empty: "malignant" if it is a class, else every class.
+    # Classes that make a patient positive; empty: "malignant" if it is a class, else all classes.
     cfg.TEST.PATIENT.POSITIVE_CLASSES = []
-    # A patient, breast or image is called positive by a box with a score above (STRICT) or at this threshold.
+    # A patient, breast or image is called positive if a box scores above THRESHOLD (not STRICT: at least THRESHOLD).
     cfg.TEST.PATIENT.THRESHOLD = 0.5
     cfg.TEST.PATIENT.STRICT = True
 
-    # Evaluator "image": "mean" (GMIC) or "max" (dual branch) of the image scores of a breast, exam or patient.
+    # Evaluator "image": score of a breast, exam or patient as "mean" (GMIC) or "max" (dual branch) of its images.
     cfg.TEST.IMAGE = CfgNode()
     cfg.TEST.IMAGE.AGGREGATE = "mean"
     cfg.TEST.IMAGE.THRESHOLD = 0.5
     cfg.TEST.IMAGE.STRICT = True
 
-    # Evaluator "saliency": "macro" (mean over images) or "pooled"; distance in pixels within which pointing is a hit.
+    # Evaluator "saliency": "macro" (mean over images) or "pooled"; largest distance in pixels of a pointing hit.
     cfg.TEST.SALIENCY = CfgNode()
     cfg.TEST.SALIENCY.AVERAGE = "macro"
     cfg.TEST.SALIENCY.POINTING_TOLERANCE = 0.0
 
-    # Evaluator "regions": best regions of each class that are judged and drawn (hits as in TEST.FROC), and number of
-    # images of each kind that the report draws them on.
+    # Evaluator "regions": number of best regions per class that are judged (hits as in TEST.FROC) and drawn, and number
+    # of images of each kind in the report.
     cfg.TEST.REGIONS = CfgNode()
     cfg.TEST.REGIONS.TOP = 3
     cfg.TEST.REGIONS.PICTURES = 4
 
-    # Evaluator "lesion": one case per "lesion" (views averaged) or per "annotation"; crops of a lesion averaged as
-    # "probability" or "logit"; number of malignant and of benign lesions that the report draws.
+    # Evaluator "lesion": one case per "lesion" (views averaged) or per "annotation"; crops of a lesion are averaged as
+    # "probability" or "logit"; number of malignant and of benign lesions in the report.
     cfg.TEST.LESION = CfgNode()
     cfg.TEST.LESION.AVERAGE = "lesion"
     cfg.TEST.LESION.CROPS = "probability"

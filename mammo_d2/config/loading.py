@@ -1,4 +1,4 @@
-"""Loading a configuration: default keys, a YAML file, overrides; mistakes are named with their remedy."""
+"""Load a configuration from default keys, a YAML file and overrides; errors name the remedy."""
 
 import contextlib
 import difflib
@@ -11,7 +11,7 @@ from mammo_d2.config.named_configs import ConfigError, read_config
 from mammo_d2.data.format.catalog import category_names
 from mammo_d2.framework import CfgNode, get_cfg
 
-# What yacs says of a value of the wrong type: types and values, the config's and the given one.
+# The message of yacs for a value of the wrong type: both types, both values (the config's first), the key.
 _WRONG_TYPE = re.compile(
     r"Type mismatch \(<class '([\w.]+)'> vs\. <class '([\w.]+)'>\) with values \((.*) vs\. (.*)\) for config key: "
     r"([\w.]+)",
@@ -20,28 +20,29 @@ _WRONG_TYPE = re.compile(
 
 
 def load_config(config_file: str = "", overrides: list[str] | None = None) -> CfgNode:
-    """Default keys, then the YAML file, then ``KEY VALUE`` overrides; the number of classes follows the categories.
+    """Merge default keys, the YAML file and ``KEY VALUE`` overrides, in this order.
 
-    The modules that ``MODULES`` names, in the file or the overrides, are imported first, so that the keys they add can
-    be set (see ``import_modules``).
+    ``MODEL.ROI_HEADS.NUM_CLASSES`` is set to the number of classes in ``DATASETS.CATEGORIES``. The modules in
+    ``MODULES`` (of the file or the overrides) are imported first, so that the keys they add can be set (see
+    ``import_modules``).
 
     Args:
-        config_file: a YAML file or ``mammo_d2://`` name (see ``find_config``), may have ``_BASE_``; empty for the
+        config_file: a YAML file, possibly with ``_BASE_``, or a ``mammo_d2://`` name (see ``find_config``); empty: the
             defaults.
         overrides: alternating keys and values.
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: a key that does not exist (with the nearest existing ones), a value of the wrong type, a file for
-            another VERSION of the keys, a module that cannot be imported.
+        ConfigError: an unknown key (the message names the nearest existing ones), a value of the wrong type, a file
+            for another VERSION of the keys, or a module that cannot be imported.
     """
     cfg = get_cfg()
     add_mammo_config(cfg)
     content = read_config(config_file) if config_file else {}
-    given = list(overrides or ())
-    _check_overrides(given)
-    with _explained(cfg, "the command line" if "MODULES" in given[::2] else config_file):
-        import_modules(cfg, named_modules(content, given))
+    overrides = list(overrides or ())
+    _check_overrides(overrides)
+    with _explained(cfg, "the command line" if "MODULES" in overrides[::2] else config_file):
+        import_modules(cfg, named_modules(content, overrides))
     with _explained(cfg, config_file):
         if content.get("VERSION", cfg.VERSION) != cfg.VERSION:
             raise ValueError(
@@ -50,17 +51,17 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
             )
         cfg.merge_from_other_cfg(CfgNode(content))
     with _explained(cfg, "the command line"):
-        cfg.merge_from_list(given)
+        cfg.merge_from_list(overrides)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(category_names(cfg))
     return cfg
 
 
 def _check_overrides(overrides: list[str]) -> None:
-    """Mistakes in KEY VALUE pairs that the config library would name by the whole list."""
-    late = [item for item in overrides[::2] if item.startswith("--")]
-    if late:
+    """Check KEY VALUE pairs, with more precise errors than the config library's."""
+    misplaced_options = [item for item in overrides[::2] if item.startswith("--")]
+    if misplaced_options:
         raise ConfigError(
-            f"the command line: {late[0]} stands where a config key should; options go before the KEY VALUE overrides"
+            f"the command line: {misplaced_options[0]} is not a config key; options go before the KEY VALUE overrides"
         )
     joined = [item for item in overrides[::2] if "=" in item]
     if joined:
@@ -72,7 +73,7 @@ def _check_overrides(overrides: list[str]) -> None:
 
 @contextlib.contextmanager
 def _explained(cfg: CfgNode, where: str) -> Iterator[None]:
-    """Turn the config library's exceptions into one that names the place, the key and the nearest existing keys."""
+    """Turn the config library's exceptions into a ``ConfigError`` with place, key and nearest existing keys."""
     try:
         yield
     except (KeyError, ValueError, AssertionError, AttributeError) as error:
@@ -90,7 +91,7 @@ def _explained(cfg: CfgNode, where: str) -> Iterator[None]:
 
 
 def _explain_type(wanted: str, given: str, default: str, value: str, key: str) -> str:
-    """Words for a value of the wrong type, with how to write it."""
+    """Describe a value of the wrong type and how to write it."""
     remedies = {
         ("float", "int"): f"write {value}.0",
         ("tuple", "str"): f"write \"['{value}']\"",

@@ -1,4 +1,4 @@
-"""``MODULES``: a user's own modules, imported wherever the config is loaded."""
+"""``MODULES``: the user's own modules, imported when a config is loaded."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from mammo_d2.framework import CfgNode
 
 
 def import_modules(cfg: CfgNode, names: Sequence[str]) -> None:
-    """Import modules, so that what they register is known, and let them add their keys.
+    """Import modules, which registers their components, and let them add config keys.
 
-    A module that has a function ``add_config(cfg)`` gets the config with all keys of this package, to add its own.
+    If a module has a function ``add_config(cfg)``, it is called with the config, which has all keys of this package.
 
     Args:
         cfg: changed by the modules' ``add_config``.
-        names: as in an import statement, e.g. ``my_package.heads``.
+        names: module names as in an import statement, e.g. ``my_package.heads``.
 
     Raises:
-        ConfigError: a module that cannot be imported, or whose ``add_config`` fails.
+        ConfigError: a module cannot be imported, or its ``add_config`` fails.
     """
     for name in names:
         try:
@@ -39,7 +39,7 @@ def import_modules(cfg: CfgNode, names: Sequence[str]) -> None:
 
 
 def named_modules(content: dict, overrides: Sequence[str]) -> list[str]:
-    """The modules that a config file's content and KEY VALUE overrides ask for; the last value counts."""
+    """``MODULES`` of a config file's content and KEY VALUE overrides; the last value counts."""
     chosen = CfgNode({"MODULES": []})
     if "MODULES" in content:
         chosen.merge_from_other_cfg(CfgNode({"MODULES": content["MODULES"]}))

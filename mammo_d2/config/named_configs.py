@@ -1,8 +1,8 @@
 """Config files by name: ``mammo_d2://quickstart/phantom_top_likelihood.yaml`` is a file of this package's configs.
 
-The names are resolved to paths before a file is opened, instead of by a handler of the framework's path manager: the
-two engines read configs through different path managers, and a handler would not see names in ``_BASE_``, which the
-config library takes for paths relative to the file.
+Names are resolved to paths before a file is opened, not by a handler of the framework's path manager. The two engines
+read configs through different path managers, and a handler would not see names in ``_BASE_``: the config library takes
+them for paths relative to the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ConfigError(ValueError):
 
 
 def configs_folder() -> Path:
-    """Folder of the package's configs: in an installed package inside it, in a checkout beside it."""
+    """Folder of the package's configs: inside an installed package, beside the package in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
@@ -40,11 +40,11 @@ def find_config(name: str | os.PathLike[str]) -> str:
     """Path of a config file.
 
     Args:
-        name: ``mammo_d2://`` and a path below the package's configs, or the path of any file, which is returned as it
-            is.
+        name: ``mammo_d2://`` and a path below the package's configs, or the path of any file, which is returned
+            unchanged.
 
     Raises:
-        FileNotFoundError: no such file; the message has the names of similar configs of the package.
+        FileNotFoundError: no such file; the message names similar configs of the package.
     """
     text = os.fspath(name)
     path = text
@@ -52,29 +52,29 @@ def find_config(name: str | os.PathLike[str]) -> str:
         path = os.path.normpath(configs_folder() / text.removeprefix(PREFIX))
     if not os.path.isfile(path):
         near = _similar(text)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"the package's own ones are in {configs_folder()}"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"the configs of the package are in {configs_folder()}"
         raise FileNotFoundError(f"config file {text} does not exist; {hint}")
     return path
 
 
 def relative_config(name: str, folder: str | os.PathLike[str]) -> str:
-    """A config file as ``_BASE_`` of a file in ``folder``: its path from there, or its name."""
+    """Value of ``_BASE_`` for a file in ``folder``: the config file's relative path or ``mammo_d2://`` name."""
     return name if name.startswith(PREFIX) else os.path.relpath(name, folder)
 
 
 def read_config(name: str | os.PathLike[str]) -> dict[str, Any]:
-    """Content of a config file as plain data, what it inherits by ``_BASE_`` included.
+    """Content of a config file as plain data, with everything inherited through ``_BASE_``.
 
     Raises:
-        FileNotFoundError: it, or a file it names in ``_BASE_``, does not exist.
-        ConfigError: no YAML, or a file without config keys.
+        FileNotFoundError: the file, or one it names in ``_BASE_``, does not exist.
+        ConfigError: not plain YAML, or a file without config keys.
     """
     try:
         content = _Reader.load_yaml_with_base(find_config(name), allow_unsafe=False)
     except TypeError:  # the config library's error for an empty file, or an empty base
         content = None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: it, or a file it names in _BASE_, is not plain YAML: {error}") from error
+        raise ConfigError(f"{name}: this file, or one it names in _BASE_, is not plain YAML: {error}") from error
     except AssertionError as error:  # the config library's error for a value where the base has a group of keys
         raise ConfigError(f"{name}: {error}") from error
     if not isinstance(content, dict):
@@ -83,17 +83,17 @@ def read_config(name: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 class _Reader(CfgNode):
-    """The config library's reader, which asks here for the files."""
+    """The config library's reader with ``mammo_d2://`` names resolved by ``find_config``."""
 
     @classmethod
     def _open_cfg(cls, filename: str) -> Any:
-        # A name in _BASE_ comes with the folder of the file that has it in front.
+        # The config library prepends the folder of the file to a name in _BASE_.
         _, prefix, name = filename.rpartition(PREFIX)
         return super()._open_cfg(find_config(prefix + name) if prefix else filename)
 
 
 def _similar(name: str) -> list[str]:
-    """Up to three names of the package's configs that are like the one given: of the same file, or spelt alike."""
+    """Up to three names of the package's configs with the same file name, or else a similar spelling."""
     wanted = name.removeprefix(PREFIX).removeprefix("./").removeprefix("configs/")
     known = [config.removeprefix(PREFIX) for config in config_names()]
     same = [config for config in known if Path(config).name == Path(wanted).name]

@@ -1,7 +1,7 @@
-"""Pictures for people: a mammogram in 8 bits with the truth (green) and the predictions (orange) drawn on it.
+"""Drawing on mammograms: an 8-bit image with truth (green) and predictions (orange).
 
-A picture is an (H, W, 3) uint8 array, RGB. Boxes are XYXY in continuous pixels of the image they belong to: a box
-around pixels 10..19 is [10, 20]. Its frame lies on pixels 10 and 19 and outward, so that what is inside stays visible.
+A picture is an (H, W, 3) uint8 array, RGB. Boxes are XYXY in continuous pixels of their image: a box around pixels
+10..19 is [10, 20]. Its frame covers pixels 10 and 19 and grows outward, so that the inside stays visible.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from mammo_d2.data.reading.intensity import INPUT_FULL_SCALE, scale_intensity
 
 Color = tuple[int, int, int]
 
-# A bluish green and an orange: told apart by people with red-green blindness too.
+# Bluish green and orange, distinguishable with red-green colour blindness.
 TRUTH_COLOR: Color = (40, 215, 150)
 PREDICTION_COLOR: Color = (255, 150, 30)
-# Of predictions where there are several classes; told apart by most people too.
+# Predictions of several classes; distinguishable with most kinds of colour blindness.
 CLASS_COLORS: tuple[Color, ...] = (PREDICTION_COLOR, (86, 180, 233), (204, 121, 167), (240, 228, 66))
 REGION_COLOR: Color = (110, 120, 130)
 TEXT_COLOR: Color = (225, 228, 232)
 PAPER_COLOR: Color = (18, 20, 23)
 LABEL_TEXT_COLOR: Color = (10, 10, 10)
 
-# Window of the display, as percentiles of the pixels brighter than the background.
+# Display window, as percentiles of the pixels brighter than the background.
 DISPLAY_PERCENTILES = (0.5, 99.8)
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -49,28 +49,28 @@ class NamedPicture:
 
 
 def class_colors(classes: Sequence[str]) -> list[Color]:
-    """A colour for each class: "malignant", wherever it stands, or else the first has that of predictions."""
+    """A colour for each class: "malignant", or else the first class, has ``PREDICTION_COLOR``."""
     first = "malignant" if "malignant" in classes else next(iter(classes), "")
     others = cycle(CLASS_COLORS[1:])
     return [CLASS_COLORS[0] if name == first else next(others) for name in classes]
 
 
 def to_display(image: np.ndarray, max_side: int | None = None) -> np.ndarray:
-    """Window an image for the eye: ``DISPLAY_PERCENTILES`` of its non-background pixels become black and white.
+    """Window an image for display: ``DISPLAY_PERCENTILES`` of its non-background pixels become black and white.
 
     Args:
         image: (H, W), any real dtype, bright tissue on dark.
-        max_side: shrink (never enlarge) so that the longer side is at most this, before the window is chosen.
+        max_side: the image is first shrunk (never enlarged) to at most this longer side, in pixels.
 
     Returns:
-        (h, w) uint8. An image of one value is black.
+        (h, w) uint8. A constant image is black.
 
     Raises:
-        ValueError: the image is empty, not two-dimensional or has values that are not finite.
+        ValueError: the image is empty, not two-dimensional, or has non-finite values.
     """
     if image.ndim != 2:
         raise ValueError(f"an image to display has two dimensions (height, width), not shape {image.shape}")
-    # OpenCV resizes neither 64-bit integers nor half floats.
+    # OpenCV cannot resize 64-bit integers and half floats.
     image = image.astype(np.float32, copy=False)
     if max_side is not None and max(image.shape) > max_side:
         image = resize_image(image, fitted_size(image.shape, (max_side, max_side)))
@@ -97,19 +97,19 @@ def overlay(
     Args:
         image: (H, W), any real dtype.
         truth, predictions: (N, 4) XYXY boxes in pixels of ``image``.
-        scores: (N,) of the predictions; each is written at its box, better ones are drawn on top.
-        truth_labels, prediction_labels: words at the boxes (class names); none, or one per box.
+        scores: (N,) of the predictions; each is written at its box, higher scores are drawn on top.
+        truth_labels, prediction_labels: text at the boxes (class names); empty, or one per box.
         prediction_colors: one per box; by default all have ``PREDICTION_COLOR``.
-        region: XYXY of the part that was looked at, drawn as a thin grey frame.
-        max_side: longer side of the picture in pixels; a larger image is shrunk.
-        windowed: ``image`` comes from ``to_display`` and is shown as it is, ``max_side`` does not matter.
+        region: XYXY of the evaluated part of the image, drawn as a thin grey frame.
+        max_side: largest longer side of the picture in pixels; larger images are shrunk.
+        windowed: ``image`` comes from ``to_display`` and is drawn unchanged; ``max_side`` is ignored.
         caption: a line written below the picture.
 
     Returns:
         (h, w, 3) uint8 RGB.
 
     Raises:
-        ValueError: scores or labels that do not match the boxes, or an image that cannot be displayed.
+        ValueError: scores, labels or colours do not match the boxes, or the image cannot be displayed.
     """
     shown = image if windowed else to_display(image, max_side)
     factor = np.tile([shown.shape[1] / image.shape[1], shown.shape[0] / image.shape[0]], 2)
@@ -129,7 +129,7 @@ def overlay(
     picture = draw_boxes(picture, truth, TRUTH_COLOR)
     for index in worst_first:
         picture = draw_boxes(picture, predictions[index], colors[index])
-    # The best predictions choose the place of their label first.
+    # Labels of the best predictions are placed first.
     taken: list[tuple[int, int, int, int]] = []
     for index in reversed(worst_first):
         _draw_label(picture, prediction_text[index], predictions[index], colors[index], taken)
@@ -139,15 +139,15 @@ def overlay(
 
 
 def draw_boxes(picture: np.ndarray, boxes: Any, color: Color, thickness: int | None = None) -> np.ndarray:
-    """A copy of a picture with the frames of XYXY boxes (N, 4), in picture pixels.
+    """A copy of a picture with the frames of XYXY boxes (N, 4) in picture pixels.
 
     A frame covers the outermost pixels of its box and grows outward; later boxes cover earlier ones.
 
     Args:
         picture: (H, W, 3) uint8.
-        boxes: may stick out of the picture.
+        boxes: may extend beyond the picture.
         color: RGB.
-        thickness: in pixels; by default 2, or 1 on a picture of less than 400 pixels.
+        thickness: in pixels; by default 2, or 1 if the picture's longer side is below 400 pixels.
     """
     picture = np.array(picture, order="C")
     thickness = thickness or (2 if max(picture.shape[:2]) >= 400 else 1)
@@ -159,7 +159,7 @@ def draw_boxes(picture: np.ndarray, boxes: Any, color: Color, thickness: int | N
 
 
 def with_caption(picture: np.ndarray, text: str) -> np.ndarray:
-    """The picture with a line of text in a bar below it; what does not fit ends in dots."""
+    """The picture with a line of text in a bar below it; text that does not fit is shortened with dots."""
     scale = _font_scale(picture)
     (_, text_height), baseline = cv2.getTextSize("Ag", _FONT, scale, 1)
     bar = np.full((text_height + baseline + 10, picture.shape[1], 3), PAPER_COLOR, np.uint8)
@@ -169,9 +169,9 @@ def with_caption(picture: np.ndarray, text: str) -> np.ndarray:
 
 
 def with_legend(picture: np.ndarray, entries: Sequence[tuple[str, Color]]) -> np.ndarray:
-    """The picture with a bar below it, as high as a caption's: a square of each colour and its name.
+    """The picture with a legend in a bar below it, as high as a caption: a square of each colour and its name.
 
-    What does not fit into the width is left out.
+    Names that do not fit into the width are shortened or left out.
     """
     scale = _font_scale(picture)
     (_, text_height), baseline = cv2.getTextSize("Ag", _FONT, scale, 1)
@@ -187,7 +187,7 @@ def with_legend(picture: np.ndarray, entries: Sequence[tuple[str, Color]]) -> np
 
 
 def contact_sheet(tiles: Sequence[np.ndarray], columns: int = 4, gap: int = 8) -> np.ndarray:
-    """Pictures of any sizes in a grid, row by row; a cell has the size of the largest picture, which it centres.
+    """Pictures of any sizes in a grid, row by row, each centred in a cell of the largest height and width.
 
     Args:
         tiles: at least one (h, w, 3) uint8.
@@ -228,7 +228,7 @@ def side_by_side(tiles: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
 
 
 def pair_sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray]], pairs_per_row: int = 2, gap: int = 8) -> np.ndarray:
-    """A contact sheet of (positive, negative) pictures as they are trained together, named below each."""
+    """A contact sheet of (positive, negative) training pairs, each picture with its caption."""
     tiles = [
         with_caption(picture, name)
         for pair in pairs
@@ -247,17 +247,17 @@ def encode_png(picture: np.ndarray) -> bytes:
 
 
 def save_picture(path: str | os.PathLike, picture: np.ndarray) -> Path:
-    """Write a picture as PNG, whole or not at all; missing folders are made."""
+    """Write a picture as PNG atomically; missing folders are created."""
     write_bytes_atomic(path, encode_png(picture))
     return Path(path)
 
 
 def _labels(boxes: np.ndarray, scores: Sequence[float], labels: Sequence[str], what: str) -> list[str]:
-    """One text per box: score and label, as far as there are any."""
+    """One text per box: its score and label, if given."""
     for name, given in (("scores", scores), ("labels", labels)):
         if len(given) not in (0, len(boxes)):
             raise ValueError(f"{what}: {len(given)} {name} for {len(boxes)} boxes")
-    # Scores of ranked regions sum to 1 over hundreds of them.
+    # Scores of ranked regions sum to 1 over hundreds of regions, so many are small.
     numbers = [f"{score:.2g}" if 0 < score < 0.01 else f"{score:.2f}" for score in scores] or [""] * len(boxes)
     words = list(labels) or [""] * len(boxes)
     return [f"{number} {word}".strip() for number, word in zip(numbers, words, strict=True)]
@@ -266,7 +266,7 @@ def _labels(boxes: np.ndarray, scores: Sequence[float], labels: Sequence[str], w
 def _draw_label(
     picture: np.ndarray, text: str, box: np.ndarray, color: Color, taken: list[tuple[int, int, int, int]]
 ) -> None:
-    """Write ``text`` on a filled tag at a box, in place, off the tags already ``taken``; its own is added to them."""
+    """Draw ``text`` on a filled tag at a box, in place, away from the ``taken`` tags; adds the new tag to ``taken``."""
     if not text:
         return
     scale = _font_scale(picture)
@@ -282,7 +282,7 @@ def _draw_label(
 def _place_label(
     box: np.ndarray, width: int, height: int, shape: Sequence[int], taken: Sequence[tuple[int, int, int, int]]
 ) -> tuple[int, int]:
-    """(left, top) of a tag: above the box, below, right, left or inside it, the first place that is free."""
+    """(left, top) of a tag: the first free place above, below, right of, left of or inside the box."""
     x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
     margin = 3
     places = [
@@ -292,14 +292,14 @@ def _place_label(
         (x1 - margin - width, y1 - margin + 1),
         (x2 + margin, y2 + margin - height),
         (x1 - margin - width, y2 + margin - height),
-        # Boxes as large as the picture: their tags one below the other.
+        # Boxes as large as the picture: tags one below the other.
         *((x1 + 1, y1 + 1 + row * height) for row in range(4)),
     ]
     inside = [
         (min(max(left, 0), max(shape[1] - width, 0)), min(max(top, 0), max(shape[0] - height, 0)))
         for left, top in places
     ]
-    # A place moved back into the picture up or down would cover the box; sideways is harmless.
+    # A tag moved up or down to stay in the picture would cover the box; sideways is harmless.
     for (left, top), (_, wanted_top) in zip(inside, places, strict=True):
         covered = any(left < t[2] and t[0] < left + width and top < t[3] and t[1] < top + height for t in taken)
         if top == wanted_top and not covered:

@@ -1,4 +1,4 @@
-"""Why a classifier of images says what it says: its patches with their attention, and its saliency maps, as pictures.
+"""Evidence for an image classifier's score: its patches with attention and its saliency maps, as pictures.
 
 The panels follow figure 4 of Shen et al., MLMI 2019: the image with its boxes, the patches, a map per class.
 """
@@ -19,7 +19,7 @@ STRENGTH = 0.6
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a model looked at, on a picture of the image.
+    """Saliency maps and patches of a model, on a picture of the image.
 
     Attributes:
         saliency: (C, h, w) float32 in [0, 1] on the picture's pixels.
@@ -33,9 +33,9 @@ class Evidence:
 
 
 def heat(picture: np.ndarray, saliency: np.ndarray) -> np.ndarray:
-    """A grey picture with a map laid over it, red where it is strong.
+    """A grey picture with a saliency map on top, red where it is strong.
 
-    The opacity is the saliency itself, not scaled by its maximum: a pale map means that the model sees little.
+    The opacity is proportional to the saliency, not scaled by its maximum: a pale map means low saliency.
 
     Args:
         picture: (h, w) uint8.
@@ -52,18 +52,18 @@ def heat(picture: np.ndarray, saliency: np.ndarray) -> np.ndarray:
 
 
 def panels(picture: np.ndarray, evidence: Evidence, classes: Sequence[str]) -> list[np.ndarray]:
-    """Pictures to put beside the prediction: the patches (if there are any), then one map per class.
+    """Pictures to show beside the prediction: the patches (if any), then one saliency map per class.
 
     Args:
         picture: (h, w) uint8.
-        evidence: on it.
+        evidence: in pixels of ``picture``.
         classes: names of the maps.
 
     Returns:
-        RGB pictures (h', w, 3) of equal height, with a caption each.
+        RGB pictures (h', w, 3) of equal height, each with a caption.
 
     Raises:
-        ValueError: not one map per class of the picture's size.
+        ValueError: the saliency is not one map per class of the picture's size.
     """
     if evidence.saliency.shape != (len(classes), *picture.shape):
         raise ValueError(
@@ -72,14 +72,15 @@ def panels(picture: np.ndarray, evidence: Evidence, classes: Sequence[str]) -> l
         )
     shown = []
     if len(evidence.patches):
-        # A window larger than the image has patches in its padding; without a frame in sight a label would mislead.
+        # A window larger than the image can have patches in its padding. They are not drawn: a label without a
+        # visible frame would mislead.
         height, width = picture.shape
         x1, y1, x2, y2 = evidence.patches.T
         inside = (x2 > 0) & (y2 > 0) & (x1 < width) & (y1 < height)
-        gone = int((~inside).sum())
-        caption = "patches with attention" + (f", {gone} outside" if gone else "")
+        num_outside = int((~inside).sum())
+        caption = "patches with attention" + (f", {num_outside} outside" if num_outside else "")
         boxes, attention = evidence.patches[inside], evidence.attention[inside].tolist()
         shown.append(overlay(picture, (), boxes, attention, windowed=True, caption=caption))
-    for name, one in zip(classes, evidence.saliency, strict=True):
-        shown.append(with_caption(heat(picture, one), f"{name}: saliency up to {one.max():.2f}"))
+    for name, saliency in zip(classes, evidence.saliency, strict=True):
+        shown.append(with_caption(heat(picture, saliency), f"{name}: saliency up to {saliency.max():.2f}"))
     return shown

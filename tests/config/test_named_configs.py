@@ -57,7 +57,7 @@ def test_other_files_that_commands_take():
         ("mammo_d2://quickstart/phantom_top_likelyhood.yaml", f"did you mean {NAME}"),
         ("mammo_d2://phantom_top_likelihood.yaml", f"did you mean {NAME}"),
         ("configs/quickstart/phantom_top_likelihood.yaml", f"did you mean {NAME}"),
-        ("my_own.yaml", f"the package's own ones are in {ROOT / 'configs'}"),
+        ("my_own.yaml", f"the configs of the package are in {ROOT / 'configs'}"),
     ],
 )
 def test_a_name_that_does_not_exist(name, hint):
