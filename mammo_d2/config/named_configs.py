@@ -57,6 +57,13 @@ def find_config(name: str | os.PathLike[str]) -> str:
     return path
 
 
+def config_that_makes(weights: str | os.PathLike[str]) -> str | None:
+    """Name of the package's config whose OUTPUT_DIR is called as the folder of some weights; None if there is none."""
+    folder = Path(weights).parent.name
+    made = (name for name in config_names() if Path(str(read_config(name).get("OUTPUT_DIR", ""))).name == folder)
+    return next(made, None) if folder else None
+
+
 def relative_config(name: str, folder: str | os.PathLike[str]) -> str:
     """Value of ``_BASE_`` for a file in ``folder``: the config file's relative path or ``mammo_d2://`` name."""
     return name if name.startswith(PREFIX) else os.path.relpath(name, folder)

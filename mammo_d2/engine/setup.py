@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.config.named_configs import ConfigError, find_config
+from mammo_d2.config.named_configs import ConfigError, config_that_makes, find_config
 from mammo_d2.core.files import atomic_write, make_folder, write_json
 from mammo_d2.data.format.annotations import check_splits
 from mammo_d2.data.format.catalog import check_names, register_datasets
@@ -43,6 +43,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
     Raises:
         ConfigError, FileNotFoundError: see ``load_config``; also a MODEL.DEVICE that is not a process's own GPU.
+        FileNotFoundError: MODEL.WEIGHTS does not exist (with ``--resume`` they may not be needed).
         ValueError: data sets that are not registered, or that share patients; an output folder that cannot be written.
     """
     cfg = load_config(args.config_file, args.opts)
@@ -55,6 +56,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
             cfg.SEED = draw_seed()
     cfg.freeze()
     eval_only = getattr(args, "eval_only", False)
+    if not args.resume:
+        check_weights(cfg.MODEL.WEIGHTS)
     register_datasets(cfg)
     check_names(cfg, cfg.DATASETS.TEST if eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
     if not cfg.DATASETS.ALLOW_SHARED_PATIENTS:
@@ -91,6 +94,27 @@ def _set_up_output(cfg: CfgNode, args: argparse.Namespace) -> None:
             file.write(kept)
         with atomic_write(folder / EVALUATION_CONFIG_FILE) as file:
             file.write(written)
+
+
+def check_weights(weights: str) -> None:
+    """Check that a file of weights exists, before anything is built; addresses are left to the checkpointer.
+
+    Args:
+        weights: MODEL.WEIGHTS.
+
+    Raises:
+        FileNotFoundError: it does not; with the config of this package that makes it, if there is one.
+    """
+    if not weights or "://" in weights or "?" in weights or os.path.isfile(weights):
+        return
+    maker = config_that_makes(weights)
+    remedy = "check the path, or start from random weights with MODEL.WEIGHTS ''"
+    if maker is not None:
+        remedy = (
+            f"mammo-d2 train --config-file {maker} makes it (the head of that file says from what); or start from "
+            "random weights with MODEL.WEIGHTS ''"
+        )
+    raise FileNotFoundError(f"MODEL.WEIGHTS {weights} does not exist; {remedy}")
 
 
 def check_patients_apart(cfg: CfgNode) -> None:

@@ -66,9 +66,10 @@ def test_each_of_several_processes_has_its_gpu(monkeypatch, device, is_own):
 def test_an_evaluation_leaves_the_trainings_config_alone(tmp_path):
     setup(arguments(tmp_path))
     config = (tmp_path / "config.yaml").read_bytes()
-    setup(arguments(tmp_path, "MODEL.WEIGHTS", "x.pth", eval_only=True))
+    (tmp_path / "x.pth").touch()
+    setup(arguments(tmp_path, "MODEL.WEIGHTS", str(tmp_path / "x.pth"), eval_only=True))
     assert (tmp_path / "config.yaml").read_bytes() == config
-    assert "WEIGHTS: x.pth" in (tmp_path / "config_eval.yaml").read_text()
+    assert f"WEIGHTS: {tmp_path / 'x.pth'}" in (tmp_path / "config_eval.yaml").read_text()
     setup(arguments(tmp_path / "new", eval_only=True))
     assert (tmp_path / "new" / "config.yaml").is_file()
 
@@ -112,3 +113,21 @@ def test_a_training_records_its_machine_and_an_evaluation_leaves_that_alone(tmp_
     (tmp_path / "machine.json").write_text("{}")
     setup(arguments(tmp_path, eval_only=True))
     assert (tmp_path / "machine.json").read_text() == "{}"
+
+
+def test_missing_weights_are_told_before_anything_is_written_with_what_makes_them(tmp_path):
+    def error_of(weights: str) -> str:
+        opts = ["OUTPUT_DIR", str(tmp_path / "out"), "MODEL.WEIGHTS", weights, "MODEL.DEVICE", "cpu"]
+        with pytest.raises(FileNotFoundError) as error:
+            setup(argparse.Namespace(config_file="", opts=opts, resume=False, eval_only=False))
+        assert not (tmp_path / "out").exists()
+        return str(error.value)
+
+    assert error_of("output/phantom_pretrain/model_final.pth") == (
+        "MODEL.WEIGHTS output/phantom_pretrain/model_final.pth does not exist; mammo-d2 train --config-file "
+        "mammo_d2://quickstart/phantom_pretrain.yaml makes it (the head of that file says from what); or start from "
+        "random weights with MODEL.WEIGHTS ''"
+    )
+    assert error_of("mine.pth") == (
+        "MODEL.WEIGHTS mine.pth does not exist; check the path, or start from random weights with MODEL.WEIGHTS ''"
+    )

@@ -180,9 +180,7 @@ def test_a_forgotten_resume_is_an_error_and_changes_nothing(folder):
     few, out = ["SOLVER.MAX_ITER", "1", "DATASETS.TEST", "[]"], folder / "out"
     run(folder, *few)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    message = (
-        r"OUTPUT_DIR .*/out holds a training already \(.*/out/last_checkpoint\): give --resume to go on with it, or"
-    )
+    message = r"OUTPUT_DIR .*/out holds a training already \(.*/out/last_checkpoint\): give --resume to go on with it"
     with pytest.raises(ValueError, match=f"{message}, or name another OUTPUT_DIR$"):
         run(folder, *few, "SEED", "4")
     (out / "last_checkpoint").unlink()
