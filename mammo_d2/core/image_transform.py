@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+# Sides beyond this are mistakes; the largest mammograms have some ten thousand pixels.
+_MAX_SIDE = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class ImageTransform:
@@ -25,7 +28,8 @@ class ImageTransform:
         scale: (sy, sx); prepared = scale * cropped.
 
     Raises:
-        ValueError: a crop outside the source, an empty crop, or a scale that is not positive and finite.
+        ValueError: a crop outside the source, an empty crop, a scale that is not positive and finite, or an image of
+            2^31 pixels a side and more.
     """
 
     source_size: tuple[int, int]
@@ -45,6 +49,11 @@ class ImageTransform:
             )
         if not all(np.isfinite(s) and s > 0 for s in self.scale):
             raise ValueError(f"transform: scale {list(self.scale)} ([sy, sx]) must be positive and finite")
+        if max(height, width) > _MAX_SIDE or max(h * self.scale[0], w * self.scale[1]) > _MAX_SIDE:
+            raise ValueError(
+                f"transform: source_size {list(self.source_size)} with scale {list(self.scale)} gives an image of more "
+                f"than {_MAX_SIDE} pixels a side"
+            )
 
     # --- making -------------------------------------------------------------------------------------------------
     @classmethod
@@ -223,6 +232,7 @@ def _numbers(
         not isinstance(numbers, (list, tuple))
         or len(numbers) != length
         or not all(isinstance(n, kind) and not isinstance(n, bool) for n in numbers)
+        or any(isinstance(n, int) and abs(n) > _MAX_SIDE for n in numbers)
     ):
         what = "whole numbers" if whole else "numbers"
         raise ValueError(f"transform: {field} {numbers!r} must be a list of {length} {what}")

@@ -11,6 +11,7 @@ import csv
 import io
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -194,7 +195,8 @@ def read_table(
 
     Raises:
         FileNotFoundError: no such file.
-        ConverterError: a missing column, or another encoding.
+        ConverterError: a missing column, one that is there twice, a row with more values than columns, a quotation mark
+            that is not closed, or another encoding.
     """
     path = Path(path)
     if not path.is_file():
@@ -205,8 +207,16 @@ def read_table(
         name = encoding.removesuffix("-sig")
         raise ConverterError(f"{path}: not {name} text ({error.reason}); save it as {name}") from error
     with io.StringIO(text, newline="") as stream:
-        reader = csv.reader(stream, delimiter=delimiter)
-        header = [name.strip() for name in next(reader, [])]
+        # Strict: a quotation mark that is not closed would swallow the rows after it.
+        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+        try:
+            header, *lines = list(reader) or [[]]
+        except csv.Error as error:
+            raise ConverterError(f"{path}, line {reader.line_num}: {error}; is a quotation mark not closed?") from error
+        header = [name.strip() for name in header]
+        twice = [name for name, count in Counter(header).items() if name and count > 1]
+        if twice:
+            raise ConverterError(f"{path}: column {twice[0]!r} is there twice; remove or rename one of them")
         missing = [c for c in columns if c not in header]
         if missing:
             raise ConverterError(
@@ -214,7 +224,12 @@ def read_table(
                 "file, with the right delimiter?"
             )
         rows = []
-        for number, values in enumerate(reader, start=2):
+        for number, values in enumerate(lines, start=2):
+            if any(v.strip() for v in values[len(header) :]):
+                raise ConverterError(
+                    f"{path}, row {number}: {len(values)} fields, but there are {len(header)} columns; quote text that "
+                    "holds the delimiter"
+                )
             if any(v.strip() for v in values):
                 padded = [v.strip() for v in values] + [""] * (len(header) - len(values))
                 rows.append({**dict(zip(header, padded, strict=False)), "#": str(number)})

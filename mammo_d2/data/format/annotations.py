@@ -137,7 +137,9 @@ def check_splits(paths: Iterable[str | os.PathLike[str]]) -> Report:
     hashes: dict[Any, str] = {}
     for path in paths:
         data = _read(path)
-        images = data.get("images", []) if isinstance(data, Mapping) else []
+        images = data.get("images") if isinstance(data, Mapping) else None
+        # A file of another form is an error of ``validate_coco``.
+        images = images if isinstance(images, list) else []
         here: set[Any] = set()
         for image in (i for i in images if isinstance(i, Mapping)):
             source = image.get("source")

@@ -20,6 +20,8 @@ VIEWS = (
 
 # Room for rounding when a box is compared with the image's edge, in pixels.
 _EDGE_TOLERANCE = 1e-3
+# Largest whole number that a 64-bit float, and so every JSON reader, holds exactly.
+_MAX_WHOLE = 2**53
 _OPTIONAL_TEXT = ("exam_id", "pixel_spacing_source")
 
 
@@ -66,6 +68,9 @@ class RecordChecker:
             return False
         if value < minimum:
             self.error("out-of-range", record, field, value, f"must be at least {minimum}", "number from 1 on")
+            return False
+        if value > _MAX_WHOLE:
+            self.error("out-of-range", record, field, value, f"must be at most {_MAX_WHOLE}", "write a smaller number")
             return False
         return True
 
@@ -291,7 +296,8 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether a value is a number that fits into a float; NaN and infinity do."""
+    return isinstance(value, float) or (_is_int(value) and abs(value) <= _MAX_WHOLE)
 
 
 def _is_numbers(value: Any, length: int) -> bool:

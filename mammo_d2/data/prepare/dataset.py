@@ -86,7 +86,7 @@ def prepare(converter: Converter, out: str | os.PathLike[str], options: PrepareO
         for source in sources:
             try:
                 check_key(source)
-                problem = "" if source.path.is_file() else "no such file; fetch it"
+                problem = "" if source.path.is_file() else f"{source.path}: no such file; fetch it"
             except ValueError as error:
                 problem = str(error)
             if problem:

@@ -36,3 +36,25 @@ def test_circle_by_hand():
 def test_missing_source_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder; give the folder of the toy data set"):
         ToySource(tmp_path / "none", [])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('a,b\n"' + "x" * 200000 + '",1\n', r"table\.csv, line 2: field larger than field limit"),
+        ('a,b\n"x,1\ny,2\nz,3\n', r"table\.csv, line 4: unexpected end of data; is a quotation mark not closed"),
+        ("a,b,a\n1,2,3\n", r"table\.csv: column 'a' is there twice"),
+        ("a,b\n1,2\n1,2,3\n", r"table\.csv, row 3: 3 fields, but there are 2 columns"),
+    ],
+)
+def test_tables_that_would_be_misread(tmp_path, text, message):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(ConverterError, match=message):
+        read_table(path, ["a"])
+
+
+def test_rows_may_end_early_or_with_delimiters(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a;b\n1;2;;\n3\n;\n")
+    assert read_table(path, ["a"], delimiter=";") == [{"a": "1", "b": "2", "#": "2"}, {"a": "3", "b": "", "#": "3"}]

@@ -80,3 +80,11 @@ def test_clean_splits_and_unknown_patients(tmp_path):
     train = write_split(tmp_path / "train.json", ["p1", None], ["a", None])
     test = write_split(tmp_path / "test.json", ["p2", None], ["b", None])
     assert check_splits([train, test]).problems == []
+
+
+@pytest.mark.parametrize("images", [None, 3, "ab", {"a": 1}, [1, None]])
+def test_images_that_are_no_list_of_objects(tmp_path, images):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({"images": images, "categories": []}))
+    assert check_splits([path, path]).problems == []
+    assert "wrong-type" in {problem.code for problem in validate_coco(path).errors}

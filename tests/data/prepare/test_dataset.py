@@ -142,7 +142,7 @@ def test_dry_run_writes_nothing(source, tmp_path):
     rows = [*ROWS, ("missing", "p9", [])]
     result = prepare(ToySource(source, rows), out, options(dry_run=True))
     assert result.counts == {"all": {"images": 21, "patients": 10, "positive": 4, "annotations": 4}}
-    assert [i.key for i in result.errors] == ["missing"]
+    assert [i.problem for i in result.errors] == [f"{source / 'missing.png'}: no such file; fetch it"]
     assert not out.exists()
 
 

@@ -69,7 +69,11 @@ class Phantom(DicomFolder):
             name, _, value = text.partition("=")
             if not value:
                 raise ValueError(f"--set {text!r} must be FIELD=VALUE, e.g. rows=416")
-            settings[name] = yaml.safe_load(value)
+            try:
+                settings[name] = yaml.safe_load(value)
+            except (yaml.YAMLError, RecursionError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise ValueError(f"--set {text[:80]!r}: the value is not plain YAML ({reason})") from error
         config = PhantomConfig.from_dict(settings)
         if args.dry_run:
             raise DryRun(f"would make {config.n_patients} patients: {config.to_dict()}")
