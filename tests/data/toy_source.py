@@ -35,9 +35,9 @@ class ToySource(Converter):
 
 
 def write_breasts(folder: Path, keys: Sequence[str], side: str = "left") -> None:
-    """16-bit PNGs of 400 x 300 pixels, each with its own noise."""
+    """16-bit PNGs of 400 x 300 pixels with more than 14 bits in use, each with its own noise."""
     for number, key in enumerate(keys):
         image, mask = half_ellipse(side=side)
         rng = np.random.default_rng(number)
-        image = (image * 8 + mask * rng.integers(0, 50, image.shape)).round().astype(np.uint16)
+        image = (image * 16 + mask * rng.integers(0, 50, image.shape)).round().astype(np.uint16)
         cv2.imwrite(str(folder / f"{key}.png"), image)
