@@ -174,6 +174,13 @@ def test_scores_of_another_scale_need_their_threshold(folder, tmp_path):
         run([str(results), *arguments[:-1], "--score-threshold", "nan"])
 
 
+def test_positive_classes_without_scores_are_counted(folder, tmp_path):
+    arguments = ["--ground-truth", str(folder / "gt.json"), "--bootstrap", "0", "--output", str(tmp_path)]
+    arguments += ["--positive-classes", "benign", "malignant", "--image-scores", str(folder / "scores.csv")]
+    assert run(arguments) == 0
+    assert metrics_of(tmp_path)["systems"]["scores"]["notes"] == {"images without a score of benign": 60}
+
+
 def test_rate_zero_is_evaluated_and_plotted(folder, tmp_path):
     arguments = ["--ground-truth", str(folder / "gt.json"), str(folder / "good.json"), "--one-threshold"]
     assert run([*arguments, "--bootstrap", "3", "--rates", "0", "--output", str(tmp_path)]) == 0
@@ -192,6 +199,7 @@ def test_rate_zero_is_evaluated_and_plotted(folder, tmp_path):
         (["good.json", "--positive-classes", "cancer"], "positive class 'cancer' is not evaluated"),
         (["gt.json"], "image 0 has no file_name; is it a ground truth"),
         (["good.json", "--confidence", "95"], "confidence 95"),
+        (["good.json", "--seed", "-1"], "bootstrap: seed -1 must be 0 or more"),
     ],
 )
 def test_bad_arguments_are_named_errors(folder, monkeypatch, arguments, message):

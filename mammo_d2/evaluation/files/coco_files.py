@@ -31,6 +31,7 @@ from mammo_d2.evaluation.files.field_checks import (
     check_truth_annotation,
     check_truth_image,
     is_number,
+    parse_number,
     require_fields,
     require_list,
     shown,
@@ -141,12 +142,18 @@ def load_ground_truth(
                 raise ResultsError(f"{where}: {key} is {value!r} here and {seen[str(value)]!r} before; write one type")
         is_moved = is_moved or _is_moved(image, where)
         records[image["id"]] = {**image, "image_id": image["id"], "annotations": []}
+    annotation_ids: set[Hashable] = set()
     swallowing: list[tuple[Hashable, dict]] = []
     left_out = 0
     for number, annotation in enumerate(annotations):
         where = f"{path}: annotations[{number}]"
         require_fields(annotation, ("image_id", "category_id", "bbox"), where)
         check_truth_annotation(annotation, where)
+        if (annotation_id := annotation.get("id")) is not None:
+            check_id(annotation_id, where)
+            if annotation_id in annotation_ids:
+                raise ResultsError(f"{where}: id {annotation_id!r} is there twice; annotation ids must be unique")
+            annotation_ids.add(annotation_id)
         if annotation["image_id"] not in records:
             raise ResultsError(f"{where}: image_id {annotation['image_id']!r} is not among the images")
         category_id = annotation["category_id"]
@@ -324,6 +331,9 @@ def _table_of(
         plain = boxes.shape == (len(entries), 4) and scores.shape == (len(entries),)
         # Numbers written as text would turn into numbers here; they are an error like any other wrong type.
         plain = plain and boxes.dtype.kind in "iuf" and scores.dtype.kind in "iuf"
+        # true would pass for 1.
+        types = {type(entry[key]) for entry in entries for key in ("image_id", "category_id", "score")}
+        plain = plain and bool not in types | {type(value) for entry in entries for value in entry["bbox"]}
     except (KeyError, TypeError, ValueError):
         plain = False
     if not plain:
@@ -362,7 +372,7 @@ def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[Any, 
                 f"{type(known).__name__}; write the ids as the ground truth has them"
             )
         raise ResultsError(f"{where}: image_id {image_id!r} is not in the ground truth; is it of another data set?")
-    if not isinstance(category, Hashable) or category not in labels:
+    if isinstance(category, bool) or not isinstance(category, Hashable) or category not in labels:
         raise ResultsError(
             f"{where}: category_id {category!r} is not in the ground truth, which has {sorted(labels, key=str)}; a "
             "class made of several is named with --merge"
@@ -420,11 +430,8 @@ def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray
         seen.add(row)
         for name, label in columns.items():
             text = entry[name]
-            try:
-                value = float(text) if text not in ("", None) else np.nan
-            except ValueError:
-                value = np.inf
-            if math.isinf(value) or (math.isnan(value) and text not in ("", None)):
+            value = parse_number(text) if text else math.nan
+            if value is None:
                 raise ResultsError(f"{where}: {name} {text!r} is no finite number; leave it empty if unknown")
             scores[row, label] = value
     return scores

@@ -35,6 +35,15 @@ def is_number(value: Any) -> bool:
         return False
 
 
+def parse_number(text: str) -> float | None:
+    """The finite number that a field of a CSV file holds; None if it holds none (Python's 1_000 is none)."""
+    try:
+        value = math.nan if "_" in text else float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
 def require_fields(entry: Any, keys: Sequence[str], where: str) -> None:
     """Raise unless ``entry`` is an object that has all ``keys``."""
     if not isinstance(entry, Mapping):

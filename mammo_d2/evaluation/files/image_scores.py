@@ -96,7 +96,12 @@ def read_image_scores(path: str | os.PathLike) -> ImageScores:
         where = f"{path}: entry {number}"
         scores = entry.get("scores") if isinstance(entry, Mapping) else None
         image_id = entry.get("image_id") if isinstance(entry, Mapping) else None
-        if not isinstance(image_id, (int, str)) or not isinstance(scores, Mapping) or not scores:
+        if (
+            isinstance(image_id, bool)
+            or not isinstance(image_id, (int, str))
+            or not isinstance(scores, Mapping)
+            or not scores
+        ):
             raise ResultsError(f"{where}: {entry!r:.80} must have an image_id and scores {{class: p}}; evaluate again")
         if image_id in ids:
             raise ResultsError(f"{where}: image_id {image_id!r} is there twice (entry {ids[image_id]}); remove one")

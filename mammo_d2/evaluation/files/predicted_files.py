@@ -98,8 +98,9 @@ def read_predicted(path: str | os.PathLike, ground_truth: str | os.PathLike) -> 
         check_id(annotation["image_id"], where, "image_id")
         if annotation["image_id"] not in known:
             raise ResultsError(f"{where}: image_id {annotation['image_id']!r} is not among its images")
-        if not isinstance(annotation["category_id"], int) or annotation["category_id"] not in names:
-            raise ResultsError(f"{where}: category_id {shown(annotation['category_id'])} is not among its categories")
+        category_id = annotation["category_id"]
+        if isinstance(category_id, bool) or not isinstance(category_id, int) or category_id not in names:
+            raise ResultsError(f"{where}: category_id {shown(category_id)} is not among its categories")
         check_box(annotation["bbox"], where)
         if annotation["image_id"] in found:
             image_id, transform = found[annotation["image_id"]]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.core.csv_files import read_csv
+from mammo_d2.evaluation.files.field_checks import parse_number
 from mammo_d2.evaluation.files.image_scores import ImageScores, probability, some_of
 from mammo_d2.evaluation.files.results import ResultsError
 
@@ -104,11 +105,11 @@ def mix_with_reader(model: ImageScores, reader: np.ndarray, weight: float) -> Im
     return ImageScores(f"{model.source} + reader", model.ids, model.classes, mixed)
 
 
-def _cell(text: str | None, where: str) -> float:
-    try:
-        return probability(float(text or ""), where)
-    except ValueError:
-        raise ResultsError(f"{where} {text!r} must be a probability between 0 and 1") from None
+def _cell(text: str, where: str) -> float:
+    value = parse_number(text)
+    if value is None or not 0 <= value <= 1:
+        raise ResultsError(f"{where} {text!r} must be a probability between 0 and 1")
+    return value
 
 
 def _named(keys: Sequence[str], values: Sequence[str]) -> str:

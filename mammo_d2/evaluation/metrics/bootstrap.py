@@ -41,6 +41,8 @@ class BootstrapPlan:
     def __post_init__(self) -> None:
         if self.replicates < 0 or not 0 < self.confidence < 1:
             raise ValueError(f"bootstrap: replicates {self.replicates} >= 0, confidence {self.confidence} in (0, 1)")
+        if self.seed < 0:
+            raise ValueError(f"bootstrap: seed {self.seed} must be 0 or more")
 
     def __str__(self) -> str:
         if not self.replicates:

@@ -112,6 +112,10 @@ def _prepare(
         # An image that lacks one class's score still has the others'.
         best = np.max(scores[:, positive], axis=1, initial=-np.inf, where=~np.isnan(scores[:, positive]))
         best[np.isneginf(best)] = np.nan
+        for label in positive:
+            if lacking := int(np.isnan(scores[:, label]).sum()):
+                note = f"images without a score of {truth.images.classes[label]}"
+                report.notes = {**report.notes, note: lacking}
     else:
         raise ValueError(f"system {system.name!r} has neither detections nor image scores")
     for level in LEVELS:

@@ -53,6 +53,7 @@ def test_exam_ids_that_patients_share(tmp_path):
         (("exam_id,malignant", "1,0.5", "1,0.6", "2,0"), r"line 3: exam_id '1' is there twice \(line 2\)"),
         (("exam_id,malignant,malignant", "1,0.5,0.1", "2,0,1"), "line 1: column 'malignant' is there twice"),
         (("exam_id,malignant", "1,0,5", "2,0"), "line 2: 3 fields, but line 1 has 2"),
+        (("exam_id,malignant", "1,0.1_5", "2,0"), "line 2: malignant '0.1_5' must be a probability"),
         (("exam_id,malignant", "1,50", "2,0"), "line 2: malignant '50' must be a probability between 0 and 1"),
         (("exam_id,malignant", "1,", "2,0"), "line 2: malignant '' must be a probability"),
         (("exam_id,malignant", "1,high", "2,0"), "line 2: malignant 'high' must be a probability"),
