@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items):
     skips = {
         "detectron2": (has_detectron2, "detectron2 is not installed"),
         "gpu": (torch.cuda.is_available(), "no CUDA device"),
-        "shared_data": (shared_data_root().is_dir(), "the real sample mammograms are not here (MAMMO_D2_SHARED)"),
+        "shared_data": (shared_data_root().is_dir(), "real sample mammograms not found (MAMMO_D2_SHARED)"),
     }
     for item in items:
         for marker, (available, reason) in skips.items():
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def restored_loggers():
-    """Undo what setting up a job does to loggers: their handlers, levels, and that messages stop at them."""
+    """Restore handlers, levels and propagation of the loggers that setting up a job changes."""
     loggers = [logging.getLogger(name) for name in ("mammo_d2", "detectron2", "fvcore")]
     before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
     yield
@@ -43,7 +43,7 @@ def restored_loggers():
 
 @pytest.fixture(scope="module")
 def hidden_gpus():
-    """No GPU for this process and those that it starts: jobs of several processes on the CPU, on any machine."""
+    """Hide GPUs from this process and its children, so that jobs of several processes run on the CPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         patch.setattr(torch.cuda, "is_available", lambda: False)
@@ -56,5 +56,5 @@ def shared_data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder with real sample mammograms; use together with the marker ``shared_data``."""
+    """Folder with real sample mammograms; use with the marker ``shared_data``."""
     return shared_data_root()

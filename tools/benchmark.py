@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure the package on this machine: ratios between contenders that take turns in one run.
+"""Measure the package on this machine: ratios between alternatives that alternate in one run.
 
 Examples:
     python tools/benchmark.py train --steps 8
@@ -12,7 +12,7 @@ Examples:
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder benchmarks/ is beside the package, not in it
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is beside the package, not in it
 
 from benchmarks import evaluation, gmic, lesion, regions, train
 from mammo_d2.cli.common import make_parser, run_tool

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Convert other programs' checkpoints to this package's parameter names."""
+"""Convert checkpoints of other programs to this package's parameter names."""
 
 from mammo_d2.cli.common import run_tool
 from mammo_d2.cli.convert_weights import run

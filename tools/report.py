@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the HTML report of a finished training or evaluation run: one file that needs nothing else."""
+"""Write the HTML report of a finished training or evaluation run: one self-contained file."""
 
 from mammo_d2.cli.common import run_tool
 from mammo_d2.cli.report import run

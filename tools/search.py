@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Search hyper-parameters: trials of a config with values drawn from ranges, judged on a validation set."""
+"""Search hyper-parameters: train a config with values drawn from ranges, evaluated on a validation set."""
 
 from mammo_d2.cli.common import run_tool
 from mammo_d2.cli.search import run

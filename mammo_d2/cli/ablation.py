@@ -1,4 +1,4 @@
-"""The command ``ablation``: a config in variants and seeds, and one table of them."""
+"""The command ``ablation``: train variants of a config with several seeds and tabulate them."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from mammo_d2.experiments.variant_runs import load_variants, run_ablation
 
 DESCRIPTION = """Train a config in several variants and seeds; print one table: mean ± standard deviation over seeds.
 
-Works with every config, the lesion classifier's too: its variants share one patch network per seed. Finished runs are
-not repeated and interrupted ones go on; a run that was begun with another config or other data is an error.
+Works with every config. Variants of the lesion classifier share one patch network per seed. Finished runs are kept and
+interrupted runs continue; runs started with another config or other data are an error.
 
 Examples:
     mammo-d2 ablation --config-file mammo_d2://quickstart/phantom_top_likelihood.yaml \\
@@ -25,9 +25,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--variants", required=True, help="YAML: row name → list of KEY, VALUE overrides")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, required=True, help="finished runs of this config and data are kept")
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="runs at the same time, each on its own GPU where there are several"
-    )
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs, each on its own GPU if there are several")
     parser.add_argument("--opts", nargs="*", default=[], help='KEY VALUE overrides for all runs; "{seed}" is the seed')
     args = parser.parse_args(argv)
     variants = load_variants(args.variants)

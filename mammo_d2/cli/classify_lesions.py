@@ -33,24 +33,28 @@ Examples:
     mammo-d2 classify-lesions --config-file output/lesion_context/config.yaml --image view.dcm \\
         --box 310 420 60 55 --output lesion.json
 
-An --image is prepared like the training images (INPUT.PREPARATION none: as it is); its boxes are in its own pixels.
-Those of data sets are in pixels of the prepared images. Results may be in these or, with --pixels source, in pixels of
-the files that the images were prepared from, as a file called coco_instances_results_source.json always is; the lesions
-written are in the same pixels.
+An --image is prepared like the training images (INPUT.PREPARATION none: not at all); its boxes are in pixels of the
+file. Annotations of a --dataset are in pixels of the prepared images. So are --results, unless --pixels source is given
+or the file is called coco_instances_results_source.json: then they are in pixels of the source files. The output uses
+the same pixels as the input.
 """
 
 
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
     parser = make_parser(DESCRIPTION, "classify-lesions")
-    parser.add_argument("--config-file", required=True, help="config of the training")
+    parser.add_argument(
+        "--config-file", required=True, help="config of the trained classifier, e.g. config.yaml of its run"
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--dataset", help="a registered data set; its annotations are the lesions")
     where.add_argument("--image", help="one image file, DICOM or other")
     parser.add_argument("--results", help="COCO results of a detector on --dataset; its boxes are the lesions")
-    parser.add_argument("--min-score", type=float, default=0.0, help="leave out boxes of --results below this score")
+    parser.add_argument("--min-score", type=float, default=0.0, help="skip boxes of --results below this score")
     parser.add_argument(
-        "--pixels", choices=(PREPARED, SOURCE), help="what --results are in; default: by their name, else prepared"
+        "--pixels",
+        choices=(PREPARED, SOURCE),
+        help="coordinates of --results; default: by the file name, else prepared",
     )
     parser.add_argument(
         "--box",
@@ -80,7 +84,11 @@ def run(argv: list[str]) -> int:
         entries = classify_lesions(stage, model, records, category_ids_of(args.dataset))
         if args.results and (args.pixels or pixels_by_name(args.results)) == SOURCE:
             transforms = {record["image_id"]: transform_of(record) for record in records}
-            entries = [one for entry in entries for one in results_in_file([entry], transforms[entry["image_id"]])]
+            entries = [
+                source_entry
+                for entry in entries
+                for source_entry in results_in_file([entry], transforms[entry["image_id"]])
+            ]
     write_json(args.output, entries, indent=None, nan_as_null=True)
     print(f"{args.output}: {len(entries)} lesions")
     return 0

@@ -1,4 +1,4 @@
-"""What every command-line tool does the same way: exit codes, and errors that a person can read."""
+"""Shared by all commands: argument parser, help, exit codes and readable errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from mammo_d2.data.reading.size_limits import MAX_MEGAPIXELS, VARIABLE
 
-# Set to anything but 0 to see the traceback of every error; --traceback does the same for one run.
+# If set to anything but 0, errors are shown with traceback; --traceback does the same for one run.
 TRACEBACK_VARIABLE = "MAMMO_D2_TRACEBACK"
 TRACEBACK_FLAG = "--traceback"
 
@@ -22,10 +22,10 @@ EXIT_FAILED = 1
 # Bad input or arguments.
 EXIT_ERROR = 2
 
-# Errors that bad input leads to; their message is for the user. Others are mistakes of this program.
+# Errors caused by bad input; their message is for the user. All others are bugs.
 KNOWN_ERRORS = (ValueError, OSError, KeyError, ModuleNotFoundError)
 
-# Packages that only some commands need, and the extra of this package that installs them.
+# Optional packages, and the extra of this package that installs them.
 EXTRAS = {"optuna": "search", "openpyxl": "excel"}
 
 HELP_EPILOG = (
@@ -37,9 +37,8 @@ HELP_EPILOG = (
 def run_tool(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Run a tool's ``main`` and exit with its code.
 
-    Bad input ends with ``error: ...`` on stderr and exit code 2. A mistake of this program ends with the traceback,
-    the line ``error: unexpected ...`` and exit code 70. ``--traceback`` is taken out of the arguments here, so that
-    every tool has it.
+    Bad input ends with ``error: ...`` on stderr and exit code 2. A bug ends with the traceback, the line
+    ``error: unexpected ...`` and exit code 70. ``--traceback`` is handled here for all commands.
 
     Args:
         main: takes the arguments, returns the exit code (None: 0).
@@ -49,13 +48,13 @@ def run_tool(main: Callable[[list[str]], int | None], argv: Sequence[str] | None
     show = TRACEBACK_FLAG in arguments or os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0")
     arguments = [a for a in arguments if a != TRACEBACK_FLAG]
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal or pipe in ASCII shows \u escapes in the place of letters that it does not have; stderr does so.
+        # As on stderr, characters that an ASCII terminal or pipe cannot show become \u escapes.
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_run(main, arguments, show))
 
 
 def add_size_limit(parser: argparse._ActionsContainer) -> None:
-    """The argument --max-megapixels, for ``allow_megapixels``."""
+    """Add the argument ``--max-megapixels``, for ``allow_megapixels``."""
     parser.add_argument(
         "--max-megapixels", type=float, metavar="M",
         help=f"refuse larger files before decoding, in millions of pixels (default: ${VARIABLE}, else "
@@ -64,39 +63,39 @@ def add_size_limit(parser: argparse._ActionsContainer) -> None:
 
 
 def make_parser(description: str | None, command: str = "") -> argparse.ArgumentParser:
-    """An argument parser with defaults in the help, line breaks of the description kept, and the common epilog.
+    """An argument parser whose help shows defaults, keeps line breaks of the description and has the common epilog.
 
-    The parsers of its sub-commands have them, too.
+    This applies to its sub-commands, too.
 
     Args:
-        description: shown by --help.
-        command: of ``mammo-d2``; empty: another program.
+        description: shown by ``--help``.
+        command: name of the ``mammo-d2`` command; empty: another program.
     """
     return _Parser(prog=f"mammo-d2 {command}" if command else None, description=description)
 
 
 def with_common_help(parser: argparse.ArgumentParser, description: str | None, command: str) -> argparse.ArgumentParser:
-    """A parser that another library made, with the help that ``make_parser`` gives."""
+    """Give another library's parser the help of ``make_parser``; changes and returns it."""
     parser.description, parser.epilog, parser.formatter_class = description, HELP_EPILOG, HelpFormatter
     parser.prog = f"mammo-d2 {command}"
     return parser
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the description's line breaks and adds the defaults that say something."""
+    """Keeps the description's line breaks and adds informative defaults."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        # 0 and 0.0 are defaults worth showing, False is not.
-        says_nothing = (
+        # 0 and 0.0 are informative defaults, False is not.
+        uninformative = (
             action.default is None or action.default is False or action.default in ("", [], argparse.SUPPRESS)
         )
-        if says_nothing or not action.help or "%(default)" in action.help:
+        if uninformative or not action.help or "%(default)" in action.help:
             return action.help
         return f"{action.help} (default: %(default)s)"
 
 
 class _Parser(argparse.ArgumentParser):
-    """What ``make_parser`` makes; argparse makes those of sub-commands of the same class."""
+    """The parser of ``make_parser``; argparse uses the same class for sub-commands."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"epilog": HELP_EPILOG, "formatter_class": HelpFormatter, **options})
@@ -109,7 +108,7 @@ def _run(main: Callable[[list[str]], int | None], arguments: list[str], show_tra
         print("error: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone; nothing to tell it.
+        # The reader of our output (head, less) has exited.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except KNOWN_ERRORS as error:
@@ -119,7 +118,7 @@ def _run(main: Callable[[list[str]], int | None], arguments: list[str], show_tra
         return EXIT_ERROR
     except Exception as error:
         traceback.print_exc()
-        print(f"error: unexpected {type(error).__name__}: {error} (a mistake of this program)", file=sys.stderr)
+        print(f"error: unexpected {type(error).__name__}: {error} (a bug in mammo_d2)", file=sys.stderr)
         return 70
 
 

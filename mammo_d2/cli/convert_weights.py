@@ -1,15 +1,15 @@
-"""The command ``convert-weights``: other programs' checkpoints as this package's weight files."""
+"""The command ``convert-weights``: convert checkpoints of other programs."""
 
 from pathlib import Path
 
 from mammo_d2.cli.common import make_parser
 from mammo_d2.inference.convert_gmic import convert_gmic
 
-DESCRIPTION = """Convert other programs' checkpoints to this package's parameter names.
+DESCRIPTION = """Convert checkpoints of other programs to this package's parameter names.
 
-Released GMIC checkpoints can also be named as MODEL.WEIGHTS as they are; converting checks them once and for all.
-Several files become the members of a GMICEnsemble, trained models of one's own too: predict with their config,
-MODEL.META_ARCHITECTURE GMICEnsemble and MODEL.GMIC.ENSEMBLE the TOP_FRACTION of each.
+Released GMIC checkpoints can also be used directly as MODEL.WEIGHTS; converting them checks every name and shape.
+Several files, released or your own, become the members of a GMICEnsemble. Predict with their config,
+MODEL.META_ARCHITECTURE GMICEnsemble, and the TOP_FRACTION of each in MODEL.GMIC.ENSEMBLE.
 
 Examples:
     mammo-d2 convert-weights gmic sample_model_1.p --output gmic_1.pth
@@ -23,14 +23,10 @@ Examples:
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
     parser = make_parser(DESCRIPTION, "convert-weights")
-    parser.add_argument("format", choices=["gmic"], help="what the file comes from")
-    parser.add_argument(
-        "files", type=Path, nargs="+", help="the checkpoint; several become one ensemble, in this order"
-    )
+    parser.add_argument("format", choices=["gmic"], help="format of the files")
+    parser.add_argument("files", type=Path, nargs="+", help="checkpoints; several become one ensemble, in this order")
     parser.add_argument("--output", type=Path, required=True, help="the converted file (.pth)")
-    parser.add_argument(
-        "--config-file", default="", help="config of the models, of this package's own; default: the released ones"
-    )
+    parser.add_argument("--config-file", default="", help="config of the models; default: that of the released models")
     args = parser.parse_args(argv)
     count = convert_gmic(args.files, args.output, args.config_file)
     print(f"{args.output}: {count} tensors, every name and shape checked")

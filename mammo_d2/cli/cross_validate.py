@@ -1,4 +1,4 @@
-"""The command ``cross-validate``: folds of whole patients, and one table of them."""
+"""The command ``cross-validate``: patient-wise folds of a data set, and their table."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from mammo_d2.experiments.variant_runs import load_variants
 
 DESCRIPTION = """Cross-validate a config on a prepared data set, split by patient; print mean ± standard deviation.
 
-All splits of the data set are joined and dealt out anew. Folds that are finished are not repeated, a fold that was
-interrupted goes on where it was; one that was begun with another config or other data is an error.
+All splits of the data set are joined and split again into folds. Finished folds are kept and interrupted folds
+continue; folds started with another config or other data are an error.
 
 Examples:
     mammo-d2 cross-validate --config-file mammo_d2://quickstart/phantom_deep_mil.yaml \\
@@ -26,14 +26,16 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--dataset", type=Path, required=True, help="folder of a prepared data set")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0, help="of the folds; SEED is that of the training")
-    parser.add_argument("--no-validation", action="store_true", help="train on all parts but the test's")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the folds; the key SEED is that of the training")
+    parser.add_argument("--no-validation", action="store_true", help="train on all folds but the test fold")
     parser.add_argument("--output", type=Path, required=True, help="finished folds of this config and data are kept")
     parser.add_argument(
-        "--jobs", type=int, default=1, help="folds at the same time, each on its own GPU where there are several"
+        "--jobs", type=int, default=1, help="folds trained in parallel, each on its own GPU if there are several"
     )
     parser.add_argument("--variants", help="YAML: row name → list of KEY, VALUE overrides; all on the same folds")
-    parser.add_argument("--class", dest="class_name", default="malignant", help="class of the table of --variants")
+    parser.add_argument(
+        "--class", dest="class_name", default="malignant", help="class shown in the table of --variants"
+    )
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all folds")
     args = parser.parse_args(argv)
     plan = FoldPlan(args.dataset, args.folds, args.seed, validation=not args.no_validation)

@@ -1,4 +1,4 @@
-"""The command ``demo``: phantoms, preparation, training, evaluation and report in one go."""
+"""The command ``demo``: phantoms, preparation, training, evaluation and report in one run."""
 
 import os
 import shlex
@@ -14,14 +14,14 @@ from mammo_d2.engine.run_folder import FINAL_WEIGHTS, LAST_CHECKPOINT, METRICS_F
 
 DESCRIPTION = """From phantom mammograms (DICOM) to an evaluated detector: preparation, training, evaluation, report.
 
-Runs the same commands a person would type and prints each one. What is finished already is not done again.
+Prints each command that it runs. Finished steps are not repeated.
 """
 
 CONFIG = "mammo_d2://quickstart/phantom_top_likelihood.yaml"
 PHANTOM = ["--patients", "240", "--seed", "7", "--set", "rows=640", "cols=512", "contrast_scale=1.5"]
 PHANTOM += ["share_malignant=0.45", "share_benign=0.15", "share_calcification_malignant=0", "distractor_likeness=0.3"]
 
-#: What is printed at the end: label → task and key in metrics.json.
+#: Metrics printed at the end: label → task and key in metrics.json.
 FIGURES = {
     "AP50 (IoU 0.5)": ("coco", "AP50"),
     "sensitivity at 0.25 false positives per image": ("froc", "malignant/sens@0.25"),
@@ -39,7 +39,7 @@ def step(title: str, *arguments: str | Path) -> None:
     words = [str(word) for word in arguments]
     print(f"\n=== {title}\n$ mammo-d2 {shlex.join(words)}", flush=True)
     start = time.perf_counter()
-    # The demo's data sets are named by DATASETS.ROOT, which the variable would replace.
+    # The demo sets DATASETS.ROOT, which the environment variable would override.
     environment = {name: value for name, value in os.environ.items() if name != ROOT_VARIABLE}
     process = subprocess.Popen([sys.executable, "-m", "mammo_d2", *words], env=environment)
     try:

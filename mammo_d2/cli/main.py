@@ -14,25 +14,25 @@ from typing import NoReturn
 from mammo_d2 import __version__
 from mammo_d2.cli.common import HELP_EPILOG, TRACEBACK_FLAG, run_tool
 
-#: Sub-command → the line in the list of them. The module has its name, with underscores.
+#: Sub-command → its line in the help. The module has the same name, with underscores.
 COMMANDS = {
-    "prepare": "source files or phantoms to a prepared data set; check one",
+    "prepare": "prepare a data set from source files or phantoms, or validate one",
     "train": "train or evaluate a method from its config",
     "predict": "find lesions in image files with a trained model",
-    "classify-lesions": "malignancy of given lesions",
-    "evaluate": "result files of any detector or classifier against a ground truth",
-    "report": "the HTML report of a finished run",
-    "ablation": "variants of a config and seeds, in one table",
-    "cross-validate": "folds of whole patients, in one table",
+    "classify-lesions": "score the malignancy of given lesions",
+    "evaluate": "evaluate result files of any detector or classifier",
+    "report": "write the HTML report of a finished run",
+    "ablation": "train variants of a config with several seeds, in one table",
+    "cross-validate": "train patient-wise folds, in one table",
     "search": "search hyper-parameters on a validation set",
     "average-scores": "average the image scores of several runs and a reader",
-    "convert-weights": "other programs' checkpoints to this package's names",
-    "demo": "everything once, on phantoms: data, training, evaluation, report",
+    "convert-weights": "convert checkpoints of other programs",
+    "demo": "run everything once on phantoms: data, training, evaluation, report",
 }
 
 DESCRIPTION = f"""Detection and weak supervision on mammograms; research software and no medical device.
 
-commands (mammo-d2 COMMAND --help tells more):
+commands (details: mammo-d2 COMMAND --help):
 {"".join(f"  {name:17s} {line}{chr(10)}" for name, line in COMMANDS.items())}
 A config file is a path or a config of the package, e.g. mammo_d2://quickstart/phantom_top_likelihood.yaml.
 """
@@ -41,13 +41,13 @@ A config file is a path or a config of the package, e.g. mammo_d2://quickstart/p
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a sub-command and exit with its code.
 
-    Only the module of the sub-command is imported: the help of a command needs nothing that other commands need.
+    Only the module of the sub-command is imported, so a command needs no dependencies of the others.
 
     Args:
         argv: arguments without the program's name; ``sys.argv[1:]`` by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # As with python -m, so that MODULES of a config are found in the current folder by either of the two.
+    # As with python -m: MODULES of a config are found in the current folder.
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
     name = next((argument for argument in arguments if argument != TRACEBACK_FLAG), "")

@@ -1,4 +1,4 @@
-"""The command ``report``: the HTML report of a finished run."""
+"""The command ``report``: write the HTML report of a finished run."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from mammo_d2.engine.run_folder import config_file
 from mammo_d2.report.run_blocks import PictureFolder
 from mammo_d2.report.run_report import write_run_report
 
-DESCRIPTION = """Write the HTML report of a finished training or evaluation run: one file that needs nothing else.
+DESCRIPTION = """Write the HTML report of a finished training or evaluation run: one self-contained file.
 
 Examples:
     mammo-d2 report --run output/phantom_top_likelihood
@@ -22,11 +22,11 @@ def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
     parser = make_parser(DESCRIPTION, "report")
     parser.add_argument("--run", type=Path, required=True, help="OUTPUT_DIR of the run")
-    parser.add_argument("--output", type=Path, help="the HTML file; report.html in the run's folder if not given")
+    parser.add_argument("--output", type=Path, help="HTML file to write; default: report.html in the run's folder")
     parser.add_argument(
         "--pictures",
         type=Path,
-        help="folder for the pictures of weak localisation (evaluator regions) or lesions, as PNG",
+        help="also write the pictures of regions (evaluator regions) or lesions to this folder, as PNG",
     )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""The command ``search``: hyper-parameters from ranges, judged on a validation set."""
+"""The command ``search``: hyper-parameter search on a validation set."""
 
 import argparse
 import signal
@@ -11,15 +11,15 @@ from mammo_d2.experiments.search.search_outcome import evaluate_top, trials_tabl
 from mammo_d2.experiments.search.search_plan import PRUNERS, SAMPLERS, SearchPlan
 from mammo_d2.experiments.search.search_ranges import load_ranges
 
-DESCRIPTION = """Search hyper-parameters: trials of a config with values drawn from ranges, judged on a validation set.
+DESCRIPTION = """Search hyper-parameters: train a config with values drawn from ranges, evaluated on a validation set.
 
-Each trial is a training in a process of its own. The same command goes on with a search that was interrupted, and a
-higher --trials adds to a finished one; with another config, other ranges or other data it is an error. The output
-folder has the trials (search.md, .csv, .json), best.yaml (trains the best one again) and top.json (the best ones, for
-average-scores --search).
+Each trial is trained in a separate process. Repeat the command to continue an interrupted search; a higher --trials
+extends a finished one. Another config, other ranges or other data are an error. The output folder has the trials
+(search.md, .csv, .json), best.yaml (trains the best trial again) and top.json (the best trials, for average-scores
+--search).
 
-Examples (the quickstarts on phantoms that have a validation set; the heads of phantom_lesion_context.yaml and
-phantom_pretrain.yaml say how they and what the trainings start from are made):
+Examples (the heads of phantom_lesion_context.yaml and phantom_pretrain.yaml give the commands for the phantoms with a
+validation set and for the initial weights):
     mammo-d2 search --config-file mammo_d2://gmic/GMIC.yaml --ranges mammo_d2://search/gmic.yaml --sampler random \\
         --trials 100 --validation mine_val --metric image/malignant/breast_auc --test mine_test \\
         --output output/search_gmic --opts DATASETS.TRAIN "['mine_train']"
@@ -36,23 +36,25 @@ def parser() -> argparse.ArgumentParser:
     parser = make_parser(DESCRIPTION, "search")
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--ranges", required=True, help="YAML: config key → {float: [low, high], log: true}, ...")
-    parser.add_argument("--trials", type=int, default=20, help="in all, with those that are there already")
+    parser.add_argument("--trials", type=int, default=20, help="total number, including existing trials")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel trials, each on its own GPU if there are several")
+    parser.add_argument("--validation", help="data set of the metric; default: DATASETS.TEST of the config")
+    parser.add_argument("--metric", default="", help="e.g. image/malignant/auc; default: TEST.BEST_METRIC")
+    parser.add_argument("--mode", choices=("max", "min"), help="default: TEST.BEST_MODE")
+    parser.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="sampler of the values")
+    parser.add_argument("--pruner", choices=PRUNERS, default="none", help="ends bad trials early")
+    parser.add_argument("--prune-after", type=int, default=1, help="first evaluation at which a trial may be pruned")
     parser.add_argument(
-        "--jobs", type=int, default=1, help="trials at the same time, each on its own GPU where there are several"
+        "--seed", type=int, default=0, help="seed of the sampler; the key SEED is that of the trainings"
     )
-    parser.add_argument("--validation", help="data set that decides; by default DATASETS.TEST of the config")
-    parser.add_argument("--metric", default="", help="e.g. image/malignant/auc; by default TEST.BEST_METRIC")
-    parser.add_argument("--mode", choices=("max", "min"), help="by default TEST.BEST_MODE")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="what draws the values")
-    parser.add_argument("--pruner", choices=PRUNERS, default="none", help="what ends bad trials early")
-    parser.add_argument("--prune-after", type=int, default=1, help="first evaluation at which a trial may be ended")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws; SEED is that of the trainings")
-    parser.add_argument("--top", type=int, default=5, help="best trials in top.json")
+    parser.add_argument("--top", type=int, default=5, help="number of best trials in top.json")
     parser.add_argument(
-        "--test", default="", help="evaluate those on this data set in the end; by default on validation"
+        "--test", default="", help="finally evaluate the best trials on this data set; default: on validation"
     )
-    parser.add_argument("--keep-checkpoints", action="store_true", help="also those that finished trials do not need")
-    parser.add_argument("--output", type=Path, required=True, help="finished trials found here are not repeated")
+    parser.add_argument("--keep-checkpoints", action="store_true", help="keep all checkpoints of finished trials")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder of the search; finished trials in it are kept"
+    )
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all trials")
     return parser
 
@@ -60,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
     args = parser().parse_args(argv)
-    # Trials have process groups of their own; ended politely, the search ends them.
+    # Trials run in separate process groups; on SIGTERM the search ends them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     overrides = list(args.opts)
     if args.validation:

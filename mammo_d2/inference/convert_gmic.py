@@ -1,4 +1,4 @@
-"""Other programs' checkpoints as this package's weight files: the body of mammo-d2 convert-weights."""
+"""Convert released GMIC checkpoints to this package's weight files (``mammo-d2 convert-weights``)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,20 +16,20 @@ GMIC_CONFIG = [
     *("DATASETS.CATEGORIES", "['benign', 'malignant']"),
 ]
 
-# Of a trained model's config, or of an ensemble's: one model, whose weights all come from the file.
+# Overrides of a trained model's or an ensemble's config: one model, with all weights from the file.
 SINGLE = ["MODEL.META_ARCHITECTURE", "GMIC", "MODEL.DEVICE", "cpu", "MODEL.GMIC.PATCH_WEIGHTS", ""]
 
 
 def convert_gmic(sources: Sequence[str | Path], target: str | Path, config_file: str = "") -> int:
     """Write released GMIC checkpoints under this package's parameter names, or join trained GMICs to an ensemble.
 
-    The whole model is made and each file loaded into it, so that every name and shape is checked.
+    Each file is loaded into a complete model, which checks every name and shape.
 
     Args:
-        sources: released files (or this package's); one gives a GMIC's weights, several those of a GMICEnsemble with
-            the files as members, in this order.
-        target: ``{"model": weights}``, readable as MODEL.WEIGHTS of configs/gmic/.
-        config_file: of the models; empty: the released models'.
+        sources: released files or files of this package. One file gives the weights of a GMIC, several files those of a
+            GMICEnsemble with the files as members, in this order.
+        target: output file, ``{"model": weights}``, usable as MODEL.WEIGHTS of configs/gmic/.
+        config_file: config of the models; empty: that of the released models.
 
     Returns:
         Number of tensors written.
@@ -37,7 +37,7 @@ def convert_gmic(sources: Sequence[str | Path], target: str | Path, config_file:
     Raises:
         FileNotFoundError: no such file.
         ConfigError: not a usable config.
-        ValueError: a tensor is missing, has another shape, or is not known.
+        ValueError: a tensor is missing, unknown, or has another shape.
     """
     cfg = load_config(config_file, SINGLE) if config_file else load_config("", GMIC_CONFIG)
     model = build_model(cfg)

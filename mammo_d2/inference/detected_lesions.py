@@ -1,4 +1,4 @@
-"""What a detector found as the lesions of a data set's records, from COCO results in prepared or in source pixels."""
+"""A detector's COCO results, in prepared or source pixels, as the lesions of dataset records."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,10 +15,10 @@ from mammo_d2.core.masks import box_of_segmentation, decode_mask, encode_mask
 from mammo_d2.evaluation.files.results import SOURCE_RESULTS_FILE, ResultsError
 from mammo_d2.framework import BoxMode
 
-#: Pixels of the images of a data set, and of the files that they were prepared from.
+#: Pixels of the prepared images of a data set, and of their source files.
 PREPARED, SOURCE = "prepared", "source"
 
-# Detectors that clip their boxes to the image stay within it by this many pixels, whatever they are scaled by.
+# Clipped boxes of a detector may extend beyond their image by this many pixels after scaling.
 _ROUNDING = 1.0
 
 logger = logging.getLogger(__name__)
@@ -27,21 +27,21 @@ logger = logging.getLogger(__name__)
 def records_with_results(
     records: Sequence[Mapping[str, Any]], results_file: str | Path, min_score: float = 0.0, pixels: str = ""
 ) -> list[dict[str, Any]]:
-    """Records whose lesions are what a detector found, in pixels of the prepared images.
+    """Records with a detector's results as their lesions, in pixels of the prepared images.
 
-    What has no pixel inside its image, as a box of a file outside the part that was kept, is left out with a warning.
+    Results without a pixel inside their prepared image, such as a box in the cropped part, are skipped with a warning.
 
     Args:
         records: of the data set that the detector was run on.
-        results_file: COCO results, ``bbox`` XYWH or ``segmentation``, or both.
-        min_score: entries of a lower score are left out.
-        pixels: those of ``bbox`` and ``segmentation``, "prepared" or "source"; empty: see ``pixels_by_name``, and
+        results_file: COCO results with ``bbox`` (XYWH), ``segmentation``, or both.
+        min_score: entries with a lower score are skipped.
+        pixels: coordinates of ``bbox`` and ``segmentation``, "prepared" or "source"; empty: by ``pixels_by_name``, and
             results that cannot be in prepared pixels are an error.
 
     Raises:
         FileNotFoundError: no such file.
-        ResultsError: no list of results; one of an image that is not among the records; a mask of another size; boxes
-            that reach out of their images, unless ``pixels`` says that they do.
+        ResultsError: not a list of results; an image that is not among the records; a mask of another size; boxes that
+            extend beyond their images, unless ``pixels`` is given.
     """
     images = {record["image_id"]: record for record in records}
     entries = [(n, entry) for n, entry in _read(results_file, images) if entry["score"] >= min_score]
@@ -68,7 +68,7 @@ def records_with_results(
             outside.append(number)
     if outside:
         logger.warning(
-            "%s: %d entries have no pixel inside their prepared image and are left out, the first is entry %d",
+            "%s: %d entries have no pixel inside their prepared image and are skipped; the first is entry %d",
             results_file,
             len(outside),
             outside[0],
@@ -77,12 +77,12 @@ def records_with_results(
 
 
 def pixels_by_name(results_file: str | Path) -> str:
-    """ "source" of a file named as a run names its results in pixels of the source files, else empty."""
+    """ "source" for the file name of a run's results in source pixels, else empty."""
     return SOURCE if Path(results_file).name == SOURCE_RESULTS_FILE else ""
 
 
 def transform_of(record: Mapping[str, Any]) -> ImageTransform:
-    """From the file that a record's image was prepared from to that image."""
+    """Transform from the source file of a record to its prepared image."""
     return ImageTransform.from_dict(record.get("transform"), _size(record))
 
 
@@ -97,7 +97,7 @@ def _size(record: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _other_pixels(in_source: bool) -> str:
-    """What a mask of another size may be."""
+    """Remedy for a mask of another size."""
     return f"; or give --pixels {PREPARED if in_source else SOURCE} if it is in those pixels"
 
 
@@ -108,12 +108,12 @@ def _read(results_file: str | Path, images: Mapping[Any, Any]) -> Iterable[tuple
         known = isinstance(entry, dict) and {"image_id", "score"} <= set(entry)
         if not known or not (entry.get("bbox") or entry.get("segmentation")):
             raise ResultsError(
-                f"{results_file}, entry {number}: no COCO result with image_id, score, and bbox or segmentation; name "
-                "a list of such, as coco_instances_results.json of an evaluation"
+                f"{results_file}, entry {number}: no COCO result with image_id, score, and bbox or segmentation; give "
+                "a list of such results, e.g. coco_instances_results.json of an evaluation"
             )
         if entry["image_id"] not in images:
             raise ResultsError(
-                f"{results_file}, entry {number}: image_id {entry['image_id']!r} is not in the data set; name the data "
+                f"{results_file}, entry {number}: image_id {entry['image_id']!r} is not in the data set; give the data "
                 "set that the results were made for"
             )
         yield number, entry
@@ -125,45 +125,45 @@ def _check_prepared(
     transforms: Mapping[Any, ImageTransform],
     results_file: str | Path,
 ) -> None:
-    """Look whether boxes of which nothing is said can be in prepared pixels.
+    """Check that boxes without stated coordinates can be in prepared pixels.
 
     Raises:
-        ResultsError: they can not: some reach out of their image and all lie within the file it was prepared from, or
-            one lies beside its image.
+        ResultsError: some boxes extend beyond their prepared image although all lie within their source files, or a
+            box lies entirely outside its prepared image.
     """
     boxes = [(number, entry["image_id"], entry["bbox"]) for number, entry in entries if entry.get("bbox")]
-    beyond = [one for one in boxes if _reach(one[2], _size(images[one[1]])) > _ROUNDING]
+    beyond = [entry for entry in boxes if _overhang(entry[2], _size(images[entry[1]])) > _ROUNDING]
     if not beyond:
         return
 
-    def described(one: tuple[int, Any, Sequence[float]]) -> str:
-        number, image_id, box = one
+    def describe(entry: tuple[int, Any, Sequence[float]]) -> str:
+        number, image_id, box = entry
         size = _size(images[image_id])
-        return f"{results_file}, entry {number}: bbox {list(box)} reaches out of its image of {size} pixels"
+        return f"{results_file}, entry {number}: bbox {list(box)} extends beyond its image of {size} pixels"
 
-    if all(_reach(box, transforms[image_id].source_size) <= _ROUNDING for _, image_id, box in boxes):
+    if all(_overhang(box, transforms[image_id].source_size) <= _ROUNDING for _, image_id, box in boxes):
         raise ResultsError(
-            f"{described(beyond[0])}, {len(beyond)} of {len(boxes)} do; but all lie within the files that the images "
-            f"were prepared from: give --pixels {SOURCE} if they are in pixels of these, or --pixels {PREPARED} if "
-            "boxes of this detector may reach out"
+            f"{describe(beyond[0])}, as do {len(beyond)} of {len(boxes)} boxes; but all boxes lie within the source "
+            f"files: give --pixels {SOURCE} if they are in pixels of these, or --pixels {PREPARED} if boxes of this "
+            "detector may extend beyond the image"
         )
-    beside = [one for one in beyond if min(one[2][2:]) > 0 and not is_inside(one[2], _size(images[one[1]]))]
-    if beside:
+    outside = [entry for entry in beyond if min(entry[2][2:]) > 0 and not is_inside(entry[2], _size(images[entry[1]]))]
+    if outside:
         raise ResultsError(
-            f"{described(beside[0])} altogether, and not all lie within the files that the images were prepared from; "
-            f"name the data set that the results were made for, or give --pixels {PREPARED} or {SOURCE} to leave such "
-            "boxes out"
+            f"{describe(outside[0])} and lies entirely outside it, and not all boxes lie within the source files of "
+            f"the images; give the data set that the results were made for, or --pixels {PREPARED} or {SOURCE} to skip "
+            "such boxes"
         )
 
 
-def _reach(bbox: Sequence[float], size: tuple[int, int]) -> float:
-    """How many pixels an XYWH box reaches out of an image of ``size`` (height, width)."""
+def _overhang(bbox: Sequence[float], size: tuple[int, int]) -> float:
+    """Largest distance in pixels by which an XYWH box extends beyond an image of ``size`` (height, width)."""
     box = xywh_to_xyxy(bbox)
     return float(np.abs(box - clip_boxes(box, size)).max())
 
 
 def _to_prepared(lesion: Mapping[str, Any], transform: ImageTransform, size: tuple[int, int]) -> dict[str, Any]:
-    """``bbox`` and ``segmentation`` of a file, in pixels of the image of ``size`` that was prepared from it."""
+    """``bbox`` and ``segmentation`` mapped from source pixels to the prepared image of ``size`` (height, width)."""
     moved: dict[str, Any] = {}
     if "bbox" in lesion:
         moved["bbox"] = xyxy_to_xywh(transform.boxes_to_prepared(xywh_to_xyxy(lesion["bbox"]))).tolist()

@@ -1,4 +1,4 @@
-"""Malignancy of given lesions: of a data set, of a detector's results, or of boxes; as COCO annotations."""
+"""Malignancy of given lesions (data set annotations, detector results or boxes) as COCO annotations."""
 
 import logging
 import tempfile
@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 
 
 def load_lesion_classifier(cfg: CfgNode) -> tuple[CfgNode, torch.nn.Module]:
-    """The trained model of a lesion classifier's run, in evaluation mode, and the config of its stage.
+    """The config of the context stage of a lesion classifier's run, and its trained model in evaluation mode.
 
     Args:
-        cfg: of the run, with its OUTPUT_DIR.
+        cfg: config of the run, with its OUTPUT_DIR.
 
     Raises:
-        ValueError: a config of another job.
+        ValueError: the config is of another job.
         FileNotFoundError: the run has not finished.
     """
     if not isinstance(build_job(cfg), LesionContextJob):
@@ -52,17 +52,17 @@ def load_lesion_classifier(cfg: CfgNode) -> tuple[CfgNode, torch.nn.Module]:
 def classify_lesions(
     cfg: CfgNode, model: torch.nn.Module, records: Sequence[dict], category_ids: Mapping[str, int] | None = None
 ) -> list[dict[str, Any]]:
-    """Malignancy of all annotations of some records.
+    """Malignancy of all annotations of the records.
 
     Args:
         cfg: of the context stage.
         model: the trained model, in evaluation mode.
-        records: dataset records; ``annotations`` are the lesions, by mask where there is one, else by box.
-        category_ids: COCO category ids of "benign" and "malignant"; None: those of this package's format.
+        records: dataset records whose ``annotations`` are the lesions, located by mask if present, else by box.
+        category_ids: COCO category ids of "benign" and "malignant"; None: those of this package's data format.
 
     Returns:
-        COCO results, one per annotation in their order: ``image_id``, ``category_id`` (malignant from 0.5 on, else
-        benign), ``bbox`` XYWH in pixels of the image file, ``score`` (the malignancy) and ``malignancy``;
+        COCO results, one per annotation in their order: ``image_id``, ``category_id`` (malignant from a score of
+        0.5 on, else benign), ``bbox`` XYWH in pixels of the image file, ``score`` (the malignancy) and ``malignancy``;
         ``annotation_id`` and ``detection_score`` where the lesion has them; ``windows``, a list of {"bbox" XYWH,
         "malignancy"}.
     """
@@ -87,13 +87,13 @@ def classify_lesions(
 
 
 def category_ids_of(dataset: str) -> dict[str, int]:
-    """JSON category id of each class of a data set that has been loaded."""
+    """JSON category id of each class of a loaded data set."""
     metadata = MetadataCatalog.get(dataset)
     return {name: metadata.thing_contiguous_id_to_dataset_id[k] for k, name in enumerate(metadata.thing_classes)}
 
 
 def record_of_boxes(file_name: str | Path, boxes: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """A record of one prepared image with boxes [x, y, width, height] in its pixels.
+    """A dataset record of one prepared image with boxes [x, y, width, height] in its pixels.
 
     Raises:
         FileNotFoundError, ValueError: the image cannot be read.
@@ -107,44 +107,45 @@ def record_of_boxes(file_name: str | Path, boxes: Sequence[Sequence[float]]) -> 
 def prepared_record(
     cfg: CfgNode, file_name: str | Path, boxes: Sequence[Sequence[float]]
 ) -> Iterator[tuple[dict[str, Any], ImageTransform]]:
-    """A record of a file of any kind, prepared like the training images, with boxes given in the file's own pixels.
+    """A dataset record of an image file, prepared like the training images, with boxes given in pixels of the file.
 
     Args:
-        cfg: of the job, whose data sets are registered; INPUT.PREPARATION says what is done to the file.
-        file_name: the image, DICOM or other.
+        cfg: of the job, whose data sets are registered; INPUT.PREPARATION determines the preparation.
+        file_name: image file, DICOM or other.
         boxes: [x, y, width, height] each.
 
     Yields:
-        The record, whose prepared image is gone afterwards, and the transform that made it.
+        The record and the transform from the file to its prepared image, which is deleted on exit.
 
     Raises:
-        FileNotFoundError, ValueError: the file cannot be read or prepared; a box without a pixel inside what is kept.
+        FileNotFoundError, ValueError: the file cannot be read or prepared, or a box has no pixel in the prepared image.
+        OSError: the prepared image cannot be written.
     """
     job = cfg.clone()
     job.defrost()
     job.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / FINAL_WEIGHTS)  # beside preparation.json
     prepared = find_preparation(job).apply(file_name)
-    named = view_in_name(str(file_name))
-    facts = {"laterality": prepared.meta.laterality or named[0], "view": prepared.meta.view or named[1]}
-    moved = xyxy_to_xywh(prepared.transform.boxes_to_prepared(xywh_to_xyxy(boxes))).tolist()
+    laterality, view = view_in_name(str(file_name))
+    facts = {"laterality": prepared.meta.laterality or laterality, "view": prepared.meta.view or view}
+    prepared_boxes = xyxy_to_xywh(prepared.transform.boxes_to_prepared(xywh_to_xyxy(boxes))).tolist()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(file_name)
         if prepared.stored is not None:
             place = Path(folder) / "prepared.png"
             if not cv2.imwrite(str(place), prepared.stored):
                 raise OSError(f"{place} could not be written; is the disk full?")
-        record = {**record_of_boxes(place, moved), **facts}
+        record = {**record_of_boxes(place, prepared_boxes), **facts}
         for box, lesion in zip(boxes, record["annotations"], strict=True):
             if not is_inside(lesion["bbox"], (record["height"], record["width"])):
                 raise ValueError(
                     f"{file_name}: the box {list(box)} (x, y, width, height) has no pixel inside the part of the image "
-                    "that the model is shown; correct it, or set INPUT.PREPARATION none to leave out the crop"
+                    "that the model sees; correct it, or set INPUT.PREPARATION none to skip the crop"
                 )
         yield record, prepared.transform
 
 
 def results_in_file(entries: Sequence[Mapping[str, Any]], transform: ImageTransform) -> list[dict[str, Any]]:
-    """Results of ``classify_lesions`` with their boxes and windows in pixels of the file that was prepared."""
+    """Results of ``classify_lesions`` with boxes and windows mapped to pixels of the source file."""
 
     def moved(part: Mapping[str, Any]) -> dict[str, Any]:
         box = transform.boxes_to_source(xywh_to_xyxy(part["bbox"]))

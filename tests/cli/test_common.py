@@ -58,7 +58,7 @@ def test_a_mistake_of_the_program_shows_where(capsys):
     assert run(raising(TypeError("oops"))) == 70
     text = capsys.readouterr().err
     assert text.startswith("Traceback")
-    assert text.endswith("error: unexpected TypeError: oops (a mistake of this program)\n")
+    assert text.endswith("error: unexpected TypeError: oops (a bug in mammo_d2)\n")
 
 
 def test_interrupt(capsys):

@@ -41,7 +41,7 @@ def test_masks_of_a_detector_are_the_lesions_and_what_lies_outside_is_left_out(t
         (found,) = records_with_results([record()], path, pixels="prepared")
     assert [one["bbox"] for one in found["annotations"]] == [[9, 19, 8, 8], [10, 20, 5, 6]]
     assert all(one["segmentation"] == mask for one in found["annotations"])
-    assert "2 entries have no pixel inside their prepared image and are left out, the first is entry 2" in caplog.text
+    assert "2 entries have no pixel inside their prepared image and are skipped; the first is entry 2" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_boxes_and_masks_in_source_pixels(tmp_path):
 def test_boxes_that_cannot_be_in_prepared_pixels_are_an_error(tmp_path, caplog):
     path = tmp_path / "r.json"
     with pytest.raises(
-        ResultsError, match=r"entry 1: bbox \[52, 20, 20, 40\] reaches out of its image of \(40, 30\).*1 of 2"
+        ResultsError, match=r"entry 1: bbox \[52, 20, 20, 40\] extends beyond its image of \(40, 30\).*1 of 2"
     ):
         found(path, [{"bbox": IN_PREPARED}, {"bbox": IN_SOURCE}])
     # Within the file, but a detector that does not clip its boxes may have found this.
@@ -104,7 +104,7 @@ def test_boxes_that_cannot_be_in_prepared_pixels_are_an_error(tmp_path, caplog):
     # By less than a pixel is rounding; out of the file, too, is no matter of pixels.
     assert len(found(path, [{"bbox": [25, 5, 5.9, 20]}])) == 1
     assert len(found(path, [{"bbox": [25, -30, 5, 60]}])) == 1
-    with pytest.raises(ResultsError, match=r"bbox \[200, 5, 9, 9\] .* altogether.*name the data set"):
+    with pytest.raises(ResultsError, match=r"bbox \[200, 5, 9, 9\] .* entirely outside it.*give the data set"):
         found(path, [{"bbox": [200, 5, 9, 9]}, {"bbox": IN_PREPARED}])
     with caplog.at_level(logging.WARNING):
         assert len(found(path, [{"bbox": [200, 5, 9, 9]}, {"bbox": IN_PREPARED}], pixels="prepared")) == 1
