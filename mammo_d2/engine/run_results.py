@@ -25,6 +25,9 @@ from mammo_d2.core.files import read_json
 from mammo_d2.engine.run_folder import METRICS_FILE, SCALARS_FILE, inference_folders
 from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, MAPS_FILE, REGIONS_FILE, RESULTS_FILE
 
+# The evaluator that draws a curve, by the name of its file.
+CURVE_OF = {"froc": "froc", "froc_classified": "froc_classified", "roc": "patient", "tnr_fnr": "lesion"}
+
 
 @dataclass(frozen=True)
 class TaskResult:
@@ -128,7 +131,12 @@ def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
             details.get("options", ""),
             *_intervals(details),
         )
-    pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
+    # Other evaluators may have left their curves here in an earlier evaluation.
+    pictures = {
+        path.stem: path.read_bytes()
+        for path in sorted(folder.glob("*.png"))
+        if path.stem not in CURVE_OF or CURVE_OF[path.stem] in tasks
+    }
     maps = folder / MAPS_FILE
     return DatasetResult(
         folder.name,

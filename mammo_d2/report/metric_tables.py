@@ -89,19 +89,24 @@ def evaluation_blocks(result: DatasetResult) -> list[Block]:
 
 
 def headline_numbers(result: DatasetResult) -> list[tuple[float | Estimate, str]]:
-    """The numbers to read first, with their names: AP50, sensitivity at one false positive, numbers of patients and
-    lesions."""
+    """The numbers to read first, with their names: AP50, sensitivity at one false positive, numbers of patients, images
+    and lesions. If there are none of these, the first number of each evaluator."""
     at_one = [key for key in _numbers(result, "froc") if key.endswith("/sens@1")]
+    of_images = [key for key in _numbers(result, "image") if key.endswith("/auc")]
     wanted = [
         ("coco", "AP50", "AP50, boxes"),
         *(("froc", key, f"lesions found at 1 false positive per image, {key.split('/')[0]}") for key in at_one),
         ("patient", "auc", "AUC, patients"),
         ("patient", "sensitivity", "sensitivity, patients"),
         ("patient", "specificity", "specificity, patients"),
+        *(("image", key, f"AUC, images, {key.split('/')[0]}") for key in of_images),
         ("lesion", "auc", "AUC, lesions"),
         *(("lesion", f"tnr@fnr{rate:g}", f"TNR at FNR {rate:.0%}, lesions") for rate in (0, 0.02, 0.05)),
     ]
-    return [(_value(result.tasks[task], key), name) for task, key, name in wanted if key in _numbers(result, task)]
+    found = [(task, key, name) for task, key, name in wanted if key in _numbers(result, task)]
+    if not found:
+        found = [(task, key, f"{task}: {key}") for task in result.tasks for key in list(_numbers(result, task))[:1]]
+    return [(_value(result.tasks[task], key), name) for task, key, name in found]
 
 
 def _numbers(result: DatasetResult, task: str) -> Mapping[str, float]:

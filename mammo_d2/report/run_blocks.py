@@ -62,16 +62,16 @@ def data_blocks(uses: Mapping[str, Sequence[str]], records: Mapping[str, list[di
         positive = sum(1 for record in found if record["annotations"])
         truth = [joined_truth(image_truth(record, classes)) for record in found if not record["annotations"]]
         patients = {record["patient_id"] for record in found if record.get("patient_id") is not None}
-        counts = [len(found), positive, truth.count(0), len(truth) - truth.count(0), len(patients) or None]
+        counts = [len(found), positive, truth.count(1), truth.count(0), truth.count(None), len(patients) or None]
         used = ", ".join(use for use in uses if name in uses[use])
         rows.append([name, used, *counts, *(boxes[label] for label in range(len(classes)))])
     if not rows:
         return [Text("No data set is at hand."), *notes]
-    images = ["images", "positive", "negative", "neither"]
+    images = ["images", "with box", "positive without box", "negative", "unknown"]
     columns = ["data set", "used for", *images, "patients", *(f"{c} boxes" for c in classes)]
     explanation = (
-        "An image is positive if it has a box of a detection class, and negative if it is known to show none. Neither: "
-        "its finding has no box, or its label is unknown."
+        "With box: of a detection class. The others by their labels: positive if one of the classes is shown, negative "
+        "if it is known that none is, else unknown."
     )
     return [Table(columns, rows), Text(explanation), *notes]
 

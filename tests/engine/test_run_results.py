@@ -68,7 +68,7 @@ def test_no_log_is_an_empty_one(tmp_path):
 def test_evaluation_is_read_with_options_reasons_and_pictures(tmp_path):
     (tmp_path / "metrics.json").write_text('{"froc": {"malignant/sens@1": 0.5, "benign/sens@1": NaN, "x": null}}')
     (tmp_path / "froc.json").write_text('{"options": "IoU >= 0.5", "reasons": {"benign/sens@1": "no lesion"}}')
-    (tmp_path / "roc.png").write_bytes(b"png")
+    (tmp_path / "froc.png").write_bytes(b"png")
     result = read_dataset_result(tmp_path)
     froc = result.tasks["froc"]
     assert froc.numbers["malignant/sens@1"] == 0.5
@@ -76,7 +76,7 @@ def test_evaluation_is_read_with_options_reasons_and_pictures(tmp_path):
     assert math.isnan(froc.numbers["x"])
     assert (froc.options, froc.reasons) == ("IoU >= 0.5", {"benign/sens@1": "no lesion"})
     assert (froc.intervals, froc.interval_words) == ({}, "")
-    assert result.pictures == {"roc": b"png"}
+    assert result.pictures == {"froc": b"png"}
     assert result.predictions is None
 
 
@@ -124,3 +124,12 @@ def test_damaged_evaluation_files_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         read_dataset_result(tmp_path)
+
+
+def test_curves_of_evaluators_that_did_not_run_are_of_an_earlier_evaluation(tmp_path):
+    folder = tmp_path / "inference" / "d"
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text('{"patient": {"auc": 0.5}}')
+    for name in ("froc", "roc", "mine"):
+        (folder / f"{name}.png").write_bytes(name.encode())
+    assert read_dataset_result(folder).pictures == {"mine": b"mine", "roc": b"roc"}

@@ -139,4 +139,6 @@ def test_headline_of_lesions():
 
 
 def test_headline_of_an_evaluation_without_the_usual_tasks():
-    assert headline_numbers(result(other={"x": 1.0})) == []
+    assert headline_numbers(result(other={"x": 1.0, "y": 2.0})) == [(1.0, "other: x")]
+    image = {"malignant/auc": 0.75, "malignant/patient_auc": 0.5, "malignant/num_positive": 3.0}
+    assert headline_numbers(result(image=image)) == [(0.75, "AUC, images, malignant")]

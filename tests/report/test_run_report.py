@@ -31,8 +31,8 @@ def test_report_has_the_numbers_of_the_run(run):
     path = write_run_report(cfg, folder)
     assert path == folder / "report.html"
     html = path.read_text(encoding="utf-8")
-    assert cells(html, "toy_train") == ["train", "2", "1", "1", "0", "2", "1"]
-    assert cells(html, "toy_test") == ["test", "2", "1", "1", "0", "2", "1"]
+    assert cells(html, "toy_train") == ["train", "2", "1", "0", "1", "0", "2", "1"]
+    assert cells(html, "toy_test") == ["test", "2", "1", "0", "1", "0", "2", "1"]
     assert cells(html, "all classes")[:3] == ["0.568", "0.123", "0.05"]
     assert cells(html, "malignant (1 lesions): sensitivity") == [DASH, "0.432", "0.876"]
     assert cells(html, "patients")[:3] == ["0.753", "1.000", "0.000"]

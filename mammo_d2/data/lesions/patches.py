@@ -26,7 +26,7 @@ from mammo_d2.data.lesions.windows import (
     window_on_lesion,
     window_outside,
 )
-from mammo_d2.data.loading.samplers import ShuffledPool, StreamSampler, split_pools
+from mammo_d2.data.loading.samplers import ShuffledPool, StreamSampler, split_pools, warn_of_unlocalized
 
 # Keeps the generators of epochs and test windows apart from those of the pools (0..3) and the augmentation.
 _EPOCH_STREAM = 2000
@@ -76,6 +76,7 @@ def patch_sources(
         found.append({"record": record, "patch_class": kind, "lesion": lesion})
 
     images = split_pools(records, classes, source)
+    warn_of_unlocalized(images, records)
     unknown = 0
     for index in images.positives:
         record = records[index]

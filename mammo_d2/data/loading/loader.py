@@ -21,7 +21,7 @@ from mammo_d2.data.loading.mapped_images import (
 )
 from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.data.loading.proposals import with_proposals
-from mammo_d2.data.loading.samplers import SAMPLER_REGISTRY, ImagePools, StreamSampler, split_pools
+from mammo_d2.data.loading.samplers import SAMPLER_REGISTRY, ImagePools, StreamSampler, split_pools, warn_of_unlocalized
 from mammo_d2.framework import CfgNode, InferenceSampler, MetadataCatalog, comm
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
         pools, seed=seed, start=start_iter * batch_size, rank=rank, world_size=world_size
     )
     _log_training_set(records, pools, classes, seed)
+    if not sampler_class.DRAWS_UNKNOWN:  # others learn from the labels of all images
+        warn_of_unlocalized(pools, records)
     if pools.unknown and not sampler_class.DRAWS_UNKNOWN:
         logger.warning(
             "%s: %d images are left out as unknown: they have no box, and their label for %s is not 0 (first: %s); "

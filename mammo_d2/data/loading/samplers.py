@@ -94,15 +94,19 @@ def split_pools(
                 unlabelled.append(index)
         else:
             negatives.append(index)
-    if unlocalized:
+    return ImagePools(positives, negatives, unlocalized, unknown, unlabelled, source, exams)
+
+
+def warn_of_unlocalized(pools: ImagePools, records: Sequence[dict]) -> None:
+    """For samplers that draw from the pools of positives and negatives only."""
+    if pools.unlocalized:
         logger.warning(
             "%s: %d images are labelled with a finding but have no box for it; they are in neither the positive nor "
             "the negative pool (first: %s)",
-            source,
-            len(unlocalized),
-            records[unlocalized[0]].get("file_name"),
+            pools.source,
+            len(pools.unlocalized),
+            records[pools.unlocalized[0]].get("file_name"),
         )
-    return ImagePools(positives, negatives, unlocalized, unknown, unlabelled, source, exams)
 
 
 def exam_key(record: dict) -> Hashable:

@@ -232,9 +232,11 @@ def test_images_left_out_as_unknown_are_told(cfg, tmp_path, caplog):
     for sampler in ("PairSampler", "TrainingSampler"):
         cfg.DATALOADER.SAMPLER_TRAIN = sampler
         caplog.clear()
-        with caplog.at_level("INFO", logger="mammo_d2.data.loading.loader"):
+        with caplog.at_level("INFO", logger="mammo_d2.data.loading"):
             drawn[sampler] = {sample["image_id"] for batch in batches(cfg, 6) for sample in batch}
         assert "7 images, 3 positive, 1 negative, 1 with a finding but no box, 2 unknown" in caplog.text
+        # Samplers of all images learn from its label.
+        assert ("1 images are labelled with a finding but have no box" in caplog.text) == (sampler == "PairSampler")
         left_out = "2 images are left out as unknown: they have no box, and their label for malignant is not 0"
         assert (left_out in caplog.text) == (sampler == "PairSampler")
     assert drawn["PairSampler"] == annotated | {without[1]["id"]}
