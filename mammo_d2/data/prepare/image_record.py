@@ -77,6 +77,7 @@ def image_record(
             "photometric": meta.photometric,
             "voi": meta.voi,
             "transfer_syntax": meta.transfer_syntax,
+            **({"unusual": list(meta.unusual)} if meta.unusual else {}),
             "prepared_sha256": written["prepared_sha256"],
             "prepared_bytes": written["prepared_bytes"],
         },

@@ -106,6 +106,7 @@ class ImageMeta:
         patient_id, exam_id, sop_instance_uid: identifiers as stored. These are protected health information.
         modality, manufacturer, presentation_intent, transfer_syntax, sop_class: DICOM values in words.
         chest_wall: "left" or "right": side of the image at which Patient Orientation puts the chest wall.
+        unusual: what makes the image an unusual mammogram or none, e.g. an implant; each is among the warnings, too.
         warnings: things a person should know, e.g. an unusable window.
     """
 
@@ -131,6 +132,7 @@ class ImageMeta:
     transfer_syntax: str = ""
     sop_class: str = ""
     chest_wall: str | None = None
+    unusual: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mammo_d2.core.identifiers import hashed_identifier
 from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
@@ -66,6 +68,8 @@ class DicomFolder(FolderWithTruth):
         self.keep_ids = keep_ids
         self.id_salt = id_salt
         self.all_views = all_views
+        # File -> another file of the same SOP Instance UID; filled by ``images``.
+        self.same_instance: dict[Path, Path] = {}
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -105,6 +109,7 @@ class DicomFolder(FolderWithTruth):
         Raises:
             ConverterError: the truth lists a file that is not in the folder.
         """
+        instances: dict[str, Path] = {}
         for path in sorted(p for p in self.source.rglob("*") if p.is_file()):
             relative = path.relative_to(self.source).as_posix()
             meta = self._meta(path, relative)
@@ -113,8 +118,21 @@ class DicomFolder(FolderWithTruth):
             record = self.facts(relative, meta.sop_instance_uid)
             if record is None:
                 continue
+            if meta.sop_instance_uid:
+                first = instances.setdefault(meta.sop_instance_uid, path)
+                if first != path:
+                    self.same_instance |= {path: first, first: path}
             yield self._image(path, relative, meta, record)
         self.truth.check_all_found(self.source, self.skipped)
+
+    def read(self, image: SourceImage) -> tuple[np.ndarray, ImageMeta]:
+        """See the base class; warns of files that share a SOP Instance UID, which is unique by the standard."""
+        pixels, meta = super().read(image)
+        other = self.same_instance.get(image.path)
+        if other is not None:
+            warning = f"its SOP Instance UID is that of {other}, too: one image twice, or a wrong UID; remove one"
+            meta = replace(meta, warnings=(*meta.warnings, warning))
+        return pixels, meta
 
     def _meta(self, path: Path, relative: str) -> ImageMeta | None:
         """The file's meta, or None (and a note) for what is no screening mammogram."""

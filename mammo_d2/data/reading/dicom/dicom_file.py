@@ -25,6 +25,7 @@ from mammo_d2.data.reading.dicom.tags import (
     text_of,
     view_of,
 )
+from mammo_d2.data.reading.dicom.unusual import unusual_facts
 from mammo_d2.data.reading.image_meta import ImageMeta, ImageReadError, ReadOptions, depth_warnings
 from mammo_d2.data.reading.size_limits import check_inflated, check_size
 
@@ -141,6 +142,7 @@ def meta_of(
     spacing, spacing_source = spacing_of(dataset)
     view, modifiers = view_of(dataset)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
+    unusual = unusual_facts(dataset)
     return ImageMeta(
         path=os.fspath(path),
         format="dicom",
@@ -164,7 +166,8 @@ def meta_of(
         transfer_syntax=syntax.name if syntax else "",
         sop_class=getattr(dataset.get("SOPClassUID"), "name", ""),
         chest_wall=chest_wall_of(dataset),
-        warnings=warnings,
+        unusual=unusual,
+        warnings=(*warnings, *(f"{fact}; check whether it belongs to the images" for fact in unusual)),
     )
 
 

@@ -57,17 +57,21 @@ _FRAME_ATTRIBUTES = {
 
 def laterality_of(dataset: Dataset) -> str | None:
     """ "L" or "R" from Image Laterality, Frame Laterality or (Series) Laterality; None if absent or both."""
-    values = [dataset.get("ImageLaterality")]
+    return next((side if side in ("L", "R") else None for side in lateralities_of(dataset).values()), None)
+
+
+def lateralities_of(dataset: Dataset) -> dict[str, str]:
+    """Keyword -> "L", "R" or "other" (e.g. both), of all tags that name a side, the most specific first."""
+    values = [("ImageLaterality", dataset.get("ImageLaterality"))]
     for group in dataset.get("SharedFunctionalGroupsSequence") or []:
-        values += [item.get("FrameLaterality") for item in group.get("FrameAnatomySequence") or []]
-    values.append(dataset.get("Laterality"))
-    for value in values:
+        values += [("FrameLaterality", item.get("FrameLaterality")) for item in group.get("FrameAnatomySequence") or []]
+    values.append(("Laterality", dataset.get("Laterality")))
+    sides: dict[str, str] = {}
+    for keyword, value in values:
         text = str(value or "").strip().upper()
-        if text in ("L", "R", "LEFT", "RIGHT"):
-            return text[0]
         if text:
-            return None
-    return None
+            sides.setdefault(keyword, text[0] if text in ("L", "R", "LEFT", "RIGHT") else "other")
+    return sides
 
 
 def view_of(dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:

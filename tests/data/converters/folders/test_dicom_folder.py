@@ -44,6 +44,26 @@ def coco(records, annotations=(), **more):
     }
 
 
+def test_one_sop_instance_uid_with_different_pixels_is_reported(folder, tmp_path):
+    write_dicom(folder / "Roe-Ann" / "again.dcm", PIXELS + 1, PatientID="Roe-Ann", StudyInstanceUID="1.2.7",
+                ImageLaterality="L", ViewPosition="CC", SOPInstanceUID="1.2.3.7.2")  # fmt: skip
+    options = PrepareOptions(fractions=(("train", 1.0),), progress=False)
+    result = prepare(DicomFolder(folder, keep_ids=True), tmp_path / "out", options)
+    about = {issue.key: issue.problem for issue in result.issues if "SOP Instance UID" in issue.problem}
+    assert set(about) == {"Roe-Ann/again", "Roe-Ann/Roe-Ann-CC"}
+    assert "Roe-Ann-CC.dcm, too: one image twice, or a wrong UID; remove one" in about["Roe-Ann/again"]
+
+
+def test_unusual_images_are_marked_in_the_record(folder, tmp_path):
+    write_dicom(folder / "i.dcm", PIXELS + 1, PatientID="I", BreastImplantPresent="YES", ImageLaterality="L")
+    options = PrepareOptions(fractions=(("train", 1.0),), progress=False)
+    result = prepare(DicomFolder(folder, keep_ids=True), tmp_path / "out", options)
+    records = {i["file_name"]: i for i in json.loads(result.files[0].read_text())["images"]}
+    assert records["i.png"]["source"]["unusual"] == ["implant (Breast Implant Present YES)"]
+    assert "unusual" not in records["Roe-Ann/Roe-Ann-CC.png"]["source"]
+    assert any(i.key == "i" and i.problem.startswith("implant") for i in result.issues)
+
+
 def test_folder_without_truth(folder):
     found, converter = images(folder, keep_ids=True)
     assert [i.key for i in found] == [
