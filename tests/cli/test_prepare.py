@@ -8,6 +8,10 @@ import pytest
 
 from mammo_d2.cli.common import run_tool
 from mammo_d2.cli.prepare import run
+from mammo_d2.core.identifiers import hashed_identifier
+from mammo_d2.data.converters.folders.dicom_folder import DicomFolder, salt_of
+from mammo_d2.data.prepare.dataset import prepare
+from mammo_d2.data.prepare.options import PrepareOptions
 from tests.conftest import ROOT
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import write_dicom
@@ -54,6 +58,58 @@ def test_dicom_prepare_and_validate(dicoms, capsys):
     assert capsys.readouterr().out == "0 errors, 0 warnings\n"
     assert prepare_dicoms(dicoms, "--crop", "--max-side", 200) == 0
     assert "4 reused" in capsys.readouterr().out
+
+
+def patients(out):
+    return {
+        image["patient_id"]
+        for file in (out / "annotations").iterdir()
+        for image in json.loads(file.read_text())["images"]
+    }
+
+
+def test_identifiers_are_salted_and_stay_the_same(dicoms, capsys):
+    out = dicoms.parent / "out"
+    unsalted = {hashed_identifier(f"p{number}") for number in range(4)}
+    assert prepare_dicoms(dicoms) == 0
+    salt = out / "id_salt.txt"
+    first, text = patients(out), salt.read_text()
+    assert len(first) == 4
+    assert first == {hashed_identifier(f"p{number}", text.strip()) for number in range(4)}
+    assert not first & unsalted
+    assert salt.stat().st_mode & 0o077 == 0
+    # The secret is nowhere else.
+    for path in out.rglob("*.json"):
+        assert text.strip() not in path.read_text()
+    capsys.readouterr()
+    assert prepare_dicoms(dicoms) == 0
+    assert "4 reused" in capsys.readouterr().out
+    assert (patients(out), salt.read_text()) == (first, text)
+    # Another data set has another salt.
+    assert salt_of(dicoms.parent / "other", make=False) != text.strip()
+    assert not (dicoms.parent / "other").exists()
+    salt.unlink()
+    assert prepare_dicoms(dicoms) == 2
+    assert "hashed with a salt that is not in" in capsys.readouterr().err
+    assert prepare_dicoms(dicoms, "--id-salt", text.strip()) == 0
+    assert patients(out) == first
+    salt.write_text("\n")
+    assert prepare_dicoms(dicoms) == 2
+    assert "id_salt.txt: empty; write the salt into it again" in capsys.readouterr().err
+
+
+def test_a_mistyped_source_leaves_no_salt(tmp_path):
+    assert call("dicom", "--source", tmp_path / "none", "--out", tmp_path / "out") == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_without_salt_keeps_its_names(dicoms, caplog):
+    out = dicoms.parent / "out"
+    prepare(DicomFolder(dicoms), out, PrepareOptions(progress=False))
+    assert prepare_dicoms(dicoms) == 0
+    assert patients(out) == {hashed_identifier(f"p{number}") for number in range(4)}
+    assert not (out / "id_salt.txt").exists()
+    assert "identifiers were hashed without a salt" in caplog.text
 
 
 def test_dry_run(dicoms, capsys):

@@ -6,6 +6,7 @@
 <out>/manifest.json                        versions, parameters, counts, duplicates
 <out>/errors.csv                           files left out, and warnings
 <out>/records/                             what resuming needs; may be deleted
+<out>/id_salt.txt                          of DICOM folders: the secret in hashed identifiers; not to be given away
 ```
 """
 

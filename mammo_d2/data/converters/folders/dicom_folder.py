@@ -2,13 +2,16 @@
 
 Truth is a COCO file (``file_name`` relative to the folder) or a CSV table, both in pixels of the DICOM files. Without
 truth all labels are unknown. Only the tags named in ``ImageMeta`` go out, and identifiers only as keyed hashes unless
-they are asked for; private tags, names, dates and descriptions are never read.
+they are asked for (the key lies in ``id_salt.txt`` of the data set); private tags, names, dates and descriptions are
+never read.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mammo_d2.core.files import read_json, read_text, write_bytes_atomic
 from mammo_d2.core.identifiers import hashed_identifier
 from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
@@ -24,6 +28,11 @@ from mammo_d2.data.converters.truth_files import FolderWithTruth, truth_help
 from mammo_d2.data.reading.dicom.dicom_file import is_dicom, read_dicom_meta
 from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ImageMeta, ImageReadError, ReadOptions
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
+
+#: Holds the secret text in the hashes of a prepared data set; not to be given away with it.
+SALT_FILE = "id_salt.txt"
+
+logger = logging.getLogger(__name__)
 
 _SCREENING_EXCLUDES = ("magnification", "spot compression", "specimen")
 
@@ -37,7 +46,8 @@ class DicomFolder(FolderWithTruth):
         truth: COCO JSON or CSV (see ``truth``) with labels and boxes, or None.
         read_options: how files become pixels.
         keep_ids: keep identifiers of patients, exams and lesions and file names as they are, instead of hashing them.
-        id_salt: secret text in the hashes; give one where identifiers are guessable.
+        id_salt: secret text in the hashes. Without one, identifiers of a few digits are found again in seconds by
+            hashing all of them; the command ``prepare dicom`` always has one (see ``salt_of``).
         all_views: also take spot compression, magnification and specimen images.
         name: of the data set.
 
@@ -78,13 +88,15 @@ class DicomFolder(FolderWithTruth):
         parser.add_argument("--truth", type=Path, default=None, help="COCO JSON or CSV in pixels of the DICOM files")
         parser.add_argument("--keep-ids", action="store_true",
                             help="keep identifiers and file names, rather than hash them")  # fmt: skip
-        parser.add_argument("--id-salt", default="", help="secret text in the hashes, where identifiers can be guessed")
+        parser.add_argument(
+            "--id-salt", default="", help=f"secret text in the hashes [a random one in OUT/{SALT_FILE}]"
+        )
         parser.add_argument("--all-views", action="store_true", help="also spot, magnification and specimen images")
 
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> DicomFolder:
-        """See the base class."""
-        return cls(
+        """See the base class; without --id-salt the data set's own salt is used, and made at its first preparation."""
+        converter = cls(
             args.source,
             args.truth,
             read_options(args),
@@ -93,6 +105,10 @@ class DicomFolder(FolderWithTruth):
             all_views=args.all_views,
             name=args.out.name,
         )
+        # After the checks of the source: nothing is written for a mistyped folder.
+        if not args.id_salt and not args.keep_ids:
+            converter.id_salt = salt_of(args.out, make=not args.dry_run)
+        return converter
 
     def parameters(self) -> dict[str, Any]:
         """See the base class; the salt itself is not recorded."""
@@ -193,3 +209,42 @@ class DicomFolder(FolderWithTruth):
 
     def _hashed(self, text: str) -> str:
         return hashed_identifier(text, self.id_salt)
+
+
+def salt_of(out: Path, make: bool) -> str:
+    """The secret text in the hashes of a data set, kept in its folder so that a repeated run gives the same names.
+
+    A data set that was prepared without one keeps its names: it has no salt.
+
+    Args:
+        out: folder of the prepared data set.
+        make: write a new random salt if there is none.
+
+    Raises:
+        ValueError: the file is empty, or the data set was prepared with a salt that is not in the file.
+    """
+    path, manifest = out / SALT_FILE, out / "manifest.json"
+    if path.is_file():
+        salt = read_text(path).strip()
+        if not salt:
+            raise ValueError(f"{path}: empty; write the salt into it again, or prepare into another folder")
+        return salt
+    if manifest.is_file():
+        content = read_json(manifest)
+        converter = content.get("converter") if isinstance(content, dict) else None
+        if isinstance(converter, dict) and converter.get("salted"):
+            raise ValueError(
+                f"{manifest}: identifiers were hashed with a salt that is not in {path}; give it with --id-salt, or "
+                "prepare into another folder"
+            )
+        if isinstance(converter, dict) and converter.get("keep_ids") is False:
+            logger.warning(
+                "%s: identifiers were hashed without a salt, so that short ones can be found again; they stay so. "
+                "Prepare into another folder for new ones", manifest,
+            )  # fmt: skip
+            return ""
+    salt = secrets.token_hex(16)
+    if make:
+        write_bytes_atomic(path, f"{salt}\n".encode())
+        path.chmod(0o600)
+    return salt
