@@ -28,6 +28,7 @@ DATA_FLOORS = {"reading": 0, "format": 1, "breast": 2, "converters": 3, "prepare
 
 # Tests of no single module, with what they are about. A folder ends with a slash.
 CROSS_CUTTING = {
+    "tests/cli/test_mutated_inputs.py": "every command that reads result files",
     "tests/docs/": "the guides, carried out",
     "tests/framework/embedded/backbone/test_backbones.py": "backbones of the embedded engine",
     "tests/framework/test_door.py": "the contract, the engines' choice",
