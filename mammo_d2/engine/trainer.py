@@ -86,6 +86,11 @@ class MammoTrainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         check_preprocessing(cfg)
+        if len(cfg.MODEL.PIXEL_MEAN) == 1 and cfg.INPUT.FORMAT != "L":
+            # detectron2's pictures of the training (VIS_PERIOD) take images of format BGR for three channels.
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.INPUT.FORMAT = "L"
         model = super().build_model(cfg)
         if cfg.SOLVER.CHANNELS_LAST:
             model = model.to(memory_format=torch.channels_last)

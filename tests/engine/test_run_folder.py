@@ -28,7 +28,7 @@ def names_in(folder):
 def test_the_result_is_the_best_weights_else_the_average_else_the_last_ones(tmp_path):
     touch(tmp_path, "model_best.pth", "model_ema.pth")  # best so far
     assert not is_finished(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"model_final\.pth: no such file; .*tools/train_net\.py --resume"):
+    with pytest.raises(FileNotFoundError, match=r"model_final\.pth: no such file; .*mammo-d2 train --resume"):
         result_weights(tmp_path)
     touch(tmp_path, "model_final.pth")
     assert is_finished(tmp_path)

@@ -16,7 +16,7 @@ from mammo_d2.data.prepare.recipe import ImageOptions, Preparation
 from mammo_d2.engine.run_results import read_scalars
 from mammo_d2.engine.step import NonFiniteLossError
 from mammo_d2.engine.trainer import MammoTrainer
-from mammo_d2.framework import DatasetCatalog, MetadataCatalog, SafeCheckpointer, register_coco_instances
+from mammo_d2.framework import DatasetCatalog, EventStorage, MetadataCatalog, SafeCheckpointer, register_coco_instances
 from tests.conftest import ROOT
 from tests.data.toy_dataset import write_dataset
 from tests.engine.toy_training import SETTINGS, final_weights, run
@@ -362,3 +362,19 @@ def test_the_config_that_a_job_was_set_up_with_is_not_written_again(folder, monk
     monkeypatch.setattr("mammo_d2.engine.trainer.record_preparation", lambda cfg: pytest.fail("written again"))
     run(folder, "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "[]")
     assert (folder / "out" / "config.yaml").is_file()
+
+
+def test_pictures_of_the_training_take_images_of_one_channel(folder, monkeypatch):
+    """detectron2 took the channels 2, 1, 0 of them, as INPUT.FORMAT is BGR: an IndexError."""
+    settings = {**SETTINGS, "DATASETS.ROOT": str(folder), "VIS_PERIOD": "1"}
+    cfg = load_config("", [item for pair in settings.items() for item in pair])
+    register_datasets(cfg)
+    model = MammoTrainer.build_model(cfg).train()
+    batch = next(iter(MammoTrainer.build_train_loader(cfg)))
+    with EventStorage(0) as storage:
+        monkeypatch.setattr(storage, "put_image", lambda name, picture: shown.append(picture.shape))
+        shown: list = []
+        model(batch)
+    height, width = batch[0]["image"].shape[1:]
+    assert shown == [(3, height, 2 * width)]
+    assert cfg.INPUT.FORMAT == "BGR"
