@@ -6,13 +6,14 @@ no list of settings to maintain. Another image, augmentation, window, weight or 
 
 import hashlib
 import os
-import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from mammo_d2.framework.weights.weight_files import read_torch_file
 
 # Increase it when results change without a change of weights or of the modules' description.
 _FORMAT = 2
@@ -35,8 +36,8 @@ class FeatureCache:
         """The tensor of ``key`` on the CPU, made and kept if it is not there or cannot be read."""
         path = self.folder / key[:2] / f"{key}.pt"
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
+            return read_torch_file(str(path), allow_pickle=False)
+        except (OSError, ValueError):
             value = make().detach().cpu().clone()
         path.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own: two processes may make the same tensor at the same time.

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-import torch
 from torch import nn
+
+from mammo_d2.framework.weights.weight_files import UnsafePickleError, read_torch_file
 
 
 def read_pretrained(path: str, key: str) -> dict[str, Any]:
@@ -15,13 +16,16 @@ def read_pretrained(path: str, key: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
+        UnsafePickleError: it holds Python objects that could run code.
         ValueError: a file of something else.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_torch_file(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{key} {path}: no such file") from None
-    except Exception as error:  # a damaged file may raise any error
+    except UnsafePickleError as error:
+        raise UnsafePickleError(f"{key} {path}", error.what) from error
+    except ValueError as error:
         raise ValueError(f"{key} {path} cannot be read as a file of weights: {str(error).splitlines()[0]}") from error
     weights = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(weights, dict):

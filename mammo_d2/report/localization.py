@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from mammo_d2.core.array_files import load_arrays
 from mammo_d2.core.image_truth import image_truth, joined_truth
 from mammo_d2.data.reading.reader import read_image
 from mammo_d2.evaluation.metrics.detection.matching import HitRule, rank_within
@@ -176,5 +176,5 @@ def _found(name: str, rank: float, truth: int | None, top: int) -> str:
 def _response(maps: str | os.PathLike | None, image_id: Any) -> np.ndarray | None:
     if maps is None:
         return None
-    with np.load(Path(maps)) as stored:
-        return stored.get(str(image_id))
+    name = str(image_id)
+    return load_arrays(maps, "evaluate the run again", [name]).get(name)

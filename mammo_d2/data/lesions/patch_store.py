@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mammo_d2.core.array_files import load_array
 from mammo_d2.core.files import atomic_write
 from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT
 from mammo_d2.data.reading.intensity import INPUT_FULL_SCALE, scale_intensity
@@ -94,9 +95,9 @@ class PatchStore:
         """The image (H, W) uint16, not read yet.
 
         Raises:
-            FileNotFoundError, ValueError: as ``path``; the stored file is not of the record's size.
+            FileNotFoundError, ValueError: as ``path``; the stored file is damaged or not of the record's size.
         """
-        image = np.load(self.path(record), mmap_mode="r")
+        image = load_array(self.path(record), "delete it: it is made again", mmap_mode="r")
         _check_size(image.shape, record)
         return image
 

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from mammo_d2.core.array_files import load_array, load_arrays
 from mammo_d2.core.files import atomic_write
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.lesions.patch_store import PatchStore
@@ -20,6 +21,7 @@ from mammo_d2.data.loading.samplers import StreamSampler
 
 # Patches in one file of embeddings; an interruption loses at most this many.
 PART = 500
+REMEDY = "delete it and run mammo-d2 train, which makes it again"
 
 # Keeps the order of stored patches apart from the other streams of the seed.
 _ORDER_STREAM = 2002
@@ -64,6 +66,7 @@ class SaliencyStore:
 
         Raises:
             FileNotFoundError: it has not been made.
+            ValueError: its file is damaged.
         """
         path = self.path(record)
         if not path.is_file():
@@ -71,7 +74,7 @@ class SaliencyStore:
                 f"image {record.get('image_id')!r}, {record['file_name']}: its saliency ({path}) is missing; run "
                 "mammo-d2 train, which makes it first"
             )
-        return torch.from_numpy(np.load(path))
+        return torch.from_numpy(load_array(path, REMEDY))
 
 
 class EmbeddingStore:
@@ -100,11 +103,9 @@ class EmbeddingStore:
 
         Raises:
             FileNotFoundError: a part has not been made.
+            ValueError: the file of a part is damaged.
         """
-        parts = []
-        for part in self._parts():
-            with np.load(self._path(part)) as file:
-                parts.append({key: file[key] for key in file.files})
+        parts = [load_arrays(self._path(part), REMEDY) for part in self._parts()]
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def _parts(self) -> list[range]:

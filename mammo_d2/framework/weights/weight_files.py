@@ -46,6 +46,7 @@ class UnsafePickleError(ValueError):
     """The file holds Python objects beyond tensors, arrays and plain values; reading them can run any code."""
 
     def __init__(self, path: str, what: str):
+        self.what = what
         super().__init__(
             f"{path}: refused to read it, because {what}; reading such objects can run any code. "
             f"If you trust where the file comes from, set the environment variable {ALLOW_PICKLE_ENV}=1 "
@@ -94,12 +95,10 @@ def read_weight_file(path: str, allow_pickle: bool | None = None) -> dict[str, A
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"weight file {path} does not exist; check MODEL.WEIGHTS")
-    if allow_pickle is None:
-        allow_pickle = os.environ.get(ALLOW_PICKLE_ENV) == "1"
     if path.endswith(".pkl"):
-        content = _read_pickle(path, allow_pickle)
+        content = _read_pickle(path, _is_allowed(allow_pickle))
         return _as_zoo_checkpoint(content, path)
-    content = _read_torch(path, allow_pickle)
+    content = read_torch_file(path, allow_pickle)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not a dict of weights")
     for key in _STATE_KEYS:
@@ -109,6 +108,10 @@ def read_weight_file(path: str, allow_pickle: bool | None = None) -> dict[str, A
     if not any(isinstance(value, torch.Tensor) for value in content.values()):
         raise ValueError(f"{path}: no weights in it; it has {', '.join(map(str, list(content)[:10]))}")
     return {"model": content}
+
+
+def _is_allowed(allow_pickle: bool | None) -> bool:
+    return os.environ.get(ALLOW_PICKLE_ENV) == "1" if allow_pickle is None else allow_pickle
 
 
 def _read_pickle(path: str, allow_pickle: bool) -> Any:
@@ -164,7 +167,22 @@ def _under_its_name(entry: Any) -> Any:
     return renamed
 
 
-def _read_torch(path: str, allow_pickle: bool) -> Any:
+def read_torch_file(path: str, allow_pickle: bool | None = None) -> Any:
+    """What ``torch.save`` wrote, on the CPU; every such file is read by this function.
+
+    Args:
+        path: local file, of any name.
+        allow_pickle: as for ``read_weight_file``.
+
+    Returns:
+        Tensors, arrays and plain values in plain containers.
+
+    Raises:
+        FileNotFoundError: no such file.
+        UnsafePickleError: the file needs ``allow_pickle``.
+        ValueError: the file is damaged, or not of ``torch.save``.
+    """
+    allow_pickle = _is_allowed(allow_pickle)
     if not allow_pickle and tarfile.is_tarfile(path):
         # torch before 2.6 runs code from such files even when asked for weights only (CVE-2025-32434).
         raise UnsafePickleError(
@@ -173,6 +191,8 @@ def _read_torch(path: str, allow_pickle: bool) -> Any:
     try:
         with _allowed_globals():
             return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+    except FileNotFoundError:
+        raise
     except Exception as error:  # a damaged file raises anything
         refused = _REFUSED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if refused:
