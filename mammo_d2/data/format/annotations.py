@@ -22,6 +22,8 @@ from mammo_d2.data.format.record_checks import RecordChecker
 #: Names of the annotation files of a prepared data set, without suffix.
 SPLITS = ("train", "val", "test")
 
+_NOT_AN_OBJECT = "the top level must be an object with images and annotations"
+
 logger = logging.getLogger(__name__)
 
 
@@ -55,6 +57,8 @@ def load_coco(
         SchemaError: one or more errors; the message lists them with the remedy.
     """
     data = _read(path)
+    if not isinstance(data, dict):  # a text would be taken for the path of another file
+        raise SchemaError(f"{path}: {_NOT_AN_OBJECT}")
     report = validate_coco(data, image_root, check_images=check_images, name=str(path))
     report.raise_if_errors()
     _log_warnings(path, report)
@@ -107,7 +111,7 @@ def validate_coco(
             name = name or str(data)
             data = _read(data)
         if not isinstance(data, Mapping):
-            raise SchemaError(f"{name or 'COCO data'}: the top level must be an object with images and annotations")
+            raise SchemaError(f"{name or 'COCO data'}: {_NOT_AN_OBJECT}")
     if check_images not in ("none", "exists", "size", "full"):
         raise ValueError(f"check_images {check_images!r} must be one of none, exists, size, full")
     if image_root is None and check_images != "none":

@@ -56,9 +56,11 @@ def category_names(cfg: CfgNode) -> list[str]:
     """Detection classes in the order of their contiguous ids: DATASETS.CATEGORIES, or the one they are merged into.
 
     Raises:
-        ValueError: no category, or one listed twice.
+        ValueError: no category, one listed twice, or one that is no text.
     """
     categories = list(cfg.DATASETS.CATEGORIES)
+    if wrong := [name for name in categories if not isinstance(name, str)]:
+        raise ValueError(f"DATASETS.CATEGORIES must hold the names of detection classes, not {wrong[0]!r}")
     if not categories or len(set(categories)) != len(categories):
         raise ValueError(f"DATASETS.CATEGORIES must name each detection class once, not {categories}")
     return _classes(categories, cfg.DATASETS.MERGE_CATEGORIES)

@@ -88,3 +88,11 @@ def test_images_that_are_no_list_of_objects(tmp_path, images):
     path.write_text(json.dumps({"images": images, "categories": []}))
     assert check_splits([path, path]).problems == []
     assert "wrong-type" in {problem.code for problem in validate_coco(path).errors}
+
+
+def test_a_text_is_no_coco_file(tmp_path):
+    """It was taken for the path of another file, which was then read in its place."""
+    (tmp_path / "other.json").write_text(json.dumps(GOOD))
+    (tmp_path / "text.json").write_text(json.dumps(str(tmp_path / "other.json")))
+    with pytest.raises(SchemaError, match=r"text\.json: the top level must be an object"):
+        load_coco(tmp_path / "text.json")
