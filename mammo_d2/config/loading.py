@@ -52,7 +52,8 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
         cfg.merge_from_other_cfg(CfgNode(content))
     with _explained(cfg, "the command line"):
         cfg.merge_from_list(overrides)
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(category_names(cfg))
+    with _explained(cfg, "the command line" if "DATASETS.CATEGORIES" in overrides[::2] else config_file):
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(category_names(cfg))
     return cfg
 
 

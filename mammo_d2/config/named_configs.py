@@ -74,10 +74,25 @@ def read_config(name: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the file, or one it names in ``_BASE_``, does not exist.
-        ConfigError: not plain YAML, or a file without config keys.
+        ConfigError: not UTF-8 text, not plain YAML, a ``_BASE_`` that is no file name or leads back to its own file, or
+            a file without config keys.
     """
+    path = find_config(name)
     try:
-        content = _Reader.load_yaml_with_base(find_config(name), allow_unsafe=False)
+        content = _Reader.load_yaml_with_base(path, allow_unsafe=False)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{name}: this file, or one it names in _BASE_, names a missing file: {error}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{name}: this file, or one it names in _BASE_, is not UTF-8 text ({error.reason} at byte {error.start}); "
+            "save it as UTF-8"
+        ) from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}: its _BASE_ leads back to a file itself, or it is nested too deeply") from error
+    except (AttributeError, OSError) as error:  # the config library's error for a base that is no text; a folder
+        raise ConfigError(f"{name}: _BASE_ must be the name of a file, or a list of names ({error})") from error
     except TypeError:  # the config library's error for an empty file, or an empty base
         content = None
     except yaml.YAMLError as error:
@@ -86,7 +101,17 @@ def read_config(name: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigError(f"{name}: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{name}: this file, or one it names in _BASE_, does not hold configuration keys")
+    _check_keys(name, content)
     return content
+
+
+def _check_keys(name: str | os.PathLike[str], content: dict[Any, Any]) -> None:
+    """Check that the keys of all groups are text; YAML also has others."""
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"{name}: the config key {key!r} is no text; write the name of a key before the colon")
+        if isinstance(value, dict):
+            _check_keys(name, value)
 
 
 class _Reader(CfgNode):

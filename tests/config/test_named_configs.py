@@ -6,7 +6,14 @@ import pytest
 import yaml
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.config.named_configs import config_names, configs_folder, find_config, read_config, relative_config
+from mammo_d2.config.named_configs import (
+    ConfigError,
+    config_names,
+    configs_folder,
+    find_config,
+    read_config,
+    relative_config,
+)
 from mammo_d2.experiments.search.search_ranges import load_ranges
 from mammo_d2.experiments.variant_runs import load_variants
 from tests.conftest import ROOT
@@ -80,3 +87,28 @@ def test_base_of_a_written_config(tmp_path):
         written = tmp_path / "out" / "best.yaml"
         written.write_text(yaml.safe_dump({"_BASE_": relative_config(name, tmp_path / "out")}))
         assert load_config(str(written)) == load_config(PATH)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"SEED: 1 # \xe4\n", "not UTF-8 text"),
+        (b"_BASE_: mine.yaml\n", "leads back to a file itself"),
+        (b"_BASE_: 3\n", "must be the name of a file"),
+        (b"_BASE_:\n", "must be the name of a file"),
+        (b"_BASE_: .\n", "must be the name of a file"),
+        (b"SOLVER:\n  1: 2\n", "the config key 1 is no text"),
+        (b"DATASETS:\n  CATEGORIES: [{a: b}]\n", "must hold the names of detection classes"),
+        (b"DATASETS:\n  CATEGORIES: [a, a]\n", "must name each detection class once"),
+    ],
+)
+def test_configs_that_cannot_be_read(content, message, tmp_path):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"mine\.yaml: .*{message}"):
+        load_config("mine.yaml")
+
+
+def test_a_missing_base_names_the_config(tmp_path):
+    (tmp_path / "mine.yaml").write_text("_BASE_: missing.yaml\n")
+    with pytest.raises(FileNotFoundError, match=r"mine\.yaml: .*missing\.yaml"):
+        load_config("mine.yaml")
