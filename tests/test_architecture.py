@@ -37,6 +37,7 @@ CROSS_CUTTING = {
     "tests/framework/test_job_parity.py": "both engines give the committed numbers of a job",
     "tests/framework/test_parity_golden.py": "the embedded engine gives the committed numbers of models",
     "tests/framework/test_parity_live.py": "both engines side by side",
+    "tests/fuzz/": "mutated files of every kind",
     "tests/jobs/lesion/test_lesion_distributed.py": "a job in two processes",
     "tests/jobs/lesion/test_lesion_restart.py": "a job in a folder that is not empty",
     "tests/jobs/test_accelerator.py": "every model on a pretended GPU",

@@ -1,0 +1,1 @@
+"""Mutated files of every kind, from a seed: see ``python -m tests.fuzz --help``."""
