@@ -47,11 +47,10 @@ def load_arrays(path: str | os.PathLike[str], remedy: str, names: Sequence[str] 
         if isinstance(content, np.ndarray):
             raise ValueError("a single array")
         with content:
-            arrays = {name: content[name] for name in (content.files if names is None else names) if name in content}
-        for name, array in arrays.items():
-            if not isinstance(array, np.ndarray):  # numpy gives other members of a zip archive as bytes
-                raise ValueError(f"{name} is no array")
-        return arrays
+            others = [name for name in content.zip.namelist() if not name.endswith(".npy")]
+            if others:
+                raise ValueError(f"{others[0]} in it is no array")
+            return {name: content[name] for name in (content.files if names is None else names) if name in content}
 
     return _read(read, path, ".npz", remedy)
 

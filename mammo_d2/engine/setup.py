@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.config.named_configs import ConfigError, config_that_makes, find_config
+from mammo_d2.config.named_configs import ConfigError, config_that_makes, find_config, read_config
 from mammo_d2.core.files import atomic_write, make_folder, write_json
 from mammo_d2.data.format.annotations import check_splits
 from mammo_d2.data.format.catalog import check_names, register_datasets
@@ -180,4 +180,4 @@ def _recorded_seed(output_dir: str) -> int:
     config = Path(output_dir) / CONFIG_FILE
     if not config.is_file():
         return -1
-    return int(CfgNode.load_yaml_with_base(str(config), allow_unsafe=False).get("SEED", -1))
+    return int(read_config(config).get("SEED", -1))

@@ -26,7 +26,8 @@ def read_pretrained(path: str, key: str) -> dict[str, Any]:
     except UnsafePickleError as error:
         raise UnsafePickleError(f"{key} {path}", error.what) from error
     except ValueError as error:
-        raise ValueError(f"{key} {path} cannot be read as a file of weights: {str(error).splitlines()[0]}") from error
+        problem = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{key} {path} cannot be read as a file of weights: {problem}") from error
     weights = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(weights, dict):
         raise ValueError(f"{key} {path} holds a {type(content).__name__}, not weights by name")

@@ -5,6 +5,7 @@ evaluation. All draws follow from the seed, the trial's number and the values of
 resumed search gives the same trials as an uninterrupted one (with one job; random search with any number of jobs).
 """
 
+import json
 import math
 import signal
 import time
@@ -145,12 +146,24 @@ class _NoLock(JournalFileOpenLock):
 
 
 def _journal(path: Path) -> JournalFileBackend:
-    """The file of a study. A last line that a kill left incomplete is removed."""
+    """The file of a study. A last line that a kill left incomplete is removed.
+
+    Raises:
+        SearchError: another line is no JSON.
+    """
     if path.is_file():
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
+        *lines, incomplete = path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, 1):
+            try:
+                json.loads(line)
+            except (ValueError, RecursionError):
+                raise SearchError(
+                    f"{path}, line {number}: damaged, or not the journal of a search; restore it from a copy, or name "
+                    "another --output"
+                ) from None
+        if incomplete:
             with open(path, "rb+") as file:
-                file.truncate(content.rfind(b"\n") + 1)
+                file.truncate(path.stat().st_size - len(incomplete))
     return JournalFileBackend(str(path), lock_obj=_NoLock(str(path)))
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mammo_d2.config.named_configs import read_config
 from mammo_d2.data.format.catalog import load_records
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.run_folder import config_of_weights, forget_training, is_finished, result_weights
@@ -223,7 +224,7 @@ def check_lesions_unseen(cfg: CfgNode, final: CfgNode) -> None:
     for weights in (cfg.MODEL.LESION.CONTEXT_WEIGHTS, cfg.MODEL.LESION.PATCH_WEIGHTS):
         path = config_of_weights(weights) if weights else None
         if path is not None:
-            trained = CfgNode.load_yaml_with_base(str(path), allow_unsafe=False).get("DATASETS", {}).get("TRAIN", ())
+            trained = read_config(path).get("DATASETS", {}).get("TRAIN", ())
             seen.append((trained, (*cfg.DATASETS.TEST, *final.DATASETS.TEST)))
     for train, test in seen:
         pair = cfg.clone()
