@@ -47,6 +47,7 @@ CROSS_CUTTING = {
     "tests/phantom/test_no_threshold.py": "a property of all phantoms",
     "tests/test_architecture.py": "this file",
     "tests/test_configs.py": "every file of configs/",
+    "tests/test_malicious_weights.py": "every way a file of weights, stored results or settings can be named",
     "tests/test_packaging.py": "the wheel",
     "tests/test_plugin_script.py": "a detectron2 user's script",
     "tests/test_public_api.py": "the stable names of the package",
