@@ -58,8 +58,7 @@ def read_dicom(path: str | os.PathLike[str], options: ReadOptions | None = None)
     with _damaged_header(path):
         _check_readable(path, dataset, options)
         lift_frame_attributes(dataset, options.frame or 0)
-    stored, warnings = _decode(path, dataset, options.frame or 0)
-    with _damaged_header(path):
+        stored, warnings = _decode(path, dataset, options.frame or 0)
         table = grey_table(dataset, options)
         if table.voi == "none" and not dataset.get("PixelRepresentation") and not dataset.get("ModalityLUTSequence"):
             warnings += depth_warnings(

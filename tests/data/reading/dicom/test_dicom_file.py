@@ -258,3 +258,12 @@ def test_damaged_headers_never_raise_anything_else(tmp_path):
                 messages.append(str(error))
     assert len(messages) > 50
     assert all("bad.dcm" in message for message in messages)
+
+
+def test_two_values_of_high_bit(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", RAMP)
+    dataset = pydicom.dcmread(path)
+    dataset.HighBit = [11, 11]
+    dataset.save_as(path)
+    with pytest.raises(ImageReadError, match=r"a\.dcm: damaged or truncated DICOM file"):
+        read_dicom(path)
