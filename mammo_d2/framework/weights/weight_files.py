@@ -9,7 +9,7 @@ import pickle
 import re
 import tarfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -54,8 +54,13 @@ class UnsafePickleError(ValueError):
         )
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickler for numpy arrays in plain containers."""
+class _ArrayUnpickler(pickle._Unpickler):
+    """Unpickler for numpy arrays in plain containers.
+
+    Python's own, not that in C, whose step that sets the state of an object cannot be checked.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: io.BufferedIOBase, path: str):
         super().__init__(file, encoding="latin1")  # Python 2 wrote the model zoos
@@ -68,6 +73,17 @@ class _ArrayUnpickler(pickle.Unpickler):
             return _PICKLE_GLOBALS[module, name]
         except KeyError:
             raise UnsafePickleError(self._path, f"it contains {module}.{name}") from None
+
+    def _load_checked_state(self) -> None:
+        """Check the state of a dtype: numpy takes any, and a damaged one ends the process when it is used."""
+        *_, target, state = self.stack  # type: ignore[attr-defined]
+        if isinstance(target, np.dtype):
+            plain = isinstance(state, tuple) and len(state) == 8 and state[2:5] == (None, None, None)
+            if not plain or target.hasobject or state[0] != 3 or state[1] not in ("<", ">", "|", "=") or state[7] != 0:
+                raise pickle.UnpicklingError(f"state {state!r:.100} of the array type {target}")
+        super().load_build()  # type: ignore[misc]
+
+    dispatch[pickle.BUILD[0]] = _load_checked_state  # type: ignore[assignment]
 
 
 def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
