@@ -42,10 +42,10 @@ VALUES = (
 # Pieces of text that CSV, JSON and YAML readers may stumble over.
 TOKENS = (
     b"", b"null", b"nan", b"inf", b"-1", b"1e999", b"9" * 400, b'"', b"'", b",", b";", b"\n", b"\r", b"\t", b"\0",
-    b"\xff",    b"\xef\xbb\xbf", b"[", b"]", b"{", b"}", b":", b": ", b"- ", b"#", b"&a [*a]", b"*a", b"<<: *a",
-    b"!!python/name:os",    b"!!python/object/apply:os.getcwd []", b"!!binary x", b"!!timestamp 0",
+    b"\xff", b"\xef\xbb\xbf", b"[", b"]", b"{", b"}", b":", b": ", b"- ", b"#", b"&a [*a]", b"*a", b"<<: *a",
+    b"!!python/name:os", b"!!python/object/apply:os.getcwd []", b"!!binary x", b"!!timestamp 0",
     b"2001-01-01", b"? x", b"---\n", b"| ",
-    b"0x1",    b"1_0", b"0", b"1", b"2", b"0.5", b"1.0", b"a", b"p/1.png", b"L", b"MLO", b"malignant", b" ",
+    b"0x1", b"1_0", b"0", b"1", b"2", b"0.5", b"1.0", b"a", b"p/1.png", b"L", b"MLO", b"malignant", b" ",
     b"../x", b"=1+1", b"x" * 140_000, b"[" * 20_000, b"\xe2\x80\xae",
 )  # fmt: skip
 
