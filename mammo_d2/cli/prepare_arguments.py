@@ -31,6 +31,8 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     image.add_argument(
         "--flip-to", choices=("left", "right"), default="", help="mirror so that the chest wall is there"
     )
+    image.add_argument("--aspect", type=float, default=0.0, metavar="W/H",
+                       help="width / height of the films, if the files were squashed, e.g. to squares")  # fmt: skip
     image.add_argument("--max-side", type=int, default=0, help="reduce to this longer side in pixels (0: no)")
     image.add_argument("--spacing", type=float, default=0.0, help="scale to this many mm per pixel (0: no)")
     image.add_argument("--keep-files", action="store_true", help="link to the source files instead of writing PNGs")
@@ -61,6 +63,7 @@ def prepare_options(args: argparse.Namespace) -> PrepareOptions:
         margin=args.margin,
         mask_method=args.mask_method,
         flip_to=args.flip_to,
+        aspect=args.aspect,
         max_side=args.max_side,
         spacing=args.spacing,
         keep_files=args.keep_files,

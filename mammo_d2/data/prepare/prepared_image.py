@@ -27,6 +27,8 @@ class ImageOptions:
         margin: around it, as a fraction of its longer side.
         mask_method: of ``breast_mask``: "auto", "otsu", "triangle".
         flip_to: "left" or "right": mirror images whose chest wall is on the other side; "" leaves them.
+        aspect: width / height of the films, for files that someone squashed (for example to a square): the longer
+            side is reduced until the whole file has this ratio; 0: files are as they were taken.
         max_side: reduce images whose longer side is larger, in pixels; 0: no limit.
         spacing: scale images to this many mm per pixel (0: no); needs a known pixel spacing.
         keep_files: refer to the source file by a symbolic link instead of writing a PNG; nothing may be changed then.
@@ -37,6 +39,7 @@ class ImageOptions:
     margin: float = 0.02
     mask_method: str = "auto"
     flip_to: str = ""
+    aspect: float = 0.0
     max_side: int = 0
     spacing: float = 0.0
     keep_files: bool = False
@@ -45,6 +48,8 @@ class ImageOptions:
     def __post_init__(self) -> None:
         if self.flip_to not in ("", "left", "right"):
             raise ValueError(f"flip_to {self.flip_to!r} must be left, right or empty")
+        if self.aspect and not 0.1 <= self.aspect <= 10:
+            raise ValueError(f"aspect {self.aspect} (width / height of the films) must lie between 0.1 and 10, or be 0")
         if self.max_side < 0 or self.spacing < 0 or not 0 <= self.margin < 1 or not 0 <= self.png_level <= 9:
             raise ValueError(
                 f"max_side {self.max_side}, spacing {self.spacing} must not be negative, margin {self.margin} lies in "
@@ -52,8 +57,15 @@ class ImageOptions:
             )
         if self.max_side and self.spacing:
             raise ValueError(f"give max_side ({self.max_side}) or spacing ({self.spacing}), not both")
-        if self.keep_files and (self.crop or self.flip_to or self.max_side or self.spacing):
-            raise ValueError("keep_files leaves images as they are; drop it, or crop, flip_to, max_side and spacing")
+        if self.aspect and self.spacing:
+            raise ValueError(
+                f"give aspect ({self.aspect}) or spacing ({self.spacing}), not both: squashed files have no known "
+                "pixel spacing"
+            )
+        if self.keep_files and (self.crop or self.flip_to or self.aspect or self.max_side or self.spacing):
+            raise ValueError(
+                "keep_files leaves images as they are; drop it, or crop, flip_to, aspect, max_side and spacing"
+            )
 
 
 @dataclass(frozen=True)
@@ -161,10 +173,20 @@ def _choose_transform(
             raise ValueError("no pixel spacing in the file; leave out the target spacing, or give max_side instead")
         scale_y, scale_x = (s / options.spacing for s in pixel_spacing)
         return transform.with_output_size((max(1, round(h * scale_y)), max(1, round(w * scale_x))))
-    if options.max_side and max(w, h) > options.max_side:
-        scale = options.max_side / max(w, h)
-        return transform.with_output_size((max(1, round(h * scale)), max(1, round(w * scale))))
-    return transform
+    scale_y, scale_x = _unsquash((height, width), options.aspect)
+    longer = max(h * scale_y, w * scale_x)
+    scale = options.max_side / longer if options.max_side and longer > options.max_side else 1.0
+    if scale * scale_y == scale * scale_x == 1:
+        return transform
+    return transform.with_output_size((max(1, round(h * scale_y * scale)), max(1, round(w * scale_x * scale))))
+
+
+def _unsquash(size: tuple[int, int], aspect: float) -> tuple[float, float]:
+    """(row, column) scale, at most 1 each, that gives an image of ``size`` (height, width) the ratio width / height."""
+    if not aspect:
+        return 1.0, 1.0
+    stretch = aspect * size[0] / size[1]
+    return (1.0, stretch) if stretch <= 1 else (1 / stretch, 1.0)
 
 
 def _include(

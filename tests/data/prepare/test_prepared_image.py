@@ -42,6 +42,27 @@ def test_target_spacing(half_disc):
         prepare_pixels(*half_disc, options)
 
 
+@pytest.mark.parametrize(
+    ("options", "shape", "scale"),
+    [
+        ({"aspect": 0.75}, (60, 45), (1.0, 0.45)),
+        ({"aspect": 0.75, "max_side": 30}, (30, 22), (0.5, 0.22)),
+        ({"aspect": 2.5}, (40, 100), (40 / 60, 1.0)),  # wider than the file: rows are reduced, nothing is enlarged
+        ({"aspect": 100 / 60}, (60, 100), (1.0, 1.0)),
+    ],
+)
+def test_squashed_files_get_the_ratio_of_the_films(half_disc, options, shape, scale):
+    prepared = prepare_pixels(*half_disc, ImageOptions(**options))
+    assert prepared.stored.shape == shape
+    assert prepared.transform.scale == pytest.approx(scale)
+
+
+def test_a_crop_of_a_squashed_file_keeps_the_films_ratio(half_disc):
+    prepared = prepare_pixels(*half_disc, ImageOptions(crop=True, margin=0.0, aspect=0.75))
+    _, _, width, height = prepared.transform.crop
+    assert prepared.stored.shape == (height, round(0.45 * width))
+
+
 def test_kept_files_are_looked_at_only(half_disc):
     prepared = prepare_pixels(*half_disc, ImageOptions(keep_files=True))
     assert prepared.stored is None
@@ -64,6 +85,10 @@ def test_untouched(half_disc):
         ({"max_side": -1}, "max_side -1"),
         ({"margin": 1.0}, "margin 1.0"),
         ({"max_side": 10, "spacing": 0.1}, "not both"),
+        ({"aspect": 0.6, "spacing": 0.1}, "squashed files have no known pixel spacing"),
+        ({"aspect": float("nan")}, "aspect nan"),
+        ({"aspect": -0.6}, "aspect -0.6"),
+        ({"keep_files": True, "aspect": 0.6}, "keep_files leaves images as they are"),
         ({"keep_files": True, "crop": True}, "keep_files leaves images as they are"),
     ],
 )
