@@ -3,7 +3,7 @@
 metrics.json                                 one JSON object per line: iteration, losses, learning rate, ...
 inference/<data set>/metrics.json            {task: {metric: value}}
 inference/<data set>/<task>.json             options in force, reasons for undefined values
-inference/<data set>/coco_instances_results.json
+inference/<data set>/coco_instances_results.json    boxes, of the evaluators "coco" and "froc"
 inference/<data set>/top_regions.json, response_maps.npz   of the evaluator "regions"
 inference/<data set>/lesion_scores.json      of the evaluator "lesion"
 inference/<data set>/*.png                   curves

@@ -15,6 +15,7 @@ from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.engine.run_folder import CONFIG_FILE, config_file
 from mammo_d2.engine.run_results import DatasetResult, read_evaluations
 from mammo_d2.evaluation.evaluators.lesion_evaluator import LesionEvaluator
+from mammo_d2.evaluation.evaluators.precision_evaluators import CocoEvaluator
 from mammo_d2.evaluation.evaluators.region_evaluator import RegionEvaluator
 from mammo_d2.evaluation.files.results import REGIONS_FILE
 from mammo_d2.framework import ENGINE, CfgNode
@@ -110,7 +111,7 @@ def _result_sections(
     if name:
         place += "/" + name.replace(" + ", "_")
     sections = [Section(f"Results on {result.name}{suffix}", [*evaluation_blocks(result), *curve_blocks(result)])]
-    if result.predictions is not None:
+    if result.predictions is not None and CocoEvaluator.task in result.tasks:
         sections.append(Section(f"Examples from {result.name}{suffix}", example_blocks(cfg, result, records)))
     if result.regions is not None:
         blocks = localization_blocks(cfg, result, records, pictures, place)

@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
+from mammo_d2.evaluation.files.results import RESULTS_FILE, detections_to_coco
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan, Statistic, bootstrap, percentile_interval
 from mammo_d2.evaluation.metrics.scores.levels import aggregate_truth
 from mammo_d2.evaluation.metrics.tables import (
@@ -220,6 +221,17 @@ class PredictionEvaluator(DatasetEvaluator):
                 "the model has diverged or its weights are damaged"
             )
         return EvaluationData(images_from_records(records, self.classes), lesions_from_records(records), detections)
+
+    def write_detections(self, data: EvaluationData) -> list[dict[str, Any]]:
+        """Write the boxes as COCO results in pixels of the prepared images, if there is a folder.
+
+        Returns:
+            The entries.
+        """
+        entries = detections_to_coco(data.detections, data.images, self.dataset.category_ids)
+        if self.output_dir is not None:
+            write_json(self.output_dir / RESULTS_FILE, entries, indent=None, nan_as_null=True)
+        return entries
 
     def _print(self, numbers: Mapping[str, float], result: Computed) -> None:
         rows = [(key, f"{value:.4g}") for key, value in numbers.items()]

@@ -21,7 +21,10 @@ from mammo_d2.evaluation.study.plots import PlotCurve, plot_froc
 
 
 class FrocEvaluator(PredictionEvaluator):
-    """FROC per class (and over all classes, ``all/``, where there are several); ``froc.png``."""
+    """FROC per class (and over all classes, ``all/``, where there are several).
+
+    Writes ``froc.png``, and the boxes to ``coco_instances_results.json``.
+    """
 
     task = "froc"
     needs: tuple[str, ...] = ("instances",)
@@ -39,6 +42,7 @@ class FrocEvaluator(PredictionEvaluator):
 
     def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
         data = self.data(records, found)
+        self.write_detections(data)
         patient = data.images.patient
         result = Computed(options=str(self.rule))
         curves, points, statistics = [], {}, {}

@@ -11,7 +11,7 @@ import numpy as np
 from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.evaluators.base_evaluator import Computed, PredictionEvaluator
 from mammo_d2.evaluation.evaluators.evaluated_dataset import EvaluatedDataset
-from mammo_d2.evaluation.files.results import RESULTS_FILE, SOURCE_RESULTS_FILE, detections_to_coco
+from mammo_d2.evaluation.files.results import SOURCE_RESULTS_FILE
 from mammo_d2.evaluation.files.source_pixels import results_to_source
 from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision
 from mammo_d2.evaluation.metrics.detection.detection_ap import detection_average_precision
@@ -38,14 +38,8 @@ class CocoEvaluator(PredictionEvaluator):
     def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
         data = self.data(records, found)
         if self.output_dir is not None:
-            entries = detections_to_coco(data.detections, data.images, self.dataset.category_ids)
-            write_json(self.output_dir / RESULTS_FILE, entries, indent=None, nan_as_null=True)
-            write_json(
-                self.output_dir / SOURCE_RESULTS_FILE,
-                results_to_source(entries, records),
-                indent=None,
-                nan_as_null=True,
-            )
+            entries = results_to_source(self.write_detections(data), records)
+            write_json(self.output_dir / SOURCE_RESULTS_FILE, entries, indent=None, nan_as_null=True)
         summary = coco_average_precision(data, self.backend)
         return Computed(dict(summary.numbers), dict(summary.reasons), summary.options)
 

@@ -30,7 +30,8 @@ class SaliencyEvaluator(PredictionEvaluator):
     """Continuous precision, recall and F1, and the pointing game, of ``output["saliency"]`` (C, h, w).
 
     The map covers the prepared image. Only images with a finding of the class count; the finding is its segmentation
-    where every annotation has one, else its boxes. Keys: ``<class>/precision`` …
+    where every annotation has one, else its boxes. Keys: ``<class>/precision`` … The numbers of each image are in
+    ``saliency.json`` under "cases".
     """
 
     task = "saliency"
@@ -81,7 +82,7 @@ class SaliencyEvaluator(PredictionEvaluator):
             f"pointing game: tolerance {self.tolerance:g} px; intervals of macro averages: {self.plan}"
         )
         images = images_from_records(records, self.classes)
-        statistics = {}
+        statistics, cases = {}, {}
         for label, name in enumerate(self.classes):
             rows = np.array([row for row, kept in enumerate(found) if label in kept], np.int64)
             kept = [found[row][label] for row in rows]
@@ -99,8 +100,10 @@ class SaliencyEvaluator(PredictionEvaluator):
             keys = ["precision", "recall", "f1", "pointing"]
             table = np.array(values, float).reshape(-1, len(keys)).T
             statistics[f"{name}/"] = MeanStatistic(table, keys, images.patient[rows])
+            cases[name] = {"image_id": [images.ids[row] for row in rows], **dict(zip(keys, table, strict=True))}
             reason = "every map is 0" if kept else "no image with a finding of this class"
             result.reasons.update({f"{name}/{key}": reason for key, value in flat.items() if np.isnan(value)})
         truth = combine_truth(images.truth)
-        result.details = {"intervals": self.intervals(statistics, images.patient, truth, self.plan)}
+        intervals = self.intervals(statistics, images.patient, truth, self.plan)
+        result.details = {"cases": cases, "intervals": intervals}
         return result

@@ -19,6 +19,11 @@ def test_froc_over_all_images(dataset, tmp_path):
     assert froc["malignant/sens@0.25"] == 0.5
     content = json.loads((tmp_path / "froc.json").read_text())
     assert content["metrics"]["malignant/threshold@0.125"] is None
+    boxes = json.loads((tmp_path / "coco_instances_results.json").read_text())
+    assert [(box["image_id"], box["score"]) for box in boxes] == [
+        (1, 0.75), (1, 0.25), (3, 0.5), (4, 0.625), (5, 0.875), (6, 0.125),
+    ]  # fmt: skip
+    assert boxes[0] == {"image_id": 1, "category_id": 2, "bbox": [10, 10, 20, 20], "score": 0.75}
 
 
 def test_froc_where_images_are_called_positive(dataset, tmp_path):

@@ -19,6 +19,9 @@ def test_saliency(tmp_path):
     assert results["malignant/precision"] == 1
     assert json.loads((tmp_path / "saliency.json").read_text())["intervals"]["malignant/precision"] == [1, 1]
     assert results["malignant/recall"] == 0.25
+    cases = json.loads((tmp_path / "saliency.json").read_text())["cases"]["malignant"]
+    assert (cases["image_id"], cases["precision"], cases["recall"]) == ([1, 6], [1, None], [0.5, 0])
+    assert cases["pointing"] == pytest.approx([1, 4 / 60])
     assert results["malignant/f1"] == pytest.approx((2 * 200 / (200 + 400)) / 2)
     assert results["malignant/num_images"] == 2
     assert results["malignant/num_images_dark"] == 1
