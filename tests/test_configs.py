@@ -117,7 +117,7 @@ def test_deep_mil_settings(head, weight_decay):
     assert cfg.MODEL.DEEP_MIL.SPARSITY == pytest.approx(1e-5)
 
 
-@pytest.mark.parametrize("variant", ["cls_det_rs", "db_baseline", "max_region"])
+@pytest.mark.parametrize("variant", ["cls_det_rs", "db_baseline", "max_region", "max_region_softmax"])
 def test_dual_branch_settings(variant):
     """Section 2 of the paper: windows, network, k, optimizer and batch."""
     cfg = load_config(str(CONFIGS / "dual_branch" / f"VGGM128_{variant}.yaml"))

@@ -188,7 +188,8 @@ def _add_dual_branch_keys(cfg: CfgNode) -> None:
     cfg.MODEL.SLIDING_WINDOW.MIN_BREAST = 0.5
     cfg.MODEL.SLIDING_WINDOW.MAX_PECTORAL = 0.5
     # DualBranchROIHeads: the compared systems, "cls_det_rs" (the paper's), "db_baseline" (no normal class, no region
-    # selection) or "max_region" (the highest region decides).
+    # selection), "max_region" (the highest region decides; binary classifiers of regions, one per finding) or
+    # "max_region_softmax" (the highest region decides; one classifier of regions with a normal class; not the paper's).
     cfg.MODEL.DUAL_BRANCH = CfgNode()
     cfg.MODEL.DUAL_BRANCH.VARIANT = "cls_det_rs"
     # For "cls_det_rs": number k of regions selected per class.

@@ -149,8 +149,24 @@ def dual_branch_log_probs(
     return LogProbs((ranking + region.log_prob).logsumexp(dim=1), (ranking + region.log_complement).logsumexp(dim=1))
 
 
-def max_region_log_probs(cls_logits: Tensor, mask: Tensor, num_findings: int) -> LogProbs:
-    """The compared system "Max-region": ``p(y_c = 1 | x) = max_i p_cls(c | x_i)``.
+def max_region_log_probs(cls_logits: Tensor, mask: Tensor) -> LogProbs:
+    """The compared system "Max-region": a binary classifier of regions per finding, ``max_i σ(w_c·x_i)``.
+
+    Args:
+        cls_logits: (N, M, C), no normal class.
+        mask: (N, M).
+
+    Returns:
+        (N, C) each.
+    """
+    best = max_pooling_logits(cls_logits, mask)
+    return LogProbs(F.logsigmoid(best), F.logsigmoid(-best))
+
+
+def max_region_softmax_log_probs(cls_logits: Tensor, mask: Tensor, num_findings: int) -> LogProbs:
+    """Max-region with the region classifier of Cls-Det-RS: ``max_i p_cls(c | x_i)``, a softmax with a normal class.
+
+    Not one of the paper's systems: its Max-region is binary and knows no normal class.
 
     Args:
         cls_logits: (N, M, D).

@@ -33,26 +33,36 @@ class DualBranchVariant:
 
     Attributes:
         normal_class: the region classifier knows normal regions.
+        binary: the region classifier judges each finding by itself (sigmoid), not one class against another.
         ranks: regions are ranked; otherwise the detection branch is missing.
         image_log_probs: also takes k; the image decision.
         region_scores: (N, M, C), how much each region shows each finding.
     """
 
     normal_class: bool
+    binary: bool
     ranks: bool
     image_log_probs: Callable[[Tensor, Tensor, Tensor, int], mil.LogProbs]
     region_scores: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 DUAL_BRANCH_VARIANTS = {
-    "cls_det_rs": DualBranchVariant(True, True, mil.dual_branch_log_probs, mil.localization_scores),
+    "cls_det_rs": DualBranchVariant(True, False, True, mil.dual_branch_log_probs, mil.localization_scores),
     "db_baseline": DualBranchVariant(
-        False, True, lambda cls, det, mask, k: mil.dual_branch_log_probs(cls, det, mask), mil.localization_scores
+        False, False, True, lambda cls, det, mask, k: mil.dual_branch_log_probs(cls, det, mask), mil.localization_scores
     ),
     "max_region": DualBranchVariant(
+        False,
         True,
         False,
-        lambda cls, det, mask, k: mil.max_region_log_probs(cls, mask, det.shape[-1]),
+        lambda cls, det, mask, k: mil.max_region_log_probs(cls, mask),
+        lambda cls, det, mask: cls.float().sigmoid(),
+    ),
+    "max_region_softmax": DualBranchVariant(
+        True,
+        False,
+        False,
+        lambda cls, det, mask, k: mil.max_region_softmax_log_probs(cls, mask, det.shape[-1]),
         lambda cls, det, mask: mil.region_log_probs(cls, det.shape[-1]).log_prob.exp(),
     ),
 }
@@ -107,7 +117,7 @@ class DualBranchROIHeads(nn.Module):
             raise ValueError(f"MODEL.DUAL_BRANCH.NUM_SELECTED is {num_selected}; it must be at least 1")
         self.variant = DUAL_BRANCH_VARIANTS[variant]
         num_classes = num_findings + self.variant.normal_class
-        if num_classes < 2:
+        if num_classes < 2 and not self.variant.binary:
             raise ValueError(
                 f"MODEL.DUAL_BRANCH.VARIANT {variant!r} has no normal class and needs two classes to tell apart: set "
                 "DATASETS.CATEGORIES to ['benign', 'malignant']"

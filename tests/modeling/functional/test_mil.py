@@ -111,7 +111,13 @@ class TestDualBranch:
         assert result.log_prob[0, 0].exp().item() == pytest.approx(43 / 84)
 
     def test_max_region(self):
-        result = mil.max_region_log_probs(self.cls_logits, self.mask, 2)
+        """Binary: the odds of each finding's best region, 4 and 3; a third logit would be no normal class."""
+        result = mil.max_region_log_probs(self.cls_logits[..., :2], self.mask)
+        assert result.log_prob.exp()[0].tolist() == pytest.approx([4 / 5, 3 / 4])
+        assert result.log_complement.exp()[0].tolist() == pytest.approx([1 / 5, 1 / 4])
+
+    def test_max_region_softmax(self):
+        result = mil.max_region_softmax_log_probs(self.cls_logits, self.mask, 2)
         assert result.log_prob.exp()[0].tolist() == pytest.approx([4 / 8, 3 / 8])
         assert result.log_complement.exp()[0].tolist() == pytest.approx([4 / 8, 5 / 8])
 
@@ -200,7 +206,8 @@ def schemes(cls_logits: Tensor, det_logits: Tensor, mask: Tensor, targets: Tenso
     return {
         "cls_det_rs": mil.image_loss(mil.dual_branch_log_probs(cls_logits, det_logits, mask, 2), targets),
         "db_baseline": mil.image_loss(mil.dual_branch_log_probs(cls_logits[..., :findings], det_logits, mask), targets),
-        "max_region": mil.image_loss(mil.max_region_log_probs(cls_logits, mask, findings), targets),
+        "max_region": mil.image_loss(mil.max_region_log_probs(cls_logits[..., :findings], mask), targets),
+        "max_region_softmax": mil.image_loss(mil.max_region_softmax_log_probs(cls_logits, mask, findings), targets),
         "max": mil.max_pooling_loss(det_logits, mask, targets),
         "label_assignment": mil.label_assignment_loss(det_logits, mask, targets, 2),
         "sparse": mil.sparse_loss(det_logits, mask, targets, 0.1),
@@ -247,7 +254,7 @@ class TestOnePositiveRegion:
         assert mil.image_loss(probs, self.negative).item() == pytest.approx(-math.log(1 - expected))
 
     def test_max_region_and_localisation(self):
-        probs = mil.max_region_log_probs(self.cls_logits, self.mask, 1)
+        probs = mil.max_region_softmax_log_probs(self.cls_logits, self.mask, 1)
         assert probs.log_prob.exp().item() == pytest.approx(0.9)
         scores = mil.localization_scores(self.cls_logits, self.det_logits, self.mask).flatten().tolist()
         assert scores == pytest.approx([0.01, 0.01, 0.63, 0.01])
@@ -265,7 +272,7 @@ class TestOnePositiveRegion:
         sparse = mil.sparse_loss(logits, self.mask, self.positive, 0.5)
         assert sparse.item() == pytest.approx(one + 0.5 * 1.2)
 
-    @pytest.mark.parametrize("scheme", ["cls_det_rs", "db_baseline", "max_region", "max"])
+    @pytest.mark.parametrize("scheme", ["cls_det_rs", "db_baseline", "max_region_softmax", "max"])
     def test_a_stronger_region_brings_the_loss_to_zero(self, scheme):
         """The limit in which the region decides alone and with certainty."""
         cls_logits = torch.zeros(1, 4, 3, dtype=torch.float64)

@@ -52,7 +52,8 @@ class TestHeads:
         [
             ("cls_det_rs", [13 / 32, 10 / 32]),
             ("db_baseline", [1 / 4 * 1 / 3 + 3 / 4 * 4 / 7, 1 / 2 * 2 / 3 + 1 / 2 * 3 / 7]),
-            ("max_region", [4 / 8, 3 / 8]),
+            ("max_region", [4 / 5, 3 / 4]),
+            ("max_region_softmax", [4 / 8, 3 / 8]),
         ],
     )
     def test_image_probabilities_of_the_compared_systems(self, variant, expected):
@@ -75,7 +76,8 @@ class TestHeads:
         ("variant", "expected"),
         [
             ("cls_det_rs", [(1, 0, 12 / 32), (1, 1, 6 / 32), (0, 1, 4 / 32), (0, 0, 1 / 32)]),
-            ("max_region", [(1, 0, 4 / 8), (1, 1, 3 / 8), (0, 1, 2 / 8), (0, 0, 1 / 8)]),
+            ("max_region", [(1, 0, 4 / 5), (1, 1, 3 / 4), (0, 1, 2 / 3), (0, 0, 1 / 2)]),
+            ("max_region_softmax", [(1, 0, 4 / 8), (1, 1, 3 / 8), (0, 1, 2 / 8), (0, 0, 1 / 8)]),
         ],
     )
     def test_regions_become_detections_best_first(self, variant, expected):
@@ -152,3 +154,12 @@ class TestHeads:
             DualBranchROIHeads(**common, num_findings=2, num_selected=0)
         with pytest.raises(ValueError, match="no normal class"):
             DualBranchROIHeads(**common, num_findings=1, variant="db_baseline")
+
+    def test_max_region_is_a_binary_classifier_of_each_finding(self):
+        """As published: no normal class, and one finding alone is possible; the softmax has a normal class."""
+        encoder = nn.Identity()
+        encoder.out_channels = 5
+        for variant, findings, classes in (("max_region", 1, 1), ("max_region", 2, 2), ("max_region_softmax", 2, 3)):
+            heads = DualBranchROIHeads(encoder=encoder, in_feature="x", num_findings=findings, variant=variant)
+            assert heads.cls_score.out_features == classes
+            assert heads.det_score is None
