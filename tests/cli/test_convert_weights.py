@@ -96,3 +96,11 @@ def test_damaged_file(released, tmp_path, capsys):
     assert code == EXIT_ERROR
     assert "attention.gate" in capsys.readouterr().err
     assert not (tmp_path / "out.pth").exists()
+
+
+def test_resnetv2_is_one_file(tmp_path, capsys):
+    convert("resnetv2", "a.safetensors", "b.safetensors", "--output", str(tmp_path / "out.pth"))
+    assert "resnetv2 converts one file, not 2" in capsys.readouterr().err
+    (tmp_path / "a.safetensors").write_bytes(b"x")
+    assert convert("resnetv2", str(tmp_path / "a.safetensors"), "--output", str(tmp_path / "out.pth")) == EXIT_ERROR
+    assert "a.safetensors: damaged or not a .safetensors file" in capsys.readouterr().err

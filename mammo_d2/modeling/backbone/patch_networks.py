@@ -78,7 +78,7 @@ class PatchNetwork(nn.Module):
             name: a key of ``PATCH_NETWORKS``.
             embedding_size: D.
             weights: file with the weights of the torchvision model of that name (its classifier is left out), or of a
-                ``resnetv2``'s feature maps; empty: random.
+                ``resnetv2``'s feature maps (see ``convert_resnetv2.py``); empty: random.
 
         Raises:
             ValueError: an unknown name, or weights that do not fit.
