@@ -1,6 +1,6 @@
 """Reading .safetensors files: a JSON header and plain numbers, nothing that could run code.
 
-Layout: 8 bytes with the length of the header (little endian); the header, ``dtype``, ``shape``, ``data_offsets`` by name;
+Layout: 8 bytes with the length of the header (little endian); the header, with dtype, shape and data_offsets by name;
 the data, whose offsets count from the end of the header.
 
 Source:
