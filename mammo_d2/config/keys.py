@@ -17,9 +17,15 @@ def add_mammo_config(cfg: CfgNode) -> None:
     # its processes know what they register. Their function add_config(cfg), if any, may add keys. Importing runs their
     # code: check MODULES before you use someone else's config.
     cfg.MODULES = []
-    # Training job by registry name: "SingleStageJob" (one model, MODEL.META_ARCHITECTURE) or "LesionContextJob" (the
-    # stages of the lesion classifier).
+    # Training job by registry name: "SingleStageJob" (one model, MODEL.META_ARCHITECTURE), "TwoStageJob" (the same
+    # model trained twice, the second time from the result of the first) or "LesionContextJob" (the stages of the lesion
+    # classifier).
     cfg.JOB = "SingleStageJob"
+    # For "TwoStageJob": KEY, VALUE overrides of the first training (not of its data sets); weights of a first training
+    # made before, in place of one in OUTPUT_DIR/first_stage.
+    cfg.FIRST_STAGE = CfgNode()
+    cfg.FIRST_STAGE.OVERRIDES = []
+    cfg.FIRST_STAGE.WEIGHTS = ""
 
     _add_data_keys(cfg)
     _add_model_keys(cfg)
@@ -165,8 +171,13 @@ def _add_deep_mil_keys(cfg: CfgNode) -> None:
     cfg.MODEL.DEEP_MIL.IN_FEATURE = ""
     # For "label_assignment": number k of regions that get the image's label.
     cfg.MODEL.DEEP_MIL.TOP_K = 2
-    # For "sparse": weight mu of the sum of the responses.
+    # For "sparse": weight mu of the sum of the responses, stated for SPARSITY_CELLS cells: an image of m cells gets
+    # mu * SPARSITY_CELLS / m, so that mu means the same at every size of the map. The paper has 36 cells. 0: mu is the
+    # weight of the plain sum, which weighs more with more cells.
     cfg.MODEL.DEEP_MIL.SPARSITY = 1e-5
+    cfg.MODEL.DEEP_MIL.SPARSITY_CELLS = 36
+    # Channels of 1x1 convolutions (with ReLU) before the regression; the released code has [128, 128], the paper none.
+    cfg.MODEL.DEEP_MIL.HIDDEN = []
     # For "classifier": widths of the hidden layers, and the dropout before each.
     cfg.MODEL.DEEP_MIL.CLASSIFIER_FC = [4096, 4096]
     cfg.MODEL.DEEP_MIL.CLASSIFIER_DROPOUT = 0.5
