@@ -6,6 +6,7 @@ import pytest
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.experiments.variant_runs import load_variants
+from mammo_d2.jobs import build_job
 from mammo_d2.jobs.lesion.lesion_stages import stage_config
 from tests.conftest import ROOT
 
@@ -115,6 +116,50 @@ def test_deep_mil_settings(head, weight_decay):
     assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR) == ("Adam", 5e-5)
     assert cfg.SOLVER.WEIGHT_DECAY == pytest.approx(weight_decay)
     assert cfg.MODEL.DEEP_MIL.SPARSITY == pytest.approx(1e-5)
+    assert (cfg.MODEL.DEEP_MIL.SPARSITY_CELLS, cfg.MODEL.DEEP_MIL.HIDDEN) == (36, [])
+    assert (cfg.MODEL.DEEP_MIL.CLASSIFIER_FC, cfg.MODEL.DEEP_MIL.CLASSIFIER_DROPOUT) == ([4096, 4096], 0.5)
+    assert cfg.JOB == ("TwoStageJob" if head == "label_assignment" else "SingleStageJob")
+
+
+@pytest.mark.parametrize(
+    ("head", "weight_decay"), [("max", 1e-5), ("label_assignment", 1e-5), ("sparse", 5e-6), ("classifier", 1e-5)]
+)
+def test_deep_mil_settings_of_the_released_code(head, weight_decay):
+    cfg = load_config(str(CONFIGS / "deep_mil" / f"released_{head}.yaml"))
+    assert head == cfg.MODEL.DEEP_MIL.HEAD
+    assert cfg.MODEL.DEEP_MIL.HIDDEN == [128, 128]
+    assert cfg.MODEL.DEEP_MIL.SPARSITY == pytest.approx(1e-4 if head == "sparse" else 1e-5)
+    assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR, cfg.SOLVER.IMS_PER_BATCH) == ("Adam", 5e-5, 80)
+    assert cfg.SOLVER.WEIGHT_DECAY == pytest.approx(weight_decay)
+    assert round(cfg.SOLVER.MAX_ITER * 80 / 246) == 500  # epochs of three folds of INbreast
+    assert cfg.JOB == ("TwoStageJob" if head == "label_assignment" else "SingleStageJob")
+    assert cfg.MODEL.DEEP_MIL.TOP_K == (1 if head == "label_assignment" else 2)
+
+
+def test_deep_mil_ablation_rows():
+    """One augmentation and optimizer, the paper's, for all rows; λ as in the paper; two stages."""
+    file = str(CONFIGS / "quickstart" / "phantom_deep_mil.yaml")
+    rows = {
+        v.name: load_config(file, v.overrides)
+        for v in load_variants(str(CONFIGS / "quickstart/ablation_deep_mil.yaml"))
+    }
+    assert list(rows)[:4] == ["classifier", "max pooling", "label assignment", "sparse"]
+    for name, cfg in rows.items():
+        aug = cfg.INPUT.AUG
+        assert (aug.FLIP_HORIZONTAL, aug.FLIP_VERTICAL, aug.SHIFT, aug.ROTATION) == (0.5, 0.0, 0.1, 45.0)
+        assert (aug.CUTOUT_SIZE, aug.CUTOUT_PROB, aug.SCALE) == (50, 1.0, [1.0, 1.0])
+        assert (aug.BRIGHTNESS, aug.CONTRAST, aug.GAMMA) == (0.0, 0.0, 0.0)
+        assert cfg.SOLVER.OPTIMIZER == "Adam"
+        assert cfg.SOLVER.WEIGHT_DECAY == pytest.approx(5e-6 if name == "sparse" else 1e-5)
+    assert rows["classifier"].MODEL.DEEP_MIL.CLASSIFIER_FC == [256, 256]
+    stages = build_job(rows["label assignment"]).stages()
+    assert [stage.cfg.MODEL.DEEP_MIL.HEAD for stage in stages] == ["max", "label_assignment"]
+    alone, first = (cfg.clone() for cfg in (rows["max pooling"], stages[0].cfg))
+    for cfg in (alone, first):
+        cfg.defrost()
+        cfg.OUTPUT_DIR = ""
+    first.MODEL.DEEP_MIL.TOP_K = alone.MODEL.DEEP_MIL.TOP_K  # unused
+    assert alone.dump() == first.dump()
 
 
 @pytest.mark.parametrize("variant", ["cls_det_rs", "db_baseline", "max_region", "max_region_softmax"])

@@ -250,18 +250,25 @@ def label_assignment_loss(logits: Tensor, mask: Tensor, targets: Tensor, k: int)
     return _sum_of_known(losses.sum(dim=1) / mask.sum(dim=1, keepdim=True), targets)
 
 
-def sparse_loss(logits: Tensor, mask: Tensor, targets: Tensor, mu: float) -> Tensor:
+def sparse_loss(logits: Tensor, mask: Tensor, targets: Tensor, mu: float, mu_regions: int = 0) -> Tensor:
     """Max pooling, and ``μ‖r‖_1`` over all regions of an image.
+
+    ‖r‖_1 is a sum, so the same μ weighs more with more regions: m regions of response r cost ``μ·m·r``. With
+    ``mu_regions`` the sum is multiplied by ``mu_regions / m``, and μ means the same whatever the number of regions.
 
     Args:
         logits, mask, targets: see the module.
         mu: weight of the sparsity.
+        mu_regions: number of regions that ``mu`` is stated for; 0: the plain sum of eq. 7.
 
     Source:
-        Deep MIL paper, eq. 7 (the L2 term is the optimizer's weight decay).
+        Deep MIL paper, eq. 7 (the L2 term is the optimizer's weight decay); its m is 36.
     """
     responses = _accurate(logits).sigmoid().masked_fill(~mask.unsqueeze(-1), 0.0)
-    return max_pooling_loss(logits, mask, targets) + mu * _sum_of_known(responses.sum(dim=1), targets)
+    norms = responses.sum(dim=1)
+    if mu_regions:
+        norms = norms * (mu_regions / mask.sum(dim=1, keepdim=True))
+    return max_pooling_loss(logits, mask, targets) + mu * _sum_of_known(norms, targets)
 
 
 def classifier_loss(image_logits: Tensor, targets: Tensor) -> Tensor:

@@ -21,19 +21,27 @@ ResponseLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 class ResponseHead(nn.Module):
     """Logistic regression shared by all cells, ``r_ij = σ(a·F_ij + b)``; the image's probability is the highest.
 
+    The released code has two hidden layers before it, 1×1 convolutions of 128 channels with ReLU.
+
     Source:
         Zhu et al., "Deep multi-instance networks with sparse label assignment for whole mammogram classification",
         MICCAI 2017, eq. 1 to 3.
     """
 
-    def __init__(self, channels: int, num_findings: int, loss: ResponseLoss):
+    def __init__(self, channels: int, num_findings: int, loss: ResponseLoss, hidden: Sequence[int] = ()):
         """
         Args:
             channels: F.
             num_findings: C; each has its own regression.
             loss: the scheme.
+            hidden: channels of the 1×1 convolutions before the regression; empty: the paper's head.
         """
         super().__init__()
+        layers: list[nn.Module] = []
+        for width in hidden:
+            layers += [nn.Conv2d(channels, width, kernel_size=1), nn.ReLU()]
+            channels = width
+        self.hidden = nn.Sequential(*layers)
         self.regression = nn.Conv2d(channels, num_findings, kernel_size=1)
         nn.init.normal_(self.regression.weight, std=0.01)
         nn.init.zeros_(self.regression.bias)  # type: ignore[arg-type]  # typed as optional
@@ -41,7 +49,7 @@ class ResponseHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, F, h, w) to the logits of the responses, (N, C, h, w)."""
-        return self.regression(features)
+        return self.regression(self.hidden(features))
 
     def image_logits(self, outputs: Tensor, mask: Tensor) -> Tensor:
         """(N, C) from the outputs of ``forward`` and the mask of the cells (N, h, w)."""
@@ -107,23 +115,31 @@ def build_mil_head(cfg: CfgNode, channels: int, num_findings: int) -> nn.Module:
     """The head named by MODEL.DEEP_MIL.HEAD.
 
     Raises:
-        ValueError: an unknown name, or a k or μ that is out of range.
+        ValueError: an unknown name, or a value that is out of range.
     """
     keys = cfg.MODEL.DEEP_MIL
-    if keys.TOP_K < 1 or keys.SPARSITY < 0:
+    if keys.TOP_K < 1 or keys.SPARSITY < 0 or keys.SPARSITY_CELLS < 0:
         raise ValueError(
-            f"MODEL.DEEP_MIL.TOP_K must be at least 1 and SPARSITY not negative, got {keys.TOP_K} and {keys.SPARSITY}"
+            "MODEL.DEEP_MIL.TOP_K must be at least 1, SPARSITY and SPARSITY_CELLS not negative, got "
+            f"{keys.TOP_K}, {keys.SPARSITY} and {keys.SPARSITY_CELLS}"
         )
+    if any(not isinstance(width, int) or width < 1 for width in (*keys.HIDDEN, *keys.CLASSIFIER_FC)):
+        raise ValueError(
+            "MODEL.DEEP_MIL.HIDDEN and CLASSIFIER_FC must be lists of whole numbers of at least 1, got "
+            f"{keys.HIDDEN} and {keys.CLASSIFIER_FC}"
+        )
+    if not 0 <= keys.CLASSIFIER_DROPOUT < 1:
+        raise ValueError(f"MODEL.DEEP_MIL.CLASSIFIER_DROPOUT must be in [0, 1), got {keys.CLASSIFIER_DROPOUT}")
     losses: dict[str, ResponseLoss] = {
         "max": mil.max_pooling_loss,
         "label_assignment": partial(mil.label_assignment_loss, k=keys.TOP_K),
-        "sparse": partial(mil.sparse_loss, mu=keys.SPARSITY),
+        "sparse": partial(mil.sparse_loss, mu=keys.SPARSITY, mu_regions=keys.SPARSITY_CELLS),
     }
     if keys.HEAD == "classifier":
         return ClassifierHead(channels, num_findings, keys.CLASSIFIER_FC, keys.CLASSIFIER_DROPOUT)
     if keys.HEAD not in losses:
         raise ValueError(f"MODEL.DEEP_MIL.HEAD is {keys.HEAD!r}; use one of {', '.join([*losses, 'classifier'])}")
-    return ResponseHead(channels, num_findings, losses[keys.HEAD])
+    return ResponseHead(channels, num_findings, losses[keys.HEAD], keys.HIDDEN)
 
 
 def cell_mask(image_sizes: Sequence[tuple[int, int]], shape: ShapeSpec, cells: tuple[int, int]) -> Tensor:

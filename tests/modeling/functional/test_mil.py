@@ -177,6 +177,26 @@ class TestDeepMil:
         loss = mil.sparse_loss(self.logits, self.mask, self.targets, mu=0.01)
         assert loss.item() == pytest.approx((-math.log(0.8) - math.log(0.1) + 0.01 * (1.5 + 0.9)) / 2)
 
+    def test_the_sparsity_weighs_the_same_at_every_number_of_regions(self):
+        """The same responses in four times as many regions: the plain sum is four times as large."""
+        few = torch.tensor([0.8, 0.5, 0.2]).double().logit().view(1, 3, 1)
+        many = few.repeat(1, 4, 1)
+        masks = [torch.ones(1, logits.shape[1], dtype=torch.bool) for logits in (few, many)]
+        target = torch.ones(1, 1)
+        plain, scaled = (
+            [mil.sparse_loss(x, mask, target, 0.01, number).item() for x, mask in zip((few, many), masks, strict=True)]
+            for number in (0, 6)
+        )
+        assert plain == pytest.approx([-math.log(0.8) + 0.01 * 1.5, -math.log(0.8) + 0.01 * 6.0])
+        assert scaled == pytest.approx([-math.log(0.8) + 0.01 * 1.5 * 6 / 3] * 2)
+
+    def test_the_sparsity_counts_each_images_own_regions(self):
+        """The second image has one region, of response 0.9, and padding."""
+        loss = mil.sparse_loss(self.logits, self.mask, self.targets, 0.01, 12)
+        regions = self.mask.sum(dim=1).tolist()
+        sparsity = 0.01 * 12 * (1.5 / regions[0] + 0.9 / regions[1])
+        assert loss.item() == pytest.approx((-math.log(0.8) - math.log(0.1) + sparsity) / 2)
+
     def test_sparse_without_weight_is_max_pooling(self):
         loss = mil.sparse_loss(self.logits, self.mask, self.targets, mu=0.0)
         assert loss.item() == mil.max_pooling_loss(self.logits, self.mask, self.targets).item()
