@@ -13,8 +13,8 @@ Examples (the quickstart's head says how its data are made; a run's config.yaml 
     mammo-d2 train --config-file output/phantom_top_likelihood/config.yaml --eval-only \\
         MODEL.WEIGHTS output/phantom_top_likelihood/model_final.pth
 
-Label assignment (deep MIL; JOB TwoStageJob) is trained twice: with FIRST_STAGE.OVERRIDES, in OUTPUT_DIR/first_stage, then
-as the config says from the result of that, in OUTPUT_DIR. --resume goes on where the job was interrupted.
+Label assignment (deep MIL; JOB TwoStageJob) is trained twice: with FIRST_STAGE.OVERRIDES, in OUTPUT_DIR/first_stage,
+then as the config says from the result of that, in OUTPUT_DIR. --resume goes on where the job was interrupted.
     mammo-d2 train --config-file mammo_d2://deep_mil/AlexNet_label_assignment.yaml
 
 The lesion classifier (JOB LesionContextJob) is trained in stages: patch network, then aggregation network. Its context
