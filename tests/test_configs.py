@@ -31,7 +31,7 @@ def test_top_likelihood_settings(form):
     assert sorted(size for level in cfg.MODEL.ANCHOR_GENERATOR.SIZES for size in level) == [4, 8, 16, 32, 64]
     assert sorted(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS[0]) == [0.5, 1.0, 2.0]
     assert cfg.MODEL.RPN.POST_NMS_TOPK_TRAIN == 2000
-    assert cfg.MODEL.RPN.TOP_LIKELIHOOD_T == 256
+    assert (cfg.MODEL.RPN.TOP_LIKELIHOOD_T or cfg.MODEL.RPN.BATCH_SIZE_PER_IMAGE) == 256
     assert cfg.MODEL.RPN.TOP_LIKELIHOOD_WEIGHT == 1.0
     assert cfg.MODEL.ROI_HEADS.SIMILARITY_WEIGHT == 0.1
     assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER) == ("Adam", 1e-4, 45000)
@@ -48,21 +48,45 @@ def test_top_likelihood_settings(form):
         ("positives_only", "DATALOADER.SAMPLER_TRAIN", "PositiveSampler"),
         ("random_negatives", "MODEL.RPN.NEGATIVE_IMAGES", "random"),
         ("no_similarity", "MODEL.ROI_HEADS.SIMILARITY_WEIGHT", 0.0),
-        ("benign_class", "DATASETS.CATEGORIES", ["benign", "malignant"]),
+        ("random_negatives_similarity", "MODEL.RPN.NEGATIVE_IMAGES", "random"),
+        ("random_negatives_similarity", "MODEL.ROI_HEADS.SIMILARITY_WEIGHT", 0.1),
+        ("fine_tuned", "MODEL.WEIGHTS", "./output/top_likelihood_R101_{form}_positives_only/model_final.pth"),
+        ("benign_class", "DATASETS.CATEGORIES", ["malignant", "benign"]),
     ],
 )
 def test_ablations(form, name, key, value):
     node = load_config(str(CONFIGS / "top_likelihood" / f"R101_{form}_{name}.yaml"))
     for part in key.split("."):
         node = node[part]
-    assert node == value
+    assert node == (value.format(form=form) if isinstance(value, str) else value)
+
+
+def test_as_many_anchors_are_ranked_as_are_sampled():
+    """T = 256 and 256 sampled anchors in the paper; their numbers are equal in every config. mAP is PASCAL VOC's."""
+    found = [load_config(str(path)) for path in FILES if "top_likelihood" in str(path)]
+    found = [cfg for cfg in found if cfg.MODEL.PROPOSAL_GENERATOR.NAME == "TopLikelihoodRPN"]
+    assert len(found) >= 15
+    for cfg in found:
+        assert cfg.MODEL.RPN.TOP_LIKELIHOOD_T in (0, cfg.MODEL.RPN.BATCH_SIZE_PER_IMAGE)
+        assert "voc" in cfg.TEST.EVALUATORS
 
 
 def test_ablation_rows_are_valid_overrides():
     variants = load_variants(str(CONFIGS / "quickstart" / "ablation_top_likelihood.yaml"))
-    assert len(variants) == 4
-    for variant in variants:
-        load_config(str(CONFIGS / "quickstart" / "phantom_top_likelihood.yaml"), variant.overrides)
+    assert len(variants) == 7
+    quickstart = str(CONFIGS / "quickstart" / "phantom_top_likelihood.yaml")
+    rows = [load_config(quickstart, variant.overrides) for variant in variants]
+    kinds = [(row.MODEL.RPN.NEGATIVE_IMAGES, row.MODEL.ROI_HEADS.SIMILARITY_WEIGHT) for row in rows[:6]]
+    assert kinds == [
+        ("ignore", 0.0), ("random", 0.0), ("random", 0.1), ("top_likelihood", 0.0), ("top_likelihood", 0.1),
+        ("top_likelihood", 0.1),
+    ]  # fmt: skip
+    # Normalisation layers see as many images in every row, and all but the last see the same images.
+    assert {row.SOLVER.IMS_PER_BATCH for row in rows} == {4}
+    assert [row.DATALOADER.SAMPLER_TRAIN for row in rows] == ["PairSampler"] * 6 + ["PositiveSampler"]
+    assert {row.MODEL.RPN.LOSS_AVERAGE for row in rows} == {"kind"}
+    assert rows[5].MODEL.WEIGHTS == f"{{output}}/{variants[0].folder}_seed{{seed}}/model_final.pth"
+    assert rows[6].DATASETS.CATEGORIES == ["malignant", "benign"]
 
 
 def test_gmic_settings():

@@ -26,7 +26,12 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, required=True, help="finished runs of this config and data are kept")
     parser.add_argument("--jobs", type=int, default=1, help="parallel runs, each on its own GPU if there are several")
-    parser.add_argument("--opts", nargs="*", default=[], help='KEY VALUE overrides for all runs; "{seed}" is the seed')
+    parser.add_argument(
+        "--opts",
+        nargs="*",
+        default=[],
+        help='KEY VALUE overrides for all runs; "{seed}" is the seed, "{output}" the folder --output',
+    )
     args = parser.parse_args(argv)
     variants = load_variants(args.variants)
     run_ablation(args.config_file, variants, args.seeds, args.output, args.opts, args.jobs)

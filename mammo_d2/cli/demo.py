@@ -20,6 +20,7 @@ Prints each command that it runs. Finished steps are not repeated.
 CONFIG = "mammo_d2://quickstart/phantom_top_likelihood.yaml"
 PHANTOM = ["--patients", "240", "--seed", "7", "--set", "rows=640", "cols=512", "contrast_scale=1.5"]
 PHANTOM += ["share_malignant=0.45", "share_benign=0.15", "share_calcification_malignant=0", "distractor_likeness=0.3"]
+PHANTOM += ["distractor_rate_positive=0.8"]
 
 #: Metrics printed at the end: label → task and key in metrics.json.
 FIGURES = {

@@ -110,11 +110,19 @@ def _add_data_keys(cfg: CfgNode) -> None:
 
 
 def _add_model_keys(cfg: CfgNode) -> None:
-    # RPN loss on images without annotations: "top_likelihood" (push the T highest-scoring anchors to background) or
-    # "random" (ordinary anchor sampling, the control experiment).
+    # TopLikelihoodRPN, loss on images without annotations: "top_likelihood" (push the T highest-scoring anchors to
+    # background), "random" (ordinary anchor sampling: the control experiment) or "ignore" (they pass through the
+    # network, so that normalisation layers see them, but neither RPN nor ROI heads learn from them: plain Faster R-CNN
+    # on the positive images of the same batches; needs one of the similarity heads, which leave them out).
     cfg.MODEL.RPN.NEGATIVE_IMAGES = "top_likelihood"
-    # Number of top anchors T, and the weight lambda_2 of the top likelihood loss.
-    cfg.MODEL.RPN.TOP_LIKELIHOOD_T = 256
+    # The RPN's loss of positive images is averaged over the positive images of a batch and that of negative images over
+    # the negative ones ("kind"), so that positive images weigh the same whatever NEGATIVE_IMAGES is; or, with
+    # NEGATIVE_IMAGES "random", everything is averaged over all images ("all"), as in Faster R-CNN.
+    cfg.MODEL.RPN.LOSS_AVERAGE = "kind"
+    # Number of top anchors T (0: MODEL.RPN.BATCH_SIZE_PER_IMAGE, as many as are sampled in a positive image), and the
+    # weight lambda_2 of the loss of negative images (with "random" and "kind", too). MODEL.RPN.LOSS_WEIGHT multiplies
+    # it, and anchors that MODEL.RPN.BOUNDARY_THRESH leaves out are not ranked.
+    cfg.MODEL.RPN.TOP_LIKELIHOOD_T = 0
     cfg.MODEL.RPN.TOP_LIKELIHOOD_WEIGHT = 1.0
     # Weight lambda_4 of the similarity loss; 0 turns it off and skips its computation.
     cfg.MODEL.ROI_HEADS.SIMILARITY_WEIGHT = 0.1

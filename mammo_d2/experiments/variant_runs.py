@@ -26,8 +26,10 @@ from mammo_d2.experiments.shared_work import make_shared
 from mammo_d2.jobs.job import Job, build_job
 
 #: Columns of the table, as far as the evaluators of TEST.EVALUATORS fill them: heading → task and key in metrics.json.
+#: "{first}" is the first class.
 ABLATION_COLUMNS = {
-    "AP50": ("coco", "AP50"),
+    "AP50": ("coco", "{first}/AP50"),
+    "VOC AP50": ("voc", "{first}/AP50"),
     "sens@0.25": ("froc", "{first}/sens@0.25"),
     "sens@1": ("froc", "{first}/sens@1"),
     "AUC": ("patient", "auc"),
@@ -45,6 +47,10 @@ ABLATION_COLUMNS = {
 }
 # Of the mean over the seeds, see ``mean_auc_interval``: heading by the file that the cases are in.
 INTERVALS = {"lesion.json": "lesion AUC, 95 % CI", IMAGE_SCORES_FILE: "breast AUC, 95 % CI"}
+
+
+# In an override: the folder of the ablation.
+_OUTPUT = "{output}"
 
 
 @dataclass
@@ -101,7 +107,8 @@ def run_ablation(
         config_file: the config that all variants start from.
         seeds: values of SEED.
         output: folder; one sub-folder a run, and ``ablation.md``, ``ablation.csv``, ``ablation.json``.
-        overrides: KEY VALUE overrides for all runs; "{seed}" in a value, here or in a variant's, is the run's seed.
+        overrides: KEY VALUE overrides for all runs. In a value, here or in a variant's, "{seed}" is the run's seed and
+            "{output}" is ``output``; runs with "{output}" start from the results of others and come after them.
         jobs: number of parallel runs, see ``run_job``.
 
     Returns:
@@ -116,18 +123,26 @@ def run_ablation(
     def folder(variant: Variant, seed: int) -> Path:
         return output / f"{variant.folder}_seed{seed}"
 
+    def settings_of(variant: Variant, seed: int) -> list[str]:
+        items = (*overrides, *variant.overrides, "SEED", str(seed))
+        return [item.replace("{seed}", str(seed)).replace(_OUTPUT, str(output)) for item in items]
+
     # A wrong key or job is an error before hours of training.
-    found = {folder(*run): build_job(load_config(config_file, _settings(overrides, *run))) for run in runs}
-    claim_folders({path: job.cfg for path, job in found.items()})
-    missing = [run for run in runs if found[folder(*run)].metrics_file(folder(*run)) is None]
-    settings = make_shared(config_file, [_settings(overrides, *run) for run in missing], output, jobs)
+    found = {folder(*run): build_job(load_config(config_file, settings_of(*run))) for run in runs}
 
     def train(item: tuple[tuple[Variant, int], list[str]]) -> None:
         (variant, seed), own_settings = item
         name = f"the run {variant.name!r} with seed {seed}"
         run_job(folder(variant, seed), name, config_file, own_settings, jobs, "--resume")
 
-    run_all(train, list(zip(missing, settings, strict=True)), jobs)
+    waits = [any(_OUTPUT in item for item in (*overrides, *variant.overrides)) for variant, _ in runs]
+    for later in (False, True):
+        turn = [run for run, wait in zip(runs, waits, strict=True) if wait == later]
+        # The files that a config names are part of its record: those of the second turn exist only now.
+        claim_folders({folder(*run): found[folder(*run)].cfg for run in turn})
+        missing = [run for run in turn if found[folder(*run)].metrics_file(folder(*run)) is None]
+        settings = make_shared(config_file, [settings_of(*run) for run in missing], output, jobs)
+        run_all(train, list(zip(missing, settings, strict=True)), jobs)
     metrics = {path: _finished_metrics(path, job) for path, job in found.items()}
     rows = [_read_run(variant.name, seed, metrics[folder(variant, seed)]) for variant, seed in runs]
     intervals: dict[str, dict[str, str]] = {}
@@ -139,10 +154,6 @@ def run_ablation(
                 intervals.setdefault(heading, {})[variant.name] = f"{interval.low:.3f} to {interval.high:.3f}"
     write_tables(rows, variants_table(rows, [variant.name for variant in variants], intervals), output, "ablation")
     return rows
-
-
-def _settings(overrides: Sequence[str], variant: Variant, seed: int) -> list[str]:
-    return [item.replace("{seed}", str(seed)) for item in (*overrides, *variant.overrides, "SEED", str(seed))]
 
 
 def _finished_metrics(folder: Path, job: Job) -> Path:
@@ -165,7 +176,8 @@ def _read_run(name: str, seed: int, path: Path) -> dict:
     row: dict = {"variant": name, "seed": seed}
     for heading, (task, key) in ABLATION_COLUMNS.items():
         if task in metrics:
-            row[heading] = metrics[task][key.format(first=first)]
+            numbers, of_class = metrics[task], key.format(first=first)
+            row[heading] = numbers[of_class if of_class in numbers else key.removeprefix("{first}/")]
     return row
 
 

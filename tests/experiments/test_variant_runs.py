@@ -73,6 +73,42 @@ def test_columns_are_those_of_the_evaluators_that_ran(tmp_path):
     assert [float(cell) for cell in row.split("|")[-3:-1]] == [0.625, 0.75]
 
 
+def test_ap_is_that_of_the_first_class(tmp_path):
+    """A row with a further class must not be compared by a mean over both."""
+    write_run(tmp_path / "a_seed1", 0.5)
+    path = tmp_path / "a_seed1" / "inference" / "d_test" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["coco"] = {"AP50": 0.3, "malignant/AP50": 0.4, "benign/AP50": 0.2}
+    metrics["voc"] = {"AP50": 0.35, "malignant/AP50": 0.45, "benign/AP50": 0.25}
+    path.write_text(json.dumps(metrics))
+    (row,) = run_ablation("", [Variant("a")], [1], tmp_path)
+    assert (row["AP50"], row["VOC AP50"]) == (0.4, 0.45)
+
+
+def test_a_row_that_starts_from_another_comes_after_it(tmp_path, monkeypatch):
+    """Its weights are part of its record, so that it is not continued after the other row was trained anew."""
+    started = []
+
+    def train(folder, name, config_file, overrides, jobs, *flags):
+        weights = overrides[overrides.index("MODEL.WEIGHTS") + 1]
+        started.append((folder.name, weights))
+        assert not weights or (tmp_path / "plain_seed3" / "model_final.pth").is_file()
+        inference = folder / "inference" / "d_test"
+        inference.mkdir(parents=True)
+        (inference / "metrics.json").write_text(json.dumps({"coco": {"AP50": 0.5}}))
+        (folder / "model_final.pth").write_bytes(b"weights")
+
+    monkeypatch.setattr("mammo_d2.experiments.variant_runs.run_job", train)
+    tuned = Variant("tuned", ["MODEL.WEIGHTS", "{output}/plain_seed{seed}/model_final.pth"])
+    run_ablation("", [tuned, Variant("plain", ["MODEL.WEIGHTS", ""])], [3], tmp_path)
+    assert started == [("plain_seed3", ""), ("tuned_seed3", str(tmp_path / "plain_seed3" / "model_final.pth"))]
+    run_ablation("", [tuned], [3], tmp_path)  # kept
+    assert len(started) == 2
+    (tmp_path / "plain_seed3" / "model_final.pth").write_bytes(b"others")
+    with pytest.raises(RunConflictError, match=r"tuned_seed3 holds a run .*: MODEL\.WEIGHTS"):
+        run_ablation("", [tuned], [3], tmp_path)
+
+
 @pytest.mark.slow
 def test_failed_run_names_its_log(tmp_path):
     with pytest.raises(ChildProcessError, match=r"'a' with seed 1 failed .*nowhere.*; see .*stdout\.txt"):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def top_likelihood_loss(objectness_logits: Tensor, top_t: int) -> Tensor:
+def top_likelihood_loss(objectness_logits: Tensor, top_t: int, eligible: Tensor | None = None) -> Tensor:
     """Push the highest-scoring anchors of images without annotations to background.
 
     ``L_tll = (1/T) Σ_{i ∈ top T} BCE(σ(s_i), 0)`` per image, averaged over the images. The ranking itself is not
@@ -20,12 +20,13 @@ def top_likelihood_loss(objectness_logits: Tensor, top_t: int) -> Tensor:
     Args:
         objectness_logits: (N, A) float, one row per negative image.
         top_t: T ≥ 1; an image with fewer anchors uses all of them.
+        eligible: (N, A) bool, the anchors that are ranked; None: all. An image without any counts with 0.
 
     Returns:
         Scalar; 0 with a graph when N = 0 or A = 0.
 
     Raises:
-        ValueError: ``top_t`` is not positive, or the logits are not a matrix.
+        ValueError: ``top_t`` is not positive, the logits are not a matrix, or ``eligible`` has another shape.
 
     Source:
         Xiao et al., "Learning from suspected target", MICCAI 2019, eq. 1.
@@ -37,8 +38,18 @@ def top_likelihood_loss(objectness_logits: Tensor, top_t: int) -> Tensor:
     if objectness_logits.numel() == 0:
         return objectness_logits.sum() * 0.0
     t = min(top_t, objectness_logits.shape[1])
-    top = objectness_logits.detach().topk(t, dim=1, sorted=False).indices
-    return F.softplus(objectness_logits.gather(1, top).float()).mean()
+    ranked = objectness_logits.detach()
+    if eligible is None:
+        top = ranked.topk(t, dim=1, sorted=False).indices
+        return F.softplus(objectness_logits.gather(1, top).float()).mean()
+    if eligible.shape != objectness_logits.shape:
+        raise ValueError(
+            f"eligible must have the logits' shape {tuple(objectness_logits.shape)}, got {tuple(eligible.shape)}"
+        )
+    top = ranked.masked_fill(~eligible, -torch.inf).topk(t, dim=1, sorted=False).indices
+    counted = eligible.gather(1, top)
+    terms = F.softplus(objectness_logits.gather(1, top).float()) * counted
+    return (terms.sum(dim=1) / counted.sum(dim=1).clamp(min=1)).mean()
 
 
 def similarity_loss(positive_probs: Tensor, negative_probs: Tensor) -> Tensor:

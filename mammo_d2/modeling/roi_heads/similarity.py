@@ -75,16 +75,20 @@ class _SimilarityMixin:
 
     num_classes: int
     box_predictor: Any
+    # Negative images are left out of the losses (MODEL.RPN.NEGATIVE_IMAGES "ignore").
+    ignore_negatives: bool = False
 
     @configurable
-    def __init__(self, *, similarity_weight: float = 0.1, **kwargs):
+    def __init__(self, *, similarity_weight: float = 0.1, ignore_negatives: bool = False, **kwargs):
         """
         Args:
             similarity_weight: λ4 of eq. 4; 0 makes these the base class's heads.
+            ignore_negatives: learn from positive images only.
             kwargs: arguments of the base class.
         """
         super().__init__(**kwargs)
         self.similarity_weight = similarity_weight
+        self.ignore_negatives = ignore_negatives
 
     @classmethod
     def from_config(cls, cfg, input_shape=None):
@@ -98,7 +102,11 @@ class _SimilarityMixin:
                 f"got {cfg.MODEL.MASK_ON} and {cfg.MODEL.KEYPOINT_ON}"
             )
         arguments = super().from_config(cfg, input_shape)
-        return {**arguments, "similarity_weight": cfg.MODEL.ROI_HEADS.SIMILARITY_WEIGHT}
+        return {
+            **arguments,
+            "similarity_weight": cfg.MODEL.ROI_HEADS.SIMILARITY_WEIGHT,
+            "ignore_negatives": cfg.MODEL.RPN.NEGATIVE_IMAGES == "ignore",
+        }
 
     def _classify(self, features: dict[str, Tensor], boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
         """Class logits (R, C+1) and box deltas (R, 4C or 4) of the boxes of all images, concatenated."""
@@ -106,10 +114,22 @@ class _SimilarityMixin:
 
     def forward(self, images, features, proposals, targets=None):
         """As the base class's; in training ``loss_similarity`` joins the losses."""
+        if self.training and self.ignore_negatives:
+            return self._forward_positives(images, features, proposals, targets)
         if not self.training or self.similarity_weight == 0:
             return super().forward(images, features, proposals, targets)
         sampled = self.label_and_sample_proposals(proposals, targets)
         return sampled, self._losses_with_similarity(features, sampled, proposals)
+
+    def _forward_positives(self, images, features, proposals, targets):
+        """The base class's training step on the positive images alone; zero losses with a graph without any."""
+        positives = [i for i, instances in enumerate(targets) if len(instances) > 0]
+        if not positives:
+            _, losses = super().forward(images, features, proposals, targets)
+            return [], {name: loss * 0.0 for name, loss in losses.items()}
+        features = {name: maps[positives] for name, maps in features.items()}
+        chosen = [[values[i] for i in positives] for values in (proposals, targets)]
+        return super().forward(images, features, *chosen)
 
     def _losses_with_similarity(
         self, features: dict[str, Tensor], sampled: list[Instances], proposals: list[Instances]

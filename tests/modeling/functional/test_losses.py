@@ -20,6 +20,15 @@ class TestTopLikelihood:
         logits = torch.tensor([[0.0, math.log(3.0)]])
         assert top_likelihood_loss(logits, 256).item() == pytest.approx((math.log(2) + math.log(4)) / 2, rel=1e-6)
 
+    def test_only_eligible_anchors_are_ranked(self):
+        # first image: of {0, 9, ln 3} the 9 is left out; second: one of three may be used; third: none
+        logits = torch.tensor([[0.0, 9.0, math.log(3.0)], [0.0, 9.0, 9.0], [9.0, 9.0, 9.0]])
+        eligible = torch.tensor([[1, 0, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
+        expected = ((math.log(2) + math.log(4)) / 2 + math.log(2) + 0) / 3
+        assert top_likelihood_loss(logits, 2, eligible).item() == pytest.approx(expected, rel=1e-6)
+        all_of_them = torch.ones_like(eligible)
+        assert top_likelihood_loss(logits, 2, all_of_them).item() == top_likelihood_loss(logits, 2).item()
+
     def test_gradient_only_on_top(self):
         logits = torch.tensor([[0.0, 2.0, -1.0]], requires_grad=True)
         top_likelihood_loss(logits, 1).backward()
@@ -50,6 +59,8 @@ class TestTopLikelihood:
             top_likelihood_loss(torch.zeros(1, 2), 0)
         with pytest.raises(ValueError, match=r"\(images, anchors\)"):
             top_likelihood_loss(torch.zeros(2), 1)
+        with pytest.raises(ValueError, match=r"shape \(1, 2\), got \(2,\)"):
+            top_likelihood_loss(torch.zeros(1, 2), 1, torch.ones(2, dtype=torch.bool))
 
 
 class TestSimilarity:

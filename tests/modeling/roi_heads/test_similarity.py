@@ -144,3 +144,18 @@ def test_inference_is_the_base_heads(make_model):
 def test_masks_are_refused(make_model):
     with pytest.raises(ValueError, match="MASK_ON"):
         make_model("FPN", "MODEL.MASK_ON", True)
+
+
+@pytest.mark.parametrize("form", ["FPN", "C4"])
+def test_ignored_negative_images_are_left_out(make_model, form):
+    """The losses are those of the positive image alone, although the negative one passes through the backbone."""
+    keys = ("MODEL.RPN.NEGATIVE_IMAGES", "ignore", "MODEL.ROI_HEADS.SIMILARITY_WEIGHT", 0.0)
+    model, positive = make_model(form, *keys), make_image([BOX], seed=1)
+    alone = losses_of(model, [positive])
+    both = losses_of(model, [positive, make_image([], seed=2)])
+    assert set(both) == {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
+    for name, value in alone.items():
+        assert both[name].item() == pytest.approx(value.item(), rel=1e-4), name
+    negatives = losses_of(model, [make_image([], seed=2)])
+    assert [value.item() for value in negatives.values()] == [0.0] * 4
+    sum(negatives.values()).backward()
