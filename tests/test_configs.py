@@ -201,6 +201,7 @@ def test_dual_branch_settings(variant):
     assert cfg.DATASETS.CATEGORIES == ["benign", "malignant"]
     assert (cfg.TEST.FROC.HIT, cfg.TEST.FROC.THRESHOLD, cfg.TEST.FROC.RECALL_OF) == ("iom", 0.5, "image")
     assert cfg.TEST.IMAGE.AGGREGATE == "max"
+    assert cfg.DATALOADER.SAMPLER_TRAIN == "BalancedClassSampler"
     assert "froc_classified" in cfg.TEST.EVALUATORS
     assert cfg.TEST.FROC.CLASSIFICATION_SENSITIVITY == 0.85
 

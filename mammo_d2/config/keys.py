@@ -103,7 +103,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
 
     # Training sampler. For detectors: "PairSampler" (positive, negative, positive, ...), "PositiveSampler" (annotated
     # images only) or "LocatedSampler" (positive and negative images at random). For methods that learn from image
-    # labels: "ExamSampler" (each epoch all exams with a finding and as many others) or "TrainingSampler" (all images).
+    # labels: "ExamSampler" (each epoch all exams with a finding and as many others), "TrainingSampler" (all images)
+    # or "BalancedClassSampler" (each class and the class normal equally often; the most severe category last).
     cfg.DATALOADER.SAMPLER_TRAIN = "PairSampler"
     # Memory for caching resized images, in MiB per worker process (0: no cache).
     cfg.DATALOADER.CACHE_MB = 0

@@ -43,6 +43,9 @@ class ImagePools:
         unlabelled: those of ``unknown`` whose labels of all classes are unknown.
         source: where the images come from, for error messages.
         exams: per image the number of its exam, from 0.
+        severity: per image the number of its most severe class, from 1 (the last of the classes is the most severe); 0
+            if it is known to show none, -1 if it may show a more severe class than is known.
+        num_classes: number of the classes.
     """
 
     positives: Sequence[int]
@@ -52,6 +55,8 @@ class ImagePools:
     unlabelled: Sequence[int] = field(default=())
     source: str = "the training set"
     exams: Sequence[int] = field(default=())
+    severity: Sequence[int] = field(default=(), compare=False)
+    num_classes: int = field(default=0, compare=False)
 
     @property
     def all(self) -> range:
@@ -77,13 +82,14 @@ def split_pools(
     Returns:
         The pools; together they hold every record exactly once.
     """
-    positives, negatives, unlocalized, unknown, unlabelled = [], [], [], [], []
+    positives, negatives, unlocalized, unknown, unlabelled, severity = [], [], [], [], [], []
     numbers: dict[Hashable, int] = {}
     exams = [numbers.setdefault(exam_key(record), len(numbers)) for record in records]
     for index, record in enumerate(records):
         annotations = record["annotations"]
         by_class = image_truth(record, categories)
         truth = joined_truth(by_class)
+        severity.append(_severity(by_class))
         if any(not annotation.get("iscrowd", 0) for annotation in annotations):
             positives.append(index)
         elif annotations or truth == 1:
@@ -94,7 +100,17 @@ def split_pools(
                 unlabelled.append(index)
         else:
             negatives.append(index)
-    return ImagePools(positives, negatives, unlocalized, unknown, unlabelled, source, exams)
+    return ImagePools(positives, negatives, unlocalized, unknown, unlabelled, source, exams, severity, len(categories))
+
+
+def _severity(by_class: Sequence[int | None]) -> int:
+    """Number of the last class that is present, from 1; 0 without any; -1 if a class after it is unknown."""
+    for number in range(len(by_class), 0, -1):
+        if by_class[number - 1] is None:
+            return -1
+        if by_class[number - 1]:
+            return number
+    return 0
 
 
 def warn_of_unlocalized(pools: ImagePools, records: Sequence[dict]) -> None:
@@ -260,6 +276,52 @@ class TrainingSampler(ShuffleSampler):
     """
 
     DRAWS_UNKNOWN = True
+
+
+@SAMPLER_REGISTRY.register()
+class BalancedClassSampler(StreamSampler):
+    """Normal, benign, malignant, normal, ...: every class equally often, whatever its share of the images.
+
+    An image belongs to its most severe class, the last of DATASETS.CATEGORIES that it shows, or to the class normal.
+    Each class is shuffled by itself; smaller ones are repeated in a new order each time. Images whose class is not
+    known are not drawn; those without a box are, so the sampler is for methods that learn from image labels.
+
+    Source:
+        Bakalo et al., ISBI 2019, section 2.1: the training set is balanced by augmentation.
+    """
+
+    DRAWS_UNKNOWN = True
+
+    def __init__(self, classes: Sequence[Sequence[int]], *, seed: int, **share: int):
+        """
+        Args:
+            classes: image indices of each class, none empty.
+            seed: seed of the shuffles, ≥ 0.
+            share: ``start``, ``rank``, ``world_size`` of ``StreamSampler``.
+        """
+        super().__init__(**share)
+        if not classes or not all(len(images) for images in classes):
+            raise ValueError(f"BalancedClassSampler needs images of every class, got {[len(c) for c in classes]}")
+        self._pools = [ShuffledPool(images, seed, number) for number, images in enumerate(classes)]
+
+    @classmethod
+    def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "BalancedClassSampler":
+        severity = np.asarray(pools.severity)
+        count = pools.num_classes + 1
+        classes = [np.flatnonzero(severity == number).tolist() for number in range(count)]
+        empty = [number for number, images in enumerate(classes) if not images]
+        if empty:
+            names = ["normal images" if n == 0 else f"images whose most severe class is number {n}" for n in empty]
+            raise ValueError(
+                f"BalancedClassSampler: {pools.source} has no {' and no '.join(names)} of DATASETS.CATEGORIES among its "
+                f"{len(severity)} images; check their order (the most severe class last) and the labels, or set "
+                "DATALOADER.SAMPLER_TRAIN to TrainingSampler"
+            )
+        return cls(classes, seed=seed, **share)
+
+    def index_at(self, position: int) -> int:
+        step, number = divmod(position, len(self._pools))
+        return self._pools[number][step]
 
 
 @SAMPLER_REGISTRY.register()

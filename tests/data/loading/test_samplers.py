@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mammo_d2.data.loading.samplers import (
     SAMPLER_REGISTRY,
+    BalancedClassSampler,
     ImagePools,
     LocatedSampler,
     PairSampler,
@@ -121,6 +122,51 @@ def test_split_pools():
     pools = split_pools(records, ["malignant"], "toy")
     assert pools == ImagePools([0, 6], [1, 5], [2, 3], [4], [4], "toy", exams=list(range(7)))
     assert list(pools.all) == list(range(7))
+
+
+def image(benign, malignant):
+    return {"annotations": [], "labels": {"benign": benign, "malignant": malignant}}
+
+
+# The dual-branch paper's mix: 12 % normal, 80 % benign and 8 % malignant images, one of them with both.
+PAPER_MIX = [image(0, 0)] * 12 + [image(1, 0)] * 80 + [image(1, 1)] + [image(None, 1)] * 7
+UNKNOWN = [image(None, 0), image(1, None), image(None, None)]
+
+
+class TestBalancedClassSampler:
+    def stream(self, records, count, **share):
+        pools = split_pools(records, ["benign", "malignant"], "toy")
+        return take(BalancedClassSampler.from_pools(pools, seed=3, **share), count)
+
+    def test_classes_are_drawn_equally_often(self):
+        """In any three consecutive images one of each class, though only 8 % of the images are malignant."""
+        drawn = np.array(self.stream(PAPER_MIX + UNKNOWN, 300))
+        classes = np.digitize(drawn, [12, 92, 100])  # 0 normal, 1 benign, 2 malignant, 3 unknown
+        assert classes.reshape(-1, 3).tolist() == [[0, 1, 2]] * 100
+        counts = np.bincount(drawn, minlength=103)
+        assert set(counts[:12]) == {8, 9}
+        assert set(counts[12:92]) == {1, 2}
+        assert set(counts[92:100]) == {12, 13}
+        assert counts[100:].sum() == 0
+
+    def test_resuming_and_ranks_share_one_stream(self):
+        whole = self.stream(PAPER_MIX, 60)
+        assert self.stream(PAPER_MIX, 20, start=40) == whole[40:]
+        parts = [self.stream(PAPER_MIX, 30, rank=rank, world_size=2) for rank in (0, 1)]
+        assert [index for pair in zip(*parts, strict=True) for index in pair] == whole
+
+    def test_images_without_a_box_count_by_their_label(self):
+        """A malignant label without a contour is a malignant image; a box counts without a label."""
+        boxed = {"annotations": [{**box(), "category_id": 1}], "labels": None}
+        pools = split_pools([image(0, 0), image(1, 0), image(None, 1), boxed], ["benign", "malignant"])
+        assert list(pools.severity) == [0, 1, 2, 2]
+        assert pools.unlocalized == [1, 2]
+
+    def test_a_class_without_images_is_an_error_with_the_remedy(self):
+        with pytest.raises(ValueError, match="toy has no normal images of .* set DATALOADER.SAMPLER_TRAIN"):
+            self.stream(PAPER_MIX[12:], 1)
+        with pytest.raises(ValueError, match="no images whose most severe class is number 2"):
+            self.stream(PAPER_MIX[:92], 1)
 
 
 @pytest.mark.parametrize(
