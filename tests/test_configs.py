@@ -206,6 +206,13 @@ def test_dual_branch_settings(variant):
     assert cfg.TEST.FROC.CLASSIFICATION_SENSITIVITY == 0.85
 
 
+def test_dual_branch_on_inbreast():
+    """Section 3 of the paper: trained on one half, tested on the other; nothing is chosen on the test half."""
+    cfg = load_config(str(CONFIGS / "dual_branch" / "VGGM128_inbreast.yaml"))
+    assert (list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TEST)) == (["inbreast_train"], ["inbreast_test"])
+    assert (cfg.TEST.BEST_METRIC, cfg.TEST.EVAL_PERIOD, cfg.DATASETS.LABEL_LEVEL) == ("", 0, "image")
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -313,8 +313,8 @@ class BalancedClassSampler(StreamSampler):
         if empty:
             names = ["normal images" if n == 0 else f"images whose most severe class is number {n}" for n in empty]
             raise ValueError(
-                f"BalancedClassSampler: {pools.source} has no {' and no '.join(names)} of DATASETS.CATEGORIES among its "
-                f"{len(severity)} images; check their order (the most severe class last) and the labels, or set "
+                f"BalancedClassSampler: {pools.source} has no {' and no '.join(names)} of DATASETS.CATEGORIES among "
+                f"its {len(severity)} images; check their order (the most severe class last) and the labels, or set "
                 "DATALOADER.SAMPLER_TRAIN to TrainingSampler"
             )
         return cls(classes, seed=seed, **share)

@@ -163,9 +163,9 @@ class TestBalancedClassSampler:
         assert pools.unlocalized == [1, 2]
 
     def test_a_class_without_images_is_an_error_with_the_remedy(self):
-        with pytest.raises(ValueError, match="toy has no normal images of .* set DATALOADER.SAMPLER_TRAIN"):
+        with pytest.raises(ValueError, match=r"toy has no normal images of .* set DATALOADER\.SAMPLER_TRAIN"):
             self.stream(PAPER_MIX[12:], 1)
-        with pytest.raises(ValueError, match="no images whose most severe class is number 2"):
+        with pytest.raises(ValueError, match=r"no images whose most severe class is number 2"):
             self.stream(PAPER_MIX[:92], 1)
 
 

@@ -7,18 +7,23 @@ semicolons). Things to know about it:
 * "ML" in the names means MLO; a few are FB.
 * The XML is an OsiriX property list; a contour may have one point or none.
 * An image of BI-RADS 0 (incomplete) with a contour is left out.
+* An image of BI-RADS 4 or higher without a contour is a positive image without a box: methods that learn from image
+  labels use it, the samplers for detectors do not draw it. ``unlocated`` "drop" leaves it out.
 * There is no pathology: images of BI-RADS 4, 5, 6 count as malignant, 2 and 3 as benign, as in the literature.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import plistlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mammo_d2.data.converters.birads import (
+    MALIGNANT_FROM,
     AssessedConverter,
     birads_category,
     birads_labels,
@@ -26,6 +31,8 @@ from mammo_d2.data.converters.birads import (
 )
 from mammo_d2.data.converters.converter import ConverterError, SourceAnnotation, SourceImage, read_table
 from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.source_arguments import read_options
+from mammo_d2.data.reading.image_meta import ReadOptions
 
 _FILE = re.compile(r"^(\d+)_([0-9a-f]+)_MG_([LR])_(CC|ML|FB)_ANON\.dcm$", re.IGNORECASE)
 _POINT = re.compile(r"^\(\s*([-+0-9.eE]+)\s*,\s*([-+0-9.eE]+)\s*\)$")
@@ -44,9 +51,10 @@ class Inbreast(AssessedConverter):
         source: folder with AllDICOMs, AllXML and INbreast.csv.
         malignant_from: least BI-RADS that counts as malignant.
         read_options: how DICOM files become pixels.
+        unlocated: "keep" or "drop" malignant images without a contour.
 
     Raises:
-        ConverterError: a table or XML file that cannot be understood.
+        ConverterError: a table or XML file that cannot be understood, a bad ``unlocated``.
     """
 
     name = "inbreast"
@@ -54,6 +62,34 @@ class Inbreast(AssessedConverter):
     summary = "INbreast: contours, BI-RADS"
     description = "Prepare INbreast. It has no pathology: BI-RADS from --malignant-from on counts as malignant."
     source_help = "folder with AllDICOMs, AllXML and INbreast.csv"
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        malignant_from: int = MALIGNANT_FROM,
+        read_options: ReadOptions | None = None,
+        unlocated: str = "keep",
+    ) -> None:
+        super().__init__(source, malignant_from, read_options)
+        if unlocated not in ("drop", "keep"):
+            raise ConverterError(f"unlocated {unlocated!r} must be drop or keep")
+        self.unlocated = unlocated
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """See the base class."""
+        super().add_arguments(parser)
+        parser.add_argument("--unlocated", choices=("drop", "keep"), default="keep",
+                            help="malignant images without a contour")  # fmt: skip
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> Inbreast:
+        """See the base class."""
+        return cls(args.source, args.malignant_from, read_options(args), args.unlocated)
+
+    def parameters(self) -> dict[str, Any]:
+        """See the base class."""
+        return {**super().parameters(), "unlocated": self.unlocated}
 
     def images(self) -> Iterator[SourceImage]:
         """See the base class."""
@@ -102,8 +138,7 @@ class Inbreast(AssessedConverter):
         if grade[0] == 0 and annotations:
             self.skip(path.name, "BI-RADS 0 (incomplete): its contours are neither benign nor malignant")
             return None
-        if labels["malignant"] and not annotations and problem is None:
-            # A detector would take it for a negative image.
+        if labels["malignant"] and not annotations and problem is None and self.unlocated == "drop":
             self.skip(path.name, f"BI-RADS {grade[1]} without a contour")
             return None
         view = {"ML": "MLO"}.get(match[4].upper(), match[4].upper())

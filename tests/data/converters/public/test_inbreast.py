@@ -1,3 +1,4 @@
+import json
 import plistlib
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from mammo_d2.data.converters.converter import ConverterError
 from mammo_d2.data.converters.public.inbreast import Inbreast, read_contours
+from mammo_d2.data.loading.samplers import split_pools
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareOptions
 from tests.data.breast_images import half_ellipse
@@ -48,7 +50,7 @@ def source(tmp_path):
 def test_facts_and_contours(source):
     converter = Inbreast(source)
     found = {i.key: i for i in converter.images()}
-    assert sorted(found) == ["100", "101", "102"]
+    assert sorted(found) == ["100", "101", "102", "103"]
     image = found["100"]
     assert (image.patient_id, image.laterality, image.view, image.birads, image.density) == (
         "aaa",
@@ -69,9 +71,38 @@ def test_facts_and_contours(source):
     assert (found["102"].annotations, found["102"].labels) == ((), {"benign": 1, "malignant": 0})
 
 
+def test_a_suspicious_image_without_a_contour_is_positive(source):
+    """BI-RADS 5 without a contour: positive for methods that learn from image labels, not drawn for detectors."""
+    found = {image.key: image for image in Inbreast(source).images()}
+    assert (found["103"].annotations, found["103"].birads) == ((), "5")
+    assert found["103"].labels == {"benign": None, "malignant": 1}
+    records = [{"annotations": list(found[key].annotations), "labels": found[key].labels} for key in sorted(found)]
+    pools = split_pools([{**r, "annotations": []} for r in records], ["benign", "malignant"])
+    assert list(pools.severity) == [2, 0, 1, 2]
+    assert (pools.negatives, 3 in pools.unlocalized, 3 in pools.located) == ([1], True, False)
+
+
+def test_half_of_the_patients_for_training(source, tmp_path):
+    """The paper's experiment: 50/50 by patient; both halves have images that count as positive."""
+    options = PrepareOptions(progress=False, fractions=(("train", 0.5), ("val", 0.0), ("test", 0.5)))
+    pixels = half_ellipse()[0].astype(np.uint16)
+    for number, name in enumerate([*NAMES, "106_ddd_MG_L_CC_ANON", "107_eee_MG_L_CC_ANON"]):
+        write_dicom(source / "AllDICOMs" / f"{name}.dcm", pixels + number, PatientID="removed")
+    (source / "INbreast.csv").write_text(TABLE + "removed;r;L;CC;2010;106;3;6\nremoved;r;L;CC;2010;107;3;4b\n")
+    prepare(Inbreast(source), tmp_path / "out", options)
+    malignant = {}
+    for split in ("train", "test"):
+        content = json.loads((tmp_path / "out" / "annotations" / f"{split}.json").read_text())
+        malignant[split] = [image["patient_id"] for image in content["images"] if image["labels"]["malignant"]]
+    assert [len(patients) for patients in malignant.values()] == [2, 2]
+    assert not set(malignant["train"]) & set(malignant["test"])
+
+
 def test_what_is_left_out(source):
-    converter = Inbreast(source)
-    list(converter.images())
+    converter = Inbreast(source, unlocated="drop")
+    assert "103" not in {image.key for image in converter.images()}
+    with pytest.raises(ConverterError, match="unlocated 'no' must be drop or keep"):
+        Inbreast(source, unlocated="no")
     assert ("100 finding 2", "calcification of 1 points has no area") in converter.skipped
     assert ("103_ccc_MG_R_ML_ANON.dcm", "BI-RADS 5 without a contour") in converter.skipped
     assert ("104_ccc_MG_L_CC_ANON.dcm", "not in INbreast.csv") in converter.skipped
@@ -80,7 +111,7 @@ def test_what_is_left_out(source):
 def test_prepares(source, tmp_path):
     result = prepare(Inbreast(source), tmp_path / "out", PrepareOptions(progress=False))
     assert result.errors == []
-    assert sum(n["images"] for n in result.counts.values()) == 3
+    assert sum(n["images"] for n in result.counts.values()) == 4
 
 
 def test_bad_tables_and_contours(source):
