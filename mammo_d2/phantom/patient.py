@@ -48,7 +48,7 @@ class _Canvas:
 
 
 def generate_patient(config: PhantomConfig, index: int) -> list[PhantomView]:
-    """The four views of one patient: L-CC, L-MLO, R-CC, R-MLO.
+    """The views of one patient: L-CC, L-MLO, R-CC, R-MLO; without healthy breasts if the config leaves them out.
 
     Pure: depends on ``config`` and ``index`` only.
 
@@ -66,13 +66,15 @@ def generate_patient(config: PhantomConfig, index: int) -> list[PhantomView]:
     lesions = _draw_lesions(config, patient)
     views = []
     for s, side in enumerate(SIDES):
+        own_lesions = [lesion for lesion in lesions if lesion.side == side]
+        if config.positive_breasts_only and lesions and not own_lesions:
+            continue
         breast = patient.breasts[side]
         canvases = {}
         for v, view in enumerate(PHANTOM_VIEWS):
             geometry = view_geometry(config, breast, view, stream(config, index, "outline", s, v))
             tissue = make_tissue(geometry, patient, breast, stream(config, index, "tissue", s, v))
             canvases[view] = _Canvas(ViewPlan(geometry, tissue))
-        own_lesions = [lesion for lesion in lesions if lesion.side == side]
         rng = stream(config, index, "place", s)
         _put_lesions(canvases, breast, own_lesions, rng)
         rate = config.distractor_rate_positive if own_lesions else config.distractor_rate

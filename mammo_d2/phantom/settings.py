@@ -46,7 +46,7 @@ class PhantomConfig:
     on ``n_patients`` and the shares, because the shares are met exactly (largest remainder) for the whole set.
 
     Attributes:
-        n_patients: number of patients; each has four views (L/R x CC/MLO).
+        n_patients: number of patients; each has four views (L/R x CC/MLO; but see ``positive_breasts_only``).
         seed: non-negative seed of the whole set.
         rows, cols: image size in pixels.
         field_height_mm: height of the image in the detector plane; pixels are square with side
@@ -65,6 +65,8 @@ class PhantomConfig:
             gradual margin; 1: almost as sharp and jagged, so that only the missing spicules tell it apart. Size and
             contrast are the same at any value.
         contrast_scale: factor on the contrast of all findings and look-alikes; below 1 is more subtle.
+        positive_breasts_only: of patients with a finding, make only the breasts that have one. Otherwise at least half
+            of such a patient's images are normal, and no shares of patients make normal images rare.
         lesion_size_mm: smallest and largest diameter of a mass or look-alike.
         context_malignancy: share of the masses (0..1) whose pathology shows in their surroundings alone. Such a mass
             looks intermediate whatever its pathology; a malignant one pulls in the tissue around it (long strands that
@@ -92,6 +94,7 @@ class PhantomConfig:
     distractor_second: float = 0.35
     distractor_likeness: float = 0.5
     contrast_scale: float = 1.0
+    positive_breasts_only: bool = False
     lesion_size_mm: tuple[float, float] = (11.0, 24.0)
     context_malignancy: float = 0.0
     monochrome1_share: float = 0.2
@@ -122,6 +125,9 @@ class PhantomConfig:
         _require(
             _is_number(self.contrast_scale) and 0 < self.contrast_scale <= 3,
             self, "contrast_scale", "use a factor above 0, at most 3",
+        )  # fmt: skip
+        _require(
+            isinstance(self.positive_breasts_only, bool), self, "positive_breasts_only", "use true or false",
         )  # fmt: skip
         sizes = self.lesion_size_mm
         _require(

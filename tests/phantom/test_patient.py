@@ -1,9 +1,11 @@
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from mammo_d2.phantom import PhantomConfig, generate_patient
+from mammo_d2.phantom.streams import assign_classes
 
 
 def every_view(patients):
@@ -84,6 +86,31 @@ def test_distractors_in_positive_images_on_request(config):
     wanted = dataclasses.replace(config, distractor_rate=0.0, distractor_rate_positive=1.0, distractor_second=1.0)
     for view in every_view(generate_patient(wanted, i) for i in range(6)):
         assert len(view.distractors) == (2 if view.findings else 0)
+
+
+def test_the_class_mix_of_the_dual_branch_paper():
+    """12 % normal, 80 % benign, 8 % malignant images, from shares of patients; each kept view is as it is otherwise."""
+    settings = {
+        "n_patients": 94, "seed": 3, "rows": 128, "cols": 128, "share_malignant": 0.0851, "share_benign": 0.8011,
+        "share_both": 0.0, "share_calcification_malignant": 0.0, "share_calcification_benign": 0.05,
+    }  # fmt: skip
+    config = PhantomConfig(positive_breasts_only=True, **settings)
+    classes = assign_classes(config)
+    views = {"healthy": 4}
+    images = Counter()
+    for patient_class in classes:
+        kind = "malignant" if "malignant" in patient_class else "benign" if "benign" in patient_class else "normal"
+        images[kind] += views.get(patient_class, 2)
+    total = sum(images.values())
+    assert {name: round(100 * count / total) for name, count in images.items()} == {
+        "normal": 12, "benign": 80, "malignant": 8,
+    }  # fmt: skip
+    index = classes.index("malignant")
+    kept, everything = generate_patient(config, index), generate_patient(PhantomConfig(**settings), index)
+    assert [view.labels["malignant"] for view in kept] == [1, 1]
+    whole = {(view.laterality, view.view): view.image for view in everything}
+    assert all((view.image == whole[view.laterality, view.view]).all() for view in kept)
+    assert len(generate_patient(config, classes.index("healthy"))) == 4
 
 
 def test_options_leave_the_tissue_alone(config, patients):

@@ -28,6 +28,7 @@ def test_sizes_in_millimetres():
         ("contrast_scale", 0.0, "above 0"),
         ("lesion_size_mm", (20.0, 10.0), "smallest <= largest"),
         ("lesion_size_mm", 12.0, "smallest <= largest"),
+        ("positive_breasts_only", 1, "use true or false"),
         ("patient_prefix", "a b", "letters and digits"),
     ],
 )

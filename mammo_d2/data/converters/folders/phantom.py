@@ -48,7 +48,9 @@ class Phantom(DicomFolder):
     ) -> None:
         truth = Path(raw) / TRUTH_FILE
         self.config = config
-        if _settings_of(truth) != config.to_dict():
+        made = _settings_of(truth)
+        # A set made before a field was added has the field's default.
+        if made is None or {**PhantomConfig().to_dict(), **made} != config.to_dict():
             truth = write_phantom(config, raw, workers, progress)
         super().__init__(Path(raw) / DICOM_FOLDER, truth, read_options, keep_ids=True, name=name)
 

@@ -31,6 +31,15 @@ def test_set_is_made_once_and_used_again(raw):
     assert truth["info"]["settings"]["seed"] == 2
 
 
+def test_a_set_from_before_a_field_was_added_is_used_again(raw, tmp_path):
+    truth = json.loads((raw / "truth.json").read_text())
+    del truth["info"]["settings"]["positive_breasts_only"]
+    (tmp_path / "dicom").mkdir()
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    Phantom(CONFIG, tmp_path, progress=False)
+    assert list((tmp_path / "dicom").iterdir()) == []
+
+
 def test_prepared_boxes_map_back_to_the_truth(raw, tmp_path):
     truth = json.loads((raw / "truth.json").read_text())
     file_of = {i["id"]: i["file_name"] for i in truth["images"]}
