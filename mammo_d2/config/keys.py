@@ -261,6 +261,9 @@ def _add_lesion_keys(cfg: CfgNode) -> None:
     # Context network: config and trained weights of a GMIC.
     cfg.MODEL.LESION.CONTEXT_CONFIG = ""
     cfg.MODEL.LESION.CONTEXT_WEIGHTS = ""
+    # Its saliency maps as "published" (as the network gives them: a map is stretched over the image) or placed by the
+    # "receptive_field" (cells lie where the network looked).
+    cfg.MODEL.LESION.SALIENCY_PLACEMENT = "published"
     # Trained patch network of another job, to skip its training; empty: train one in OUTPUT_DIR/patch.
     cfg.MODEL.LESION.PATCH_WEIGHTS = ""
     # Cache folder of saliency maps and embeddings, keyed by content; empty: "cache" in OUTPUT_DIR.
@@ -362,6 +365,9 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.SALIENCY = CfgNode()
     cfg.TEST.SALIENCY.AVERAGE = "macro"
     cfg.TEST.SALIENCY.POINTING_TOLERANCE = 0.0
+    # Map of which precision, recall and F1 are taken: "published" (the network's cells stretched over the image) or
+    # "receptive_field" (its cells where the network looked; the pointing game, boxes and pictures always use this one).
+    cfg.TEST.SALIENCY.PLACEMENT = "published"
 
     # Evaluator "regions": number of best regions per class that are judged (hits as in TEST.FROC) and drawn, and number
     # of images of each kind in the report.

@@ -168,7 +168,7 @@ def saliency(cfg: CfgNode, dataset: EvaluatedDataset, output_dir: OutputDir) -> 
     """Agreement of saliency maps with the findings."""
     keys = cfg.TEST.SALIENCY
     plan = bootstrap_plan_from_config(cfg)
-    return SaliencyEvaluator(dataset, output_dir, keys.AVERAGE, keys.POINTING_TOLERANCE, plan)
+    return SaliencyEvaluator(dataset, output_dir, keys.AVERAGE, keys.POINTING_TOLERANCE, plan, keys.PLACEMENT)
 
 
 @EVALUATOR_REGISTRY.register()

@@ -25,13 +25,16 @@ from mammo_d2.evaluation.metrics.scores.levels import combine_truth
 from mammo_d2.evaluation.metrics.scores.score_statistic import MeanStatistic
 from mammo_d2.evaluation.metrics.tables import images_from_records
 
+PLACEMENTS = ("published", "receptive_field")
+
 
 class SaliencyEvaluator(PredictionEvaluator):
-    """Continuous precision, recall and F1, and the pointing game, of ``output["saliency"]`` (C, h, w).
+    """Continuous precision, recall and F1, and the pointing game, of an image's saliency map (C, h, w).
 
-    The map covers the prepared image. Only images with a finding of the class count; the finding is its segmentation
-    where every annotation has one, else its boxes. Keys: ``<class>/precision`` … The numbers of each image are in
-    ``saliency.json`` under "cases".
+    A map covers the prepared image. The pointing game judges ``output["saliency"]``, whose cells lie where the network
+    looked; precision, recall and F1 the map that ``placement`` names. Only images with a finding of the class count;
+    the finding is its segmentation where every annotation has one, else its boxes. Keys: ``<class>/precision`` … The
+    numbers of each image are in ``saliency.json`` under "cases".
     """
 
     task = "saliency"
@@ -44,8 +47,24 @@ class SaliencyEvaluator(PredictionEvaluator):
         average: str = "macro",
         tolerance: float = 0.0,
         plan: BootstrapPlan = NO_BOOTSTRAP,
+        placement: str = "published",
     ) -> None:
+        """
+        Args:
+            dataset, output_dir: see ``PredictionEvaluator``.
+            average: "macro" or "pooled".
+            tolerance: of the pointing game, in pixels.
+            plan: the bootstrap.
+            placement: "published": ``output["network_saliency"]``, the network's own cells stretched over the image,
+                where the model gives it; "receptive_field": ``output["saliency"]``.
+
+        Raises:
+            ValueError: another placement.
+        """
         super().__init__(dataset, output_dir)
+        if placement not in PLACEMENTS:
+            raise ValueError(f"TEST.SALIENCY.PLACEMENT is {placement!r}; use one of {', '.join(PLACEMENTS)}")
+        self.placement = placement
         self.average, self.tolerance, self.plan = average, tolerance, plan
 
     def keep(self, record: Mapping, output: Mapping) -> dict[int, tuple[SaliencySums, float]]:
@@ -61,25 +80,28 @@ class SaliencyEvaluator(PredictionEvaluator):
             )
         truth = self.dataset.records[self.dataset.rows[record["image_id"]]]
         size = (int(truth["height"]), int(truth["width"]))
+        judged = output["saliency"]
+        if self.placement == "published":
+            judged = output.get("network_saliency", judged)
         kept = {}
         for label in range(len(self.classes)):
             annotations = [a for a in truth["annotations"] if a["category_id"] == label and not a.get("ignore")]
             if not annotations:
                 continue
-            saliency = to_array(output["saliency"][label])
-            boxes = boxes_of_annotations(annotations)
+            saliency = to_array(judged[label])
+            placed, boxes = to_array(output["saliency"][label]), boxes_of_annotations(annotations)
             if all(a.get("segmentation") for a in annotations):
                 mask = np.logical_or.reduce([decode_mask(a["segmentation"], size) for a in annotations])
                 areas = areas_of_mask(mask, saliency.shape)
             else:
                 areas = areas_of_boxes(boxes, size, saliency.shape)
-            kept[label] = (continuous_sums(saliency, areas), pointing_game(saliency, boxes, size, self.tolerance))
+            kept[label] = (continuous_sums(saliency, areas), pointing_game(placed, boxes, size, self.tolerance))
         return kept
 
     def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
         result = Computed(
-            options=f"continuous precision, recall, F1: {self.average} over images with a finding, nearest upsampling; "
-            f"pointing game: tolerance {self.tolerance:g} px; intervals of macro averages: {self.plan}"
+            options=f"continuous precision, recall, F1: {self.average} over images with a finding, nearest upsampling, "
+            f"placement {self.placement}; pointing game: tolerance {self.tolerance:g} px; intervals of macro averages: {self.plan}"
         )
         images = images_from_records(records, self.classes)
         statistics, cases = {}, {}

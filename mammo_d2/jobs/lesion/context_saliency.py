@@ -18,8 +18,11 @@ from mammo_d2.jobs.lesion.lesion_stages import CONTEXT_MODEL, cache_folder, dige
 
 logger = logging.getLogger(__name__)
 
+# Output of the context network by MODEL.LESION.SALIENCY_PLACEMENT.
+_PLACED = {"published": "network_saliency", "receptive_field": "saliency"}
+
 # Raised when saliency changes although weights and settings do not.
-SALIENCY_FORMAT = "2"
+SALIENCY_FORMAT = "3"
 
 
 def needs_saliency(cfg: CfgNode) -> bool:
@@ -30,9 +33,10 @@ def needs_saliency(cfg: CfgNode) -> bool:
 def make_saliency(cfg: CfgNode, records: Sequence[dict]) -> None:
     """Run the context network on the images whose saliency is missing, shared among the ranks.
 
-    The maps cover the image file and are averaged to MODEL.LESION.MAP_SIZE.
+    The maps cover the image file. Maps of another size than MODEL.LESION.MAP_SIZE are averaged to it; in the published
+    form they have it already.
     """
-    store, context = saliency_store(cfg), context_config(cfg)
+    store, context, key = saliency_store(cfg), context_config(cfg), _PLACED[cfg.MODEL.LESION.SALIENCY_PLACEMENT]
     missing = [
         record for record in records[comm.get_rank() :: comm.get_world_size()] if not store.path(record).is_file()
     ]
@@ -43,7 +47,7 @@ def make_saliency(cfg: CfgNode, records: Sequence[dict]) -> None:
         mapper = MammoMapper(context, is_train=False)
         for record in missing:
             with torch.inference_mode():
-                saliency = model([mapper({**record, "annotations": []})])[0]["saliency"]
+                saliency = model([mapper({**record, "annotations": []})])[0][key]
                 maps = F.adaptive_avg_pool2d(saliency.float().cpu(), tuple(cfg.MODEL.LESION.MAP_SIZE))
             store.put(record, maps.numpy())
     comm.synchronize()
@@ -55,7 +59,7 @@ def saliency_store(cfg: CfgNode) -> SaliencyStore:
     described = [context.MODEL.dump(), context.INPUT.dump(), str(tuple(cfg.MODEL.LESION.MAP_SIZE))]
     # The path of the weights and the device do not change the result.
     described[0] = described[0].replace(context.MODEL.WEIGHTS, "").replace(context.MODEL.DEVICE, "")
-    described.append(SALIENCY_FORMAT)
+    described += [SALIENCY_FORMAT, cfg.MODEL.LESION.SALIENCY_PLACEMENT]
     key = digest_of(described, cfg.MODEL.LESION.CONTEXT_WEIGHTS)
     return SaliencyStore(cache_folder(cfg) / "saliency", key, store_from_config(cfg))
 
@@ -65,9 +69,13 @@ def context_config(cfg: CfgNode) -> CfgNode:
 
     Raises:
         FileNotFoundError: no such config or weights.
-        ValueError: another number of classes than MODEL.LESION.SALIENCY_MAPS.
+        ValueError: another number of classes than MODEL.LESION.SALIENCY_MAPS, or an unknown placement.
     """
     keys = cfg.MODEL.LESION
+    if keys.SALIENCY_PLACEMENT not in _PLACED:
+        raise ValueError(
+            f"MODEL.LESION.SALIENCY_PLACEMENT is {keys.SALIENCY_PLACEMENT!r}; use one of {', '.join(_PLACED)}"
+        )
     if not Path(keys.CONTEXT_WEIGHTS).is_file():
         raise FileNotFoundError(
             f"MODEL.LESION.CONTEXT_WEIGHTS {keys.CONTEXT_WEIGHTS!r}: no such file; train a GMIC first (python "

@@ -112,6 +112,12 @@ def shown_parts(maps: Tensor, shape: ShapeSpec, sizes: Sequence[tuple[int, int]]
     return [maps[row : row + 1, :, :h, :w] for row, (h, w) in enumerate(cells)]
 
 
+def shown_part(maps: Tensor, shape: ShapeSpec, size: tuple[int, int]) -> Tensor:
+    """The map (C, h, w) of one image without the cells that show padding, see ``shown_cells``."""
+    rows, columns = shown_cells((maps.shape[-2], maps.shape[-1]), shape, size)
+    return maps[:, :rows, :columns]
+
+
 #: Cells of a map that covers its image, along an axis, for one of the feature map.
 PARTS = 4
 

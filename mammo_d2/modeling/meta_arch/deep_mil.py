@@ -19,7 +19,7 @@ from mammo_d2.framework import (
 )
 from mammo_d2.modeling.functional.saliency import SaliencyBoxRule, saliency_boxes
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
-from mammo_d2.modeling.layers.receptive_field import cover_image
+from mammo_d2.modeling.layers.receptive_field import cover_image, shown_part
 from mammo_d2.modeling.meta_arch.mil_heads import build_mil_head, cell_mask
 
 
@@ -107,9 +107,10 @@ class DeepMIL(nn.Module):
             batched_inputs: per image "image" (C, H, W), in training "labels"; "height" and "width" to give boxes in.
 
         Returns:
-            In training ``loss_mil``. Otherwise per image ``image_scores`` {class: probability}, ``saliency`` (C, h, w)
-            in [0, 1] (the responses; not of the classifier), and ``instances`` with ``pred_boxes``, ``scores`` and
-            ``pred_classes`` made from it.
+            In training ``loss_mil``. Otherwise per image ``image_scores`` {class: probability}; the responses, which
+            the classifier has not, as ``saliency`` (C, h, w) in [0, 1] and as the network gave them,
+            ``network_saliency`` (C, h', w'); and ``instances`` with ``pred_boxes``, ``scores`` and ``pred_classes``
+            made from them.
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)[self.in_feature]
@@ -127,6 +128,7 @@ class DeepMIL(nn.Module):
             }
             if maps is not None:
                 result["saliency"] = cover_image(maps[i], self._shape, size)
+                result["network_saliency"] = shown_part(maps[i], self._shape, size)
             found = self._boxes(result.get("saliency"), size, scores[i])
             result["instances"] = detector_postprocess(
                 found, record.get("height", size[0]), record.get("width", size[1])

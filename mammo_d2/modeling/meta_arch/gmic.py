@@ -29,7 +29,7 @@ from mammo_d2.modeling.functional.saliency import (
 )
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
 from mammo_d2.modeling.layers.attention import EqualAttention, GatedAttention
-from mammo_d2.modeling.layers.receptive_field import PIXELS, cover_image, shown_parts
+from mammo_d2.modeling.layers.receptive_field import PIXELS, cover_image, shown_part, shown_parts
 from mammo_d2.modeling.meta_arch.gmic_variants import GMIC_VARIANTS, GMICPrediction
 from mammo_d2.modeling.meta_arch.gmic_weights import rename_released
 from mammo_d2.modeling.meta_arch.image_model import ImageModel, to_image_pixels
@@ -44,8 +44,9 @@ class GMIC(ImageModel):
     """Globally-aware multiple instance classifier.
 
     Inference gives per image ``image_scores`` {class: probability}, ``module_scores`` {"global", "local", "fusion":
-    {class: probability}} as far as they exist, ``saliency`` (C, h, w), ``patches`` (K, 4) XYXY in pixels of the image
-    file, ``attention`` (K,), and ``instances``: boxes around salient components.
+    {class: probability}} as far as they exist, ``saliency`` (C, h, w), ``network_saliency`` (C, h', w') as the network
+    gave it, ``patches`` (K, 4) XYXY in pixels of the image file, ``attention`` (K,), and ``instances``: boxes around
+    salient components.
 
     Source:
         Shen et al., "Globally-aware multiple instance classifier for breast cancer screening", MLMI 2019. The form
@@ -252,7 +253,8 @@ class GMIC(ImageModel):
         results = []
         for row, (size, record) in enumerate(zip(sizes, records, strict=True)):
             saliency = cover_image(prediction.saliency[row], self._shape, size)
-            output = self.image_output(saliency, size, scores[row], record)
+            own_map = shown_part(prediction.saliency[row], self._shape, size)
+            output = self.image_output(saliency, size, scores[row], record, own_map)
             output["module_scores"] = {name: self.by_class(values[row]) for name, values in modules.items()}
             if prediction.positions is not None and prediction.attention is not None:
                 corners = prediction.positions[row].flip(-1).cpu().float()

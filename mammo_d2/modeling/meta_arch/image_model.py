@@ -106,7 +106,14 @@ class ImageModel(nn.Module):
         """(C,) as {class: number}."""
         return dict(zip(self.classes, scores.float().tolist(), strict=True))
 
-    def image_output(self, saliency: Tensor, size: tuple[int, int], scores: Tensor, record: Mapping) -> dict[str, Any]:
+    def image_output(
+        self,
+        saliency: Tensor,
+        size: tuple[int, int],
+        scores: Tensor,
+        record: Mapping,
+        network_saliency: Tensor | None = None,
+    ) -> dict[str, Any]:
         """Image scores, saliency and its boxes of one image, in pixels of the file.
 
         Args:
@@ -114,6 +121,8 @@ class ImageModel(nn.Module):
             size: (height, width) of the network input.
             scores: (C,) probability of each class.
             record: the model input.
+            network_saliency: (C, h', w') the same map as the network gave it, see ``shown_part``; becomes
+                ``network_saliency`` of the output. None: it is not known.
         """
         boxes, box_scores, classes = saliency_boxes(saliency, size, self.box_rule, scores)
         kept = box_scores >= self.score_threshold
@@ -122,12 +131,18 @@ class ImageModel(nn.Module):
         instances.pred_boxes.clip(instances.image_size)
         instances.scores, instances.pred_classes = box_scores[kept], classes[kept]
         transform: NetworkTransform | None = record.get("network_transform")
+        maps = {"saliency": saliency}
+        if network_saliency is not None:
+            maps["network_saliency"] = network_saliency
         if transform is not None:
-            saliency = torch.from_numpy(transform.map_to_source(saliency.detach().float().cpu().numpy()))
+            maps = {
+                name: torch.from_numpy(transform.map_to_source(values.detach().float().cpu().numpy()))
+                for name, values in maps.items()
+            }
         return {
             "instances": instances[instances.pred_boxes.nonempty()].to(self.device),
             "image_scores": self.by_class(scores),
-            "saliency": saliency,
+            **maps,
         }
 
 

@@ -12,7 +12,7 @@ from mammo_d2.framework import META_ARCH_REGISTRY, Backbone, CfgNode, build_back
 from mammo_d2.modeling.functional.losses import multi_label_bce
 from mammo_d2.modeling.functional.saliency import map_size
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
-from mammo_d2.modeling.layers.receptive_field import cover_image, shown_parts
+from mammo_d2.modeling.layers.receptive_field import cover_image, shown_part, shown_parts
 from mammo_d2.modeling.meta_arch.image_model import ImageModel
 
 TARGETS = ("labels", "birads")
@@ -105,7 +105,8 @@ class ResNet22Classifier(ImageModel):
         maps = F.conv2d(features, self.classifier.weight[:, :, None, None], self.classifier.bias).float().sigmoid()
         results = []
         for row, (size, record) in enumerate(zip(sizes, records, strict=True)):
-            output = self.image_output(cover_image(maps[row], self._shape, size), size, scores[row], record)
+            placed, own_map = (place(maps[row], self._shape, size) for place in (cover_image, shown_part))
+            output = self.image_output(placed, size, scores[row], record, own_map)
             if self.target == "birads":
                 output["instances"] = output["instances"][torch.zeros(len(output["instances"]), dtype=torch.bool)]
             results.append(output)

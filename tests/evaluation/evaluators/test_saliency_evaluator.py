@@ -36,3 +36,21 @@ def test_saliency_uses_the_segmentation_where_there_is_one():
     outputs = [{"saliency": torch.ones(1, 10, 6)}]
     results = run(SaliencyEvaluator(dataset), outputs, [record(1, "a", "L")])["saliency"]
     assert results["malignant/precision"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_f1_is_of_the_networks_cells_as_published_unless_the_placement_is_ours():
+    """A finding in the first of two cells of 30 columns; placed by receptive field the first cell ends at column 15."""
+    box = annotation(0)
+    dataset = EvaluatedDataset("one", [record(1, "a", "L", [{**box, "bbox": [0, 0, 30, 100]}])], ("malignant",), (1,))
+    placed = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
+    outputs = [{"saliency": placed, "network_saliency": torch.tensor([[[1.0, 0.0]]])}]
+
+    def measured(**settings):
+        return run(SaliencyEvaluator(dataset, **settings), outputs, [record(1, "a", "L")])["saliency"]
+
+    assert measured()["malignant/recall"] == 1
+    assert measured(placement="receptive_field")["malignant/recall"] == pytest.approx(0.5)
+    # The pointing game is ours, and stays where the network looked.
+    assert measured()["malignant/pointing"] == measured(placement="receptive_field")["malignant/pointing"] == 1
+    with pytest.raises(ValueError, match=r"TEST.SALIENCY.PLACEMENT is 'stretched'; use one of published, rec"):
+        measured(placement="stretched")

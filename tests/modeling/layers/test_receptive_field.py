@@ -12,6 +12,7 @@ from mammo_d2.modeling.layers.receptive_field import (
     cover_image,
     first_centre,
     reach_of,
+    shown_part,
     shown_parts,
 )
 from tests.modeling.gmic_models import gmic_model
@@ -123,3 +124,9 @@ class TestCoverImage:
     def test_small_images(self, size):
         found = cover_image(torch.zeros(1, 1, 7), MapShape(stride=32), size)
         assert found.shape == (1, max(1, round(size[0] / 8)), max(1, round(size[1] / 8)))
+
+
+def test_cells_over_padding_are_not_shown():
+    """Centres at 8, 24, 40, 56: an image of 41 columns ends after the third, one of 5 rows before the first."""
+    maps = torch.arange(8.0).view(1, 2, 4)
+    assert shown_part(maps, MapShape(stride=16, first_centre=8.0), (5, 41)).tolist() == [[[0.0, 1.0, 2.0]]]

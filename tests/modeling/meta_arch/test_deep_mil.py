@@ -82,6 +82,7 @@ def test_inference_gives_scores_map_and_boxes_in_prepared_pixels(make_model, mon
     (output,) = model([make_input(None, size=(64, 128))])
     assert output["image_scores"] == {"malignant": pytest.approx(0.9)}
     assert output["saliency"].shape == (1, 8, 16)
+    assert output["network_saliency"][0, 0].tolist() == pytest.approx([0.9, 0.02, 0.02])
     # AlexNet's first cell is nearest to the pixels left of 47.5, that is 6 of 16 cells of 8 pixels and the whole
     # height; the prepared image is 3 times as wide and twice as high.
     instances = output["instances"]

@@ -157,6 +157,7 @@ class TestOutputs:
             output = model([BATCH[0]])[0]
             said = model.predict(normalized(BATCH[0]))
         assert output["saliency"].shape == (2, 24, 16)
+        assert torch.equal(output["network_saliency"], said.saliency[0])
         # 6×4 cells of stride 16 centred at 2.5 pixels, in cells of 4 pixels; border at 10.5
         assert torch.equal(output["saliency"][:, 1::4, 1::4], said.saliency[0])
         assert torch.equal(output["saliency"][:, 3::4, 3::4][:, :-1, :-1], said.saliency[0, :, 1:, 1:])
