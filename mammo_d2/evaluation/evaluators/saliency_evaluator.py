@@ -101,7 +101,8 @@ class SaliencyEvaluator(PredictionEvaluator):
     def compute(self, records: Sequence[Mapping], found: Sequence[Any]) -> Computed:
         result = Computed(
             options=f"continuous precision, recall, F1: {self.average} over images with a finding, nearest upsampling, "
-            f"placement {self.placement}; pointing game: tolerance {self.tolerance:g} px; intervals of macro averages: {self.plan}"
+            f"placement {self.placement}; pointing game: tolerance {self.tolerance:g} px; "
+            f"intervals of macro averages: {self.plan}"
         )
         images = images_from_records(records, self.classes)
         statistics, cases = {}, {}
