@@ -3,9 +3,13 @@
 from pathlib import Path
 
 from mammo_d2.cli.common import make_parser
+from mammo_d2.cli.comparison_arguments import add_table_options, table_options
 from mammo_d2.experiments.variant_runs import load_variants, run_ablation
 
-DESCRIPTION = """Train a config in several variants and seeds; print one table: mean ± standard deviation over seeds.
+DESCRIPTION = """Train a config in several variants and seeds; print tables.
+
+First mean ± standard deviation over the seeds. Then, from the stored predictions, the mean and its difference to one of
+the rows with intervals over the test patients, and how many patients it would take to tell the difference from 0.
 
 Works with every config. Variants of the lesion classifier share one patch network per seed. Finished runs are kept and
 interrupted runs continue; runs started with another config or other data are an error.
@@ -32,8 +36,9 @@ def run(argv: list[str]) -> int:
         default=[],
         help='KEY VALUE overrides for all runs; "{seed}" is the seed, "{output}" the folder --output',
     )
+    add_table_options(parser)
     args = parser.parse_args(argv)
     variants = load_variants(args.variants)
-    run_ablation(args.config_file, variants, args.seeds, args.output, args.opts, args.jobs)
+    run_ablation(args.config_file, variants, args.seeds, args.output, args.opts, args.jobs, table_options(args))
     print((args.output / "ablation.md").read_text(encoding="utf-8"), end="")
     return 0

@@ -3,11 +3,16 @@
 from pathlib import Path
 
 from mammo_d2.cli.common import make_parser
-from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate, folds_table
+from mammo_d2.cli.comparison_arguments import add_table_options, table_options
+from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate
 from mammo_d2.experiments.fold_comparison import compare_variants
 from mammo_d2.experiments.variant_runs import load_variants
 
-DESCRIPTION = """Cross-validate a config on a prepared data set, split by patient; print mean ± standard deviation.
+DESCRIPTION = """Cross-validate a config on a prepared data set, split by patient; print tables.
+
+First mean ± standard deviation over the folds. Then, from the stored predictions, values with intervals over the test
+patients of all folds; with --variants also the differences to a row, and how many patients it would take to tell them
+from 0.
 
 All splits of the data set are joined and split again into folds. Finished folds are kept and interrupted folds
 continue; folds started with another config or other data are an error.
@@ -33,17 +38,16 @@ def run(argv: list[str]) -> int:
         "--jobs", type=int, default=1, help="folds trained in parallel, each on its own GPU if there are several"
     )
     parser.add_argument("--variants", help="YAML: row name → list of KEY, VALUE overrides; all on the same folds")
-    parser.add_argument(
-        "--class", dest="class_name", default="malignant", help="class shown in the table of --variants"
-    )
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all folds")
+    add_table_options(parser)
     args = parser.parse_args(argv)
+    options = table_options(args)
     plan = FoldPlan(args.dataset, args.folds, args.seed, validation=not args.no_validation)
     if args.variants:
         variants = load_variants(args.variants)
-        print(compare_variants(args.config_file, variants, plan, args.output, args.class_name, args.opts, args.jobs))
+        print(compare_variants(args.config_file, variants, plan, args.output, args.opts, args.jobs, options))
         return 0
-    rows = cross_validate(args.config_file, plan, args.output, args.opts, args.jobs)
-    print(folds_table(rows))
+    cross_validate(args.config_file, plan, args.output, args.opts, args.jobs, options)
+    print((args.output / "cross_validation.md").read_text(encoding="utf-8"), end="")
     print(f"pooled ROC: {args.output / 'roc.png'}, numbers in {args.output / 'pooled.json'}")
     return 0

@@ -15,16 +15,16 @@ import numpy as np
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import read_json, sha256_bytes, write_json
 from mammo_d2.data.format.annotations import load_coco
-from mammo_d2.data.format.catalog import category_names, load_mammo_coco
 from mammo_d2.data.prepare.splits import group_images, make_folds, stratum_of
-from mammo_d2.engine.run_folder import LOG_FILE, evaluation_metrics, inference_folders
+from mammo_d2.engine.run_folder import LOG_FILE, evaluation_metrics, inference_folder
 from mammo_d2.engine.run_record import claim_folders
-from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE
 from mammo_d2.evaluation.metrics.scores.curves import roc_curve, score_table
 from mammo_d2.evaluation.metrics.scores.delong import delong_interval
-from mammo_d2.evaluation.metrics.scores.levels import LevelCases, combine_truth, level_cases
-from mammo_d2.evaluation.metrics.tables import ImageTable, images_from_records
+from mammo_d2.evaluation.metrics.scores.levels import combine_truth, level_cases
 from mammo_d2.evaluation.study.plots import PlotCurve, plot_roc
+from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
+from mammo_d2.experiments.comparison.predictions import Predictions, has_predictions, join_folds, read_predictions
+from mammo_d2.experiments.comparison.row_statistics import ANY
 from mammo_d2.experiments.processes import (
     read_metrics,
     run_all,
@@ -32,9 +32,14 @@ from mammo_d2.experiments.processes import (
     summary_table,
     write_tables,
 )
+from mammo_d2.experiments.variant_runs import recorded_job
 from mammo_d2.jobs.job import Job, ResultEvaluation, build_job
 
 FOLDS_FILE = "folds.json"
+#: Name of the only row of a table, and what its values are of.
+WHOLE, POOLED_WORDS = "all folds", "All folds together"
+
+_DEFAULT = TableOptions()
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,12 @@ def prepare_folds(
 
 
 def cross_validate(
-    config_file: str, plan: FoldPlan, output: Path, overrides: Sequence[str] = (), jobs: int = 1
+    config_file: str,
+    plan: FoldPlan,
+    output: Path,
+    overrides: Sequence[str] = (),
+    jobs: int = 1,
+    options: TableOptions = _DEFAULT,
 ) -> list[dict[str, Any]]:
     """Train and test every fold, each in a separate process.
 
@@ -184,10 +194,11 @@ def cross_validate(
     Args:
         config_file: the config; its data sets are replaced by the folds.
         plan: data and folds.
-        output: folder; one sub-folder a fold, and ``cross_validation.md`` (mean ± standard deviation), ``.csv``,
-            ``.json`` and ``roc.png``.
+        output: folder; one sub-folder a fold, and ``cross_validation.md`` (mean ± standard deviation; intervals of all
+            folds together), ``.csv``, ``.json``, ``paired_<class>.json`` and ``roc.png``.
         overrides: KEY VALUE overrides for all folds.
         jobs: number of folds run in parallel.
+        options: what the tables show.
 
     Returns:
         One dict a fold: ``fold`` and every metric of the test set as ``task/key``.
@@ -196,9 +207,35 @@ def cross_validate(
         RunConflictError, ValueError: the folder holds folds of another config, plan or data; see ``prepare_folds``.
         ChildProcessError: a fold failed; its log is named.
     """
+    job = job_of_folds(config_file, output, overrides, options)
+    options.rules({WHOLE: job.cfg})
+    rows = train_folds(config_file, plan, output, overrides, jobs, options)
+    text = folds_table(rows)
+    if pooled := pooled_predictions(plan, output, job):
+        tables = write_comparison({WHOLE: [pooled]}, {WHOLE: job.cfg}, options, output, POOLED_WORDS)
+        text = "\n\n".join([text, as_text(tables)])
+        if pooled.image_scores is not None:
+            pooled_roc(plan, output, pooled, job.cfg.TEST.IMAGE.AGGREGATE)
+    write_tables(rows, text, output, "cross_validation")
+    return rows
+
+
+def job_of_folds(config_file: str, output: Path, overrides: Sequence[str], options: TableOptions) -> Job:
+    """The job that is cross-validated; with ``only_tables`` by the ``config.yaml`` of the first fold's training."""
     # A wrong key or job is an error before hours of training.
-    job = build_job(load_config(config_file, list(overrides)))
-    settings = prepare_folds(config_file, plan, output, overrides)
+    return (
+        recorded_job(output / "fold0" / "train")
+        if options.only_tables
+        else build_job(load_config(config_file, list(overrides)))
+    )
+
+
+def train_folds(
+    config_file: str, plan: FoldPlan, output: Path, overrides: Sequence[str], jobs: int, options: TableOptions
+) -> list[dict[str, Any]]:
+    """Train and test the folds that are not finished; arguments, results and errors are those of ``cross_validate``."""
+    job = job_of_folds(config_file, output, overrides, options)
+    settings = [] if options.only_tables else prepare_folds(config_file, plan, output, overrides)
 
     def train_and_test(fold: int) -> None:
         folder, test = output / f"fold{fold}" / "train", _test_of(job, output, fold)
@@ -210,12 +247,9 @@ def cross_validate(
         name, own_settings = f"the test of fold {fold}", [*settings[fold]["test"], *weights]
         run_job(test.folder, name, config_file, own_settings, jobs, "--eval-only")
 
-    run_all(train_and_test, range(plan.folds), jobs)
-    rows = [_read_fold(fold, _test_of(job, output, fold).results) for fold in range(plan.folds)]
-    write_tables(rows, folds_table(rows), output, "cross_validation")
-    if pooled := pooled_scores(plan, output, job):
-        pooled_roc(plan, output, pooled)
-    return rows
+    if not options.only_tables:
+        run_all(train_and_test, range(plan.folds), jobs)
+    return [_read_fold(fold, _test_of(job, output, fold).results) for fold in range(plan.folds)]
 
 
 def _test_of(job: Job, output: Path, fold: int) -> ResultEvaluation:
@@ -243,55 +277,27 @@ def folds_table(rows: Sequence[dict[str, Any]]) -> str:
     return summary_table(lines, names, ["value"], by="metric", count="folds")
 
 
-@dataclass(frozen=True)
-class PooledScores:
-    """Scores of the test images of all folds, each from the model that has not seen the image.
-
-    Attributes:
-        images: all images.
-        columns: per class truth and score of the images, (n,) each; "any" where there are several classes.
-        how: "mean" or "max" over the images of a breast.
-    """
-
-    images: ImageTable
-    columns: dict[str, tuple[np.ndarray, np.ndarray]]
-    how: str
-
-    def cases(self, name: str, level: str) -> LevelCases:
-        """Truth and score of one class, a key of ``columns``, at a level: "image", "breast", "exam" or "patient"."""
-        return level_cases(self.images, *self.columns[name], level, self.how)
-
-
-def pooled_scores(plan: FoldPlan, output: Path, job: Job) -> PooledScores | None:
-    """Collect the image scores of a finished cross-validation; None without the evaluator "image".
+def pooled_predictions(plan: FoldPlan, output: Path, job: Job) -> Predictions | None:
+    """The predictions on the test images of all folds, each from the model that has not seen the image.
 
     Args:
         plan: what was cross-validated.
         output: folder of the cross-validation.
         job: of the config that was.
+
+    Returns:
+        None where a fold has no predictions.
     """
-    cfg = job.cfg
-    classes, merge = category_names(cfg), cfg.DATASETS.MERGE_CATEGORIES
-    records: list[dict] = []
-    scores: dict[Any, dict[str, float]] = {}
+    parts = []
     for fold in range(plan.folds):
-        for folder in inference_folders(_test_of(job, output, fold).results):
-            if (folder / IMAGE_SCORES_FILE).is_file():
-                entries = read_json(folder / IMAGE_SCORES_FILE)
-                scores.update({entry["image_id"]: entry["scores"] for entry in entries})
-        annotations = output / f"fold{fold}" / "test.json"
-        records += load_mammo_coco(annotations, plan.dataset / "images", None, cfg.DATASETS.CATEGORIES, merge)
-    if not scores:
-        return None
-    images = images_from_records(records, classes)
-    table = np.array([[scores[image_id][name] for name in classes] for image_id in images.ids])
-    columns = {name: (images.truth[:, k], table[:, k]) for k, name in enumerate(classes)}
-    if len(classes) > 1:
-        columns["any"] = (combine_truth(images.truth), table.max(axis=1))
-    return PooledScores(images, columns, cfg.TEST.IMAGE.AGGREGATE)
+        folder = inference_folder(_test_of(job, output, fold).results, f"cv{fold}_test")
+        if not has_predictions(folder):
+            return None
+        parts.append(read_predictions(folder, output / f"fold{fold}" / "test.json", job.cfg))
+    return join_folds(parts)
 
 
-def pooled_roc(plan: FoldPlan, output: Path, pooled: PooledScores) -> dict[str, dict[str, Any]]:
+def pooled_roc(plan: FoldPlan, output: Path, pooled: Predictions, how: str) -> dict[str, dict[str, Any]]:
     """One ROC curve over the test images of all folds: ``roc.png`` and ``pooled.json``.
 
     Scores of different models share one axis here, so the pooled area may be below the mean of the folds.
@@ -299,15 +305,21 @@ def pooled_roc(plan: FoldPlan, output: Path, pooled: PooledScores) -> dict[str, 
     Args:
         plan: what was cross-validated.
         output: folder of the cross-validation.
-        pooled: scores of all its test images.
+        pooled: predictions on all its test images, with image scores.
+        how: "mean" or "max" of the scores over the images of a breast.
 
     Returns:
         By class and level ("malignant, image") the area, its 95 % interval by DeLong and the number of cases.
     """
     curves, found = [], {}
-    for name in pooled.columns:
+    images, scores = pooled.images, pooled.image_scores
+    assert scores is not None
+    columns = {name: (images.truth[:, k], scores[:, k]) for k, name in enumerate(images.classes)}
+    if len(columns) > 1:
+        columns[ANY] = (combine_truth(images.truth), scores.max(axis=1))
+    for name, column in columns.items():
         for level in ("image", "breast"):
-            cases = pooled.cases(name, level)
+            cases = level_cases(images, *column, level, how)
             if len(set(cases.truth.tolist())) < 2:
                 continue
             curve = roc_curve(score_table(cases.truth, cases.scores))

@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 from tabulate import tabulate
 
-from mammo_d2.config.loading import load_config
-from mammo_d2.data.format.catalog import category_names
-from mammo_d2.evaluation.metrics.scores.delong import delong_interval, delong_test
-from mammo_d2.experiments.cross_validation import FoldPlan, PooledScores, cross_validate, pooled_scores, prepare_folds
+from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
+from mammo_d2.experiments.cross_validation import (
+    POOLED_WORDS,
+    FoldPlan,
+    job_of_folds,
+    pooled_predictions,
+    prepare_folds,
+    train_folds,
+)
 from mammo_d2.experiments.processes import mean_and_spread, write_tables
 from mammo_d2.experiments.variant_runs import Variant
-from mammo_d2.jobs.job import build_job
 
 #: Columns of the table, as far as a row's evaluators fill them: heading → metric of a fold.
 FOLD_COLUMNS = {
@@ -32,140 +35,74 @@ FOLD_COLUMNS = {
     "pointing": "saliency/{name}/pointing",
 }
 
+_DEFAULT = TableOptions()
+
 
 def compare_variants(
     config_file: str,
     variants: Sequence[Variant],
     plan: FoldPlan,
     output: Path,
-    class_name: str,
     overrides: Sequence[str] = (),
     jobs: int = 1,
+    options: TableOptions = _DEFAULT,
 ) -> str:
     """Cross-validate every variant in its own folder; finished folds are kept as in ``cross_validate``.
 
     Args:
         config_file: the config that all variants start from.
-        variants: the rows; the pooled AUC of each is compared with the first one's.
+        variants: the rows.
         plan: data and folds.
-        output: folder; one sub-folder a variant, and ``comparison_<class>.md``, ``.csv``, ``.json``.
-        class_name: class of the columns; "any" for all classes together.
+        output: folder; one sub-folder a variant, and ``comparison_<class>.md``, ``.csv``, ``.json``, and
+            ``paired_<class>.json``.
         overrides: KEY VALUE overrides for all variants.
         jobs: number of folds run in parallel.
+        options: what the tables show.
 
     Returns:
-        The tables, with a heading each. First: mean ± standard deviation over the folds; AUC of all test images
-        together with its 95 % interval (DeLong, grouped by patient); its difference to the first row's,
-        with interval. Then ``interval_tables``.
+        The tables, with a heading each: mean ± standard deviation over the folds; then those of ``paired_tables.py``,
+        on the test images of all folds together.
 
     Raises:
-        ValueError: a class that the configs do not know.
+        ValueError: a class that the configs do not know, or no such reference.
         RunConflictError, ValueError: a variant's folder holds folds of another config, plan or data.
         ChildProcessError: a fold failed; its log is named.
     """
-    found = [build_job(load_config(config_file, [*overrides, *variant.overrides])) for variant in variants]
-    for variant, job in zip(variants, found, strict=True):
-        known = category_names(job.cfg)
-        known += ["any"] if len(known) > 1 else []
-        if class_name not in known:
-            raise ValueError(f"--class {class_name!r}: variant {variant.name!r} knows {', '.join(known)}")
-    for variant in variants:  # all are checked before the first training
-        prepare_folds(config_file, plan, output / variant.folder, [*overrides, *variant.overrides])
-    rows, pooled = [], []
-    for variant, job in zip(variants, found, strict=True):
-        folder = output / variant.folder
-        folds = cross_validate(config_file, plan, folder, [*overrides, *variant.overrides], jobs)
-        rows += [{"variant": variant.name, **fold} for fold in folds]
-        pooled.append(pooled_scores(plan, folder, job))
-    names = [variant.name for variant in variants]
-    tables = {f"Class {class_name}": comparison_table(rows, names, pooled, class_name)}
-    tables |= interval_tables(rows, names, class_name)
-    table = "\n\n".join(f"{heading}:\n\n{text}" for heading, text in tables.items())
+    settings = {variant.name: [*overrides, *variant.overrides] for variant in variants}
+    folders = {variant.name: output / variant.folder for variant in variants}
+    found = {name: job_of_folds(config_file, folders[name], words, options) for name, words in settings.items()}
+    configs = {name: job.cfg for name, job in found.items()}
+    class_name = next(iter(options.rules(configs).values())).class_name
+    if not options.only_tables:
+        for name, words in settings.items():  # all are checked before the first training
+            prepare_folds(config_file, plan, folders[name], words)
+    rows = []
+    for name, words in settings.items():
+        folds = train_folds(config_file, plan, folders[name], words, jobs, options)
+        rows += [{"variant": name, **fold} for fold in folds]
+    pooled = {name: pooled_predictions(plan, folders[name], job) for name, job in found.items()}
+    predicted = {name: [one] if one is not None else [] for name, one in pooled.items()}
+    tables = {f"Class {class_name}, mean ± standard deviation over the folds": comparison_table(rows, class_name)}
+    tables |= write_comparison(predicted, configs, options, output, POOLED_WORDS)
+    table = as_text(tables)
     write_tables(rows, table, output, f"comparison_{class_name}")
     return table
 
 
-def comparison_table(
-    rows: Sequence[dict[str, Any]], names: Sequence[str], pooled: Sequence[PooledScores | None], class_name: str
-) -> str:
-    """See ``compare_variants``.
+def comparison_table(rows: Sequence[dict[str, Any]], class_name: str) -> str:
+    """Mean ± standard deviation over the folds in which a metric is defined.
 
     Args:
         rows: one dict a fold, with its "variant".
-        names: of the variants, in order.
-        pooled: scores of each variant's test images; None without image scores.
         class_name: class of the columns.
     """
-    columns = _columns(rows, class_name)
-    lines = []
-    for name, scores in zip(names, pooled, strict=True):
-        found = [_of_folds(rows, name, key) for key in columns.values()]
-        defined = [values[~np.isnan(values)] for values in found]
-        cells = [mean_and_spread(values) if len(values) else "" for values in defined]
-        lines.append([name, *cells, *_pooled_cells(scores, pooled[0], class_name)])
-    headings = ["variant", *columns, "pooled AUC, 95 % CI", f"against {names[0]}"]
-    return tabulate(lines, headings, tablefmt="github")
-
-
-def interval_tables(rows: Sequence[dict[str, Any]], names: Sequence[str], class_name: str) -> dict[str, str]:
-    """95 % confidence intervals of every column's mean, and of its paired difference to the first row's.
-
-    Student's t over the folds. Trainings of different folds share most of their images, so these intervals are somewhat
-    too narrow; for metrics that cannot be pooled over models there are no others.
-
-    Args:
-        rows, names, class_name: see ``comparison_table``.
-
-    Returns:
-        Table by heading.
-    """
-    columns = _columns(rows, class_name)
-    means, differences = [], []
-    for name in names:
-        found = [_of_folds(rows, name, key) for key in columns.values()]
-        means.append([name, *map(_t_interval, found)])
-        firsts = [_of_folds(rows, names[0], key) for key in columns.values()]
-        pairs = zip(found, firsts, strict=True)
-        cells = [_t_interval(values - first, "+") if len(values) and len(first) else "" for values, first in pairs]
-        differences.append([name, *cells])
-    headings = ["variant", *columns]
-    return {
-        "Mean over the folds (95 % CI)": tabulate(means, headings, tablefmt="github"),
-        f"Difference to {names[0]} (95 % CI, paired by fold)": tabulate(differences[1:], headings, tablefmt="github"),
-    }
-
-
-def _columns(rows: Sequence[dict[str, Any]], class_name: str) -> dict[str, str]:
-    """The columns of ``FOLD_COLUMNS`` that a row has: heading → key."""
     keys = {heading: key.format(name=class_name) for heading, key in FOLD_COLUMNS.items()}
-    return {heading: key for heading, key in keys.items() if any(key in row for row in rows)}
-
-
-def _of_folds(rows: Sequence[dict[str, Any]], name: str, key: str) -> np.ndarray:
-    """A metric in each fold of a variant, NaN where it is undefined; empty without the metric."""
-    return np.array([row[key] for row in rows if row["variant"] == name and key in row], float)
-
-
-def _t_interval(values: np.ndarray, sign: str = "") -> str:
-    """Mean with interval of the values that are defined; a single value has no interval."""
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return ""
-    mean = float(values.mean())
-    if len(values) < 2:
-        return f"{mean:{sign}.3f}"
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return f"{mean:{sign}.3f} ({mean - half:{sign}.3f} to {mean + half:{sign}.3f})"
-
-
-def _pooled_cells(scores: PooledScores | None, first: PooledScores | None, class_name: str) -> list[str]:
-    if scores is None:
-        return ["", ""]
-    cases = scores.cases(class_name, "image")
-    interval = delong_interval(cases.truth, cases.scores, cases.patient)
-    cells = [f"{interval.auc:.3f} ({interval.low:.3f} to {interval.high:.3f})", ""]
-    if first is not None and first is not scores:
-        other = first.cases(class_name, "image")
-        test = delong_test(cases.truth, cases.scores, other.scores, cases.patient)
-        cells[1] = f"{test.difference:+.3f} ({test.low:+.3f} to {test.high:+.3f})"
-    return cells
+    columns = {heading: key for heading, key in keys.items() if any(key in row for row in rows)}
+    lines = []
+    for name in dict.fromkeys(row["variant"] for row in rows):
+        found = [
+            np.array([row[key] for row in rows if row["variant"] == name and key in row]) for key in columns.values()
+        ]
+        defined = [values[~np.isnan(values)] for values in found]
+        lines.append([name, *(mean_and_spread(values) if len(values) else "" for values in defined)])
+    return tabulate(lines, ["variant", *columns], tablefmt="github")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,7 +103,6 @@ def summary_table(
     by: str,
     count: str,
     style: str = "github",
-    last: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """One line per name with mean ± standard deviation over its rows.
 
@@ -114,15 +113,13 @@ def summary_table(
         by: column that names a line.
         count: heading of the number of rows.
         style: of tabulate.
-        last: more columns: heading → text by name.
     """
-    more = last or {}
     lines = []
     for name in names:
         found = [row for row in rows if row[by] == name]
         numbers = [mean_and_spread([row[key] for row in found]) for key in metrics]
-        lines.append([name, len(found), *numbers, *(texts.get(name, "") for texts in more.values())])
-    return tabulate(lines, [by, count, *metrics, *more], tablefmt=style)
+        lines.append([name, len(found), *numbers])
+    return tabulate(lines, [by, count, *metrics], tablefmt=style)
 
 
 def write_tables(rows: Sequence[dict], table: str, output: Path, stem: str) -> None:

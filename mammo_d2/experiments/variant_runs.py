@@ -3,7 +3,7 @@
 What the variants of a seed share, as the lesion classifier's patch network, is trained once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +11,12 @@ import yaml
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import find_config
+from mammo_d2.data.format.catalog import check_names, register_datasets
 from mammo_d2.engine.run_folder import LOG_FILE
+from mammo_d2.engine.run_folder import config_file as config_file_of
 from mammo_d2.engine.run_record import claim_folders
-from mammo_d2.evaluation.files.results import IMAGE_SCORES_FILE
-from mammo_d2.experiments.auc_intervals import Cases, mean_auc_interval, read_image_cases, read_lesion_cases
+from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
+from mammo_d2.experiments.comparison.predictions import has_predictions, read_predictions
 from mammo_d2.experiments.processes import (
     read_metrics,
     run_all,
@@ -23,6 +25,7 @@ from mammo_d2.experiments.processes import (
     write_tables,
 )
 from mammo_d2.experiments.shared_work import make_shared
+from mammo_d2.framework import CfgNode, MetadataCatalog
 from mammo_d2.jobs.job import Job, build_job
 
 #: Columns of the table, as far as the evaluators of TEST.EVALUATORS fill them: heading → task and key in metrics.json.
@@ -45,10 +48,9 @@ ABLATION_COLUMNS = {
     "TNR@FNR2%": ("lesion", "tnr@fnr0.02"),
     "TNR@FNR5%": ("lesion", "tnr@fnr0.05"),
 }
-# Of the mean over the seeds, see ``mean_auc_interval``: heading by the file that the cases are in.
-INTERVALS = {"lesion.json": "lesion AUC, 95 % CI", IMAGE_SCORES_FILE: "breast AUC, 95 % CI"}
 
 
+_DEFAULT = TableOptions()
 # In an override: the folder of the ablation.
 _OUTPUT = "{output}"
 
@@ -98,6 +100,7 @@ def run_ablation(
     output: Path,
     overrides: Sequence[str] = (),
     jobs: int = 1,
+    options: TableOptions = _DEFAULT,
 ) -> list[dict]:
     """Train and evaluate every variant with every seed, each in a separate process.
 
@@ -106,10 +109,12 @@ def run_ablation(
     Args:
         config_file: the config that all variants start from.
         seeds: values of SEED.
-        output: folder; one sub-folder a run, and ``ablation.md``, ``ablation.csv``, ``ablation.json``.
+        output: folder; one sub-folder a run, and ``ablation.md``, ``ablation.csv``, ``ablation.json`` and
+            ``paired_<class>.json`` (see ``paired_tables.py``).
         overrides: KEY VALUE overrides for all runs. In a value, here or in a variant's, "{seed}" is the run's seed and
             "{output}" is ``output``; runs with "{output}" start from the results of others and come after them.
         jobs: number of parallel runs, see ``run_job``.
+        options: what the tables show.
 
     Returns:
         One dict a run: variant, seed and every metric (NaN where undefined).
@@ -128,7 +133,14 @@ def run_ablation(
         return [item.replace("{seed}", str(seed)).replace(_OUTPUT, str(output)) for item in items]
 
     # A wrong key or job is an error before hours of training.
-    found = {folder(*run): build_job(load_config(config_file, settings_of(*run))) for run in runs}
+    found = {
+        folder(*run): recorded_job(folder(*run))
+        if options.only_tables
+        else build_job(load_config(config_file, settings_of(*run)))
+        for run in runs
+    }
+    configs = {variant.name: found[folder(variant, seeds[0])].cfg for variant in variants}
+    options.rules(configs)  # likewise
 
     def train(item: tuple[tuple[Variant, int], list[str]]) -> None:
         (variant, seed), own_settings = item
@@ -136,7 +148,7 @@ def run_ablation(
         run_job(folder(variant, seed), name, config_file, own_settings, jobs, "--resume")
 
     waits = [any(_OUTPUT in item for item in (*overrides, *variant.overrides)) for variant, _ in runs]
-    for later in (False, True):
+    for later in () if options.only_tables else (False, True):
         turn = [run for run, wait in zip(runs, waits, strict=True) if wait == later]
         # The files that a config names are part of its record: those of the second turn exist only now.
         claim_folders({folder(*run): found[folder(*run)].cfg for run in turn})
@@ -145,15 +157,34 @@ def run_ablation(
         run_all(train, list(zip(missing, settings, strict=True)), jobs)
     metrics = {path: _finished_metrics(path, job) for path, job in found.items()}
     rows = [_read_run(variant.name, seed, metrics[folder(variant, seed)]) for variant, seed in runs]
-    intervals: dict[str, dict[str, str]] = {}
-    for variant in variants:
-        folders = [folder(variant, seed) for seed in seeds]
-        for file, heading in INTERVALS.items():
-            if paths := [path for run in folders if (path := metrics[run].with_name(file)).is_file()]:
-                interval = mean_auc_interval([_cases(path, config_file, overrides, variant) for path in paths])
-                intervals.setdefault(heading, {})[variant.name] = f"{interval.low:.3f} to {interval.high:.3f}"
-    write_tables(rows, variants_table(rows, [variant.name for variant in variants], intervals), output, "ablation")
+    predicted = {
+        variant.name: [
+            read_predictions(place, _annotations(job.cfg, place.name), job.cfg)
+            for path, job in ((folder(variant, seed), found[folder(variant, seed)]) for seed in seeds)
+            if has_predictions(place := metrics[path].parent)
+        ]
+        for variant in variants
+    }
+    tables = write_comparison(predicted, configs, options, output, f"Mean over {len(seeds)} seed(s)")
+    text = variants_table(rows, [variant.name for variant in variants])
+    write_tables(rows, "\n\n".join([text, as_text(tables)]) if tables else text, output, "ablation")
     return rows
+
+
+def recorded_job(folder: Path) -> Job:
+    """The job of a run that has been started, by its own ``config.yaml``.
+
+    Raises:
+        FileNotFoundError: the folder is not a run's.
+    """
+    return build_job(load_config(config_file_of(folder)))
+
+
+def _annotations(cfg: CfgNode, dataset: str) -> Path:
+    """Annotation file of a registered data set."""
+    register_datasets(cfg)
+    check_names(cfg, [dataset])
+    return Path(MetadataCatalog.get(dataset).json_file)
 
 
 def _finished_metrics(folder: Path, job: Job) -> Path:
@@ -161,12 +192,6 @@ def _finished_metrics(folder: Path, job: Job) -> Path:
     if path is None:
         raise ChildProcessError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
     return path
-
-
-def _cases(path: Path, config_file: str, overrides: Sequence[str], variant: Variant) -> Cases:
-    if path.name == IMAGE_SCORES_FILE:
-        return read_image_cases(path, load_config(config_file, [*overrides, *variant.overrides]), "breast")
-    return read_lesion_cases(path)
 
 
 def _read_run(name: str, seed: int, path: Path) -> dict:
@@ -181,15 +206,12 @@ def _read_run(name: str, seed: int, path: Path) -> dict:
     return row
 
 
-def variants_table(
-    rows: Sequence[dict], names: Sequence[str], intervals: Mapping[str, Mapping[str, str]] | None = None
-) -> str:
+def variants_table(rows: Sequence[dict], names: Sequence[str]) -> str:
     """Mean ± standard deviation over the seeds, one row a variant.
 
     Args:
         rows: of ``run_ablation``.
         names: of the variants, in order.
-        intervals: last columns, by heading and variant.
     """
     columns = [heading for heading in ABLATION_COLUMNS if all(heading in row for row in rows)]
-    return summary_table(rows, names, columns, by="variant", count="seeds", last=intervals)
+    return summary_table(rows, names, columns, by="variant", count="seeds")

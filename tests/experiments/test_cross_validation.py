@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from mammo_d2.config.loading import load_config
 from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.engine.run_record import RunConflictError
 from mammo_d2.experiments import cross_validation, processes
+from mammo_d2.experiments.comparison.paired_tables import TableOptions
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate, deal_out, folds_table, join_splits
-from mammo_d2.experiments.fold_comparison import compare_variants, interval_tables
+from mammo_d2.experiments.fold_comparison import compare_variants
 from mammo_d2.experiments.variant_runs import Variant
 from tests.conftest import ROOT
 
@@ -57,14 +59,15 @@ class FakeJobs:
         folder.mkdir(parents=True, exist_ok=True)
         if flags == ("--resume",):
             (folder / "model_final.pth").write_bytes(b"weights")
+            (folder / "config.yaml").write_text(load_config(config_file, overrides).dump())
             return
         (tested,) = ast.literal_eval(settings["DATASETS.TEST"])
         files = {entry[0]: entry[1] for entry in ast.literal_eval(settings["DATASETS.REGISTER"])}
         images = json.loads(Path(files[tested]).read_text())["images"]
         inference = folder / "inference" / tested
         inference.mkdir(parents=True)
-        sign = -1.0 if settings.get("MODEL.DEEP_MIL.HEAD") == "max" else 1.0
-        scores = [{"image_id": i["id"], "scores": {"malignant": sign * i["labels"]["malignant"]}} for i in images]
+        wrong = settings.get("MODEL.DEEP_MIL.HEAD") == "max"
+        scores = [{"image_id": i["id"], "scores": {"malignant": abs(i["labels"]["malignant"] - wrong)}} for i in images]
         (inference / "image_scores.json").write_text(json.dumps(scores))
         fold = int(folder.parent.name[-1])
         metrics = {"image": {"malignant/auc": fold / 10, "malignant/ap": None if fold == 0 else 0.5}}
@@ -146,7 +149,13 @@ class TestCrossValidate:
         assert pooled["malignant, image"]["auc"] == 1.0
         assert (pooled["malignant, image"]["cases"], pooled["malignant, breast"]["cases"]) == (12, 6)
         assert (output / "roc.png").stat().st_size > 0
-        assert (output / "cross_validation.md").read_text().strip() == table
+        text = (output / "cross_validation.md").read_text()
+        assert text.startswith(table)
+        assert "All folds together, with 95 % interval over the 6 test patients:" in text
+        assert "| all folds | 1.000 (1.000 to 1.000) |" in text
+        paired = json.loads((output / "paired_malignant.json").read_text())
+        assert (paired["patients"], paired["class"]) == (6, "malignant")
+        assert paired["rows"]["all folds"]["breast/auc"]["value"] == 1
 
     def test_an_interrupted_run_goes_on(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
@@ -220,66 +229,66 @@ class TestComparison:
 
     def test_table_of_variants(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
-        table = compare_variants(CONFIG, self.VARIANTS, FoldPlan(dataset, 3), output, "malignant")
+        table = compare_variants(CONFIG, self.VARIANTS, FoldPlan(dataset, 3), output)
         lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-        assert lines[0] == ["Class malignant:"]
-        assert lines[2] == ["variant", "AUC", "pooled AUC, 95 % CI", "against max"]
+        assert lines[0] == ["Class malignant, mean ± standard deviation over the folds:"]
+        assert lines[2] == ["variant", "AUC"]
+        assert lines[4:6] == [["max", "0.100 ± 0.100"], ["sparse", "0.100 ± 0.100"]]
+        assert lines[7] == ["All folds together, with 95 % interval over the 6 test patients:"]
+        assert lines[9][:4] == ["row", "image AUC", "breast AUC", "patient AUC"]
         # Perfect scores have no error to estimate.
-        assert lines[4] == ["max", "0.100 ± 0.100", "0.000 (0.000 to 0.000)", ""]
-        assert lines[5] == ["sparse", "0.100 ± 0.100", "1.000 (1.000 to 1.000)", "+1.000 (+1.000 to +1.000)"]
-        assert lines[7] == ["Mean over the folds (95 % CI):"]
-        assert lines[11] == ["max", "0.100 (-0.148 to 0.348)"]
-        assert lines[14] == ["Difference to max (95 % CI, paired by fold):"]
-        assert lines[18] == ["sparse", "+0.000 (+0.000 to +0.000)"]
+        assert lines[11][:2] == ["max", "0.000 (0.000 to 0.000)"]
+        assert lines[12][:2] == ["sparse", "1.000 (1.000 to 1.000)"]
+        assert lines[14] == ["Difference to max, with 95 % interval, paired by patient:"]
+        assert lines[18][:2] == ["sparse", "+1.000 (+1.000 to +1.000)"]
+        assert "patients needed to tell the difference to max from 0" in lines[20][0]
+        assert lines[24][:2] == ["sparse", ""]
         assert (output / "comparison_malignant.md").read_text().strip() == table
+
+    def test_tables_of_finished_folds_by_their_own_configs(self, dataset, tmp_path, fake_jobs):
+        output, plan = tmp_path / "out", FoldPlan(dataset, 3)
+        table = compare_variants(CONFIG, self.VARIANTS, plan, output)
+        fake_jobs.calls = []
+        # The config has changed since.
+        other = [*self.VARIANTS[:1], Variant("sparse", ["SOLVER.BASE_LR", "0.5"])]
+        assert compare_variants("gone.yaml", other, plan, output, options=TableOptions(only_tables=True)) == table
+        options = TableOptions(reference="sparse", only_tables=True)
+        assert "Difference to sparse" in compare_variants("gone.yaml", other, plan, output, options=options)
+        assert fake_jobs.calls == []
+        (output / "max/fold1/test/inference/cv1_test/metrics.json").unlink()
+        with pytest.raises(ChildProcessError, match=r"max/fold1/test has no finished evaluation"):
+            compare_variants("gone.yaml", other, plan, output, options=TableOptions(only_tables=True))
 
     def test_a_variant_may_lack_a_metric(self, dataset, tmp_path, fake_jobs):
         fake_jobs.without_ap = "max"
         output = tmp_path / "out"
-        compare_variants(CONFIG, self.VARIANTS, FoldPlan(dataset, 3), output, "malignant")
+        compare_variants(CONFIG, self.VARIANTS, FoldPlan(dataset, 3), output)
         with open(output / "comparison_malignant.csv", newline="") as file:
             values = [row["image/malignant/ap"] for row in csv.DictReader(file)]
         assert values == ["", "", "", "nan", "0.5", "0.5"]
 
     def test_a_changed_variant_is_refused_before_the_others_are_trained(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
-        compare_variants(CONFIG, self.VARIANTS[1:], FoldPlan(dataset, 3), output, "malignant")
+        compare_variants(CONFIG, self.VARIANTS[1:], FoldPlan(dataset, 3), output)
         fake_jobs.calls = []
         changed = [self.VARIANTS[0], Variant("sparse", ["MODEL.DEEP_MIL.SPARSITY", "0.5"])]
         message = r"sparse/fold0 holds .*MODEL.DEEP_MIL.SPARSITY: \S+ then, 0.5 now"
         with pytest.raises(RunConflictError, match=message):
-            compare_variants(CONFIG, changed, FoldPlan(dataset, 3), output, "malignant")
+            compare_variants(CONFIG, changed, FoldPlan(dataset, 3), output)
         assert fake_jobs.calls == []
 
     def test_the_same_folds_for_all(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
-        compare_variants(CONFIG, self.VARIANTS, FoldPlan(dataset, 3), output, "malignant")
+        compare_variants(CONFIG, self.VARIANTS, FoldPlan(dataset, 3), output)
         assert (output / "max" / "folds.json").read_text() == (output / "sparse" / "folds.json").read_text()
 
     @pytest.mark.parametrize("name", ["mass", "any"])  # one class: there is no "any finding" beside it
     def test_unknown_class(self, dataset, tmp_path, fake_jobs, name):
-        with pytest.raises(ValueError, match=f"'{name}': variant 'max' knows malignant"):
-            compare_variants(CONFIG, self.VARIANTS, FoldPlan(dataset, 3), tmp_path / "out", name)
+        with pytest.raises(ValueError, match=f"'{name}': row 'max' knows malignant"):
+            compare_variants(
+                CONFIG, self.VARIANTS, FoldPlan(dataset, 3), tmp_path / "out", options=TableOptions(class_name=name)
+            )
         assert fake_jobs.calls == []
-
-
-def test_intervals_over_the_folds():
-    """Student's t with 2 degrees of freedom, 4.3027: 0.1, 0.2, 0.3 have a standard error of 0.1/√3."""
-    rows = [{"variant": "a", "image/m/auc": value} for value in (0.1, 0.2, 0.3)]
-    rows += [{"variant": "b", "image/m/auc": value, "froc/m/sens@1": 0.5} for value in (0.3, 0.4, 0.8)]
-    rows += [{"variant": "c", "image/m/auc": value} for value in (0.5, float("nan"), float("nan"))]
-    means, differences = interval_tables(rows, ["a", "b", "c"], "m").values()
-
-    def cells(table):
-        return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
-
-    assert cells(means) == [
-        ["a", "0.200 (-0.048 to 0.448)", ""],
-        ["b", "0.500 (-0.157 to 1.157)", "0.500 (0.500 to 0.500)"],
-        ["c", "0.500", ""],
-    ]
-    # 0.2, 0.2, 0.5: mean 0.3, standard error 0.1
-    assert cells(differences) == [["b", "+0.300 (-0.130 to +0.730)", ""], ["c", "+0.400", ""]]
 
 
 @pytest.mark.slow
