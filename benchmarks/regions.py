@@ -25,7 +25,7 @@ from benchmarks.memory import peak_mib
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.framework import EventStorage, build_model
-from mammo_d2.modeling.backbone.vgg_m import SURROUNDINGS, VGGM, WINDOW, WINDOW_CELLS, response_norm
+from mammo_d2.modeling.backbone.vgg_m import SURROUNDINGS, WINDOW, WINDOW_CELLS
 
 # A WeaklySupervisedRCNN with SlidingWindowRegions and DualBranchROIHeads.
 Model = Any
@@ -124,20 +124,8 @@ def window_codes(model: Model, image: Tensor, boxes: Tensor, batch: int) -> Tens
 
 
 def padded_window_codes(model: Model, image: Tensor, boxes: Tensor, batch: int) -> Tensor:
-    """Codes of the windows alone, with the original network's zero padding inside: other numbers at their borders."""
-
-    def layers(x: Tensor) -> Tensor:
-        net: VGGM = model.backbone
-        x = x.contiguous(memory_format=torch.channels_last)
-        # Window by window: the first layer of several does not fit into the processor's cache.
-        x = torch.cat([F.max_pool2d(response_norm(F.relu(net.conv1(window))), 3, 2) for window in x.split(1)])
-        x = F.relu(F.conv2d(x, net.conv2.weight, net.conv2.bias, 2, padding=1))
-        x = F.max_pool2d(response_norm(x), 3, 2, ceil_mode=True)
-        for layer in (net.conv3, net.conv4, net.conv5):
-            x = F.relu(F.conv2d(x, layer.weight, layer.bias, padding=1))
-        return x
-
-    return _codes_of_crops(model, layers, image, boxes, WINDOW, batch)
+    """Codes of the windows alone, with the published network's zero padding inside: other numbers at their borders."""
+    return _codes_of_crops(model, lambda x: model.backbone.windows(x)["conv5"], image, boxes, WINDOW, batch)
 
 
 def _codes_of_crops(

@@ -195,6 +195,7 @@ def test_dual_branch_settings(variant):
     assert cfg.MODEL.VGG_M.CHANNELS == [96, 256, 512, 512, 512]
     assert cfg.MODEL.VGG_M.FC_DIMS == [4096, 128]
     assert cfg.MODEL.DUAL_BRANCH.FROZEN
+    assert not cfg.MODEL.DUAL_BRANCH.SHARED_MAPS
     assert cfg.MODEL.DUAL_BRANCH.NUM_SELECTED == 10
     assert cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATE == 256
     assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR) == ("Adam", 1e-4)

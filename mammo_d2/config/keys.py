@@ -218,6 +218,9 @@ def _add_dual_branch_keys(cfg: CfgNode) -> None:
     cfg.MODEL.DUAL_BRANCH.REGION_ENCODER = "PooledRegionEncoder"
     # Feature map of the regions; empty: the backbone's last.
     cfg.MODEL.DUAL_BRANCH.IN_FEATURE = ""
+    # True: regions share the feature maps of the image (fast; a cell near a region's border sees the image around it).
+    # False: each region is cut out and encoded by itself, as published.
+    cfg.MODEL.DUAL_BRANCH.SHARED_MAPS = True
     # Two stages: freeze backbone and region encoder and run them once per image, without gradient.
     cfg.MODEL.DUAL_BRANCH.FROZEN = False
     # Cache folder of frozen region codes, keyed by image, regions, weights and settings; empty: no cache.

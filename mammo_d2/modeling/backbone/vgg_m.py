@@ -4,7 +4,8 @@ The network was made for 224×224 images and pads with zeros inside. Windows cut
 padded anew, and nothing could be shared between them. Here every layer sees the real surroundings instead: the image
 is padded once, and no layer pads. The 13×13 cells of a 224×224 window are then a part of the whole image's map, exactly
 those that the window with ``SURROUNDINGS`` pixels around it gives by itself. The cells lie where those of the padded
-network lie, so that weights trained with padding fit.
+network lie, so that weights trained with padding fit. ``VGGM.windows`` is the network as published, for windows that
+are encoded one by one.
 
 Cell (i, j) of the map is centred on the pixel ``(16 i + 17, 16 j + 17)``.
 """
@@ -78,6 +79,21 @@ class VGGM(Backbone):
         """
         return {"conv5": self.without_padding(F.pad(x, SURROUNDINGS * 2))}
 
+    #: Side of the windows that ``windows`` takes.
+    window = WINDOW
+
+    def windows(self, x: Tensor) -> dict[str, Tensor]:
+        """The published network on windows by themselves: (N, C, 224, 224) to {"conv5": (N, 512, 13, 13)}.
+
+        Convolutions 2 to 5 pad with one zero; the second pooling keeps what is left at the border (Caffe's rounding).
+        """
+        x = _normalized_layer(self.conv1, x.contiguous(memory_format=torch.channels_last))
+        x = response_norm(F.relu(_padded(self.conv2, x)))
+        x = F.max_pool2d(x, kernel_size=3, stride=2, ceil_mode=True)
+        for layer in (self.conv3, self.conv4, self.conv5):
+            x = F.relu(_padded(layer, x))
+        return {"conv5": x}
+
     def without_padding(self, x: Tensor) -> Tensor:
         """The layers on an image that has its surroundings already: (N, C, H + 107, W + 107) to (N, 512, h, w)."""
         # Pooling is several times faster with the channels of a pixel side by side, the convolutions are no slower.
@@ -87,6 +103,10 @@ class VGGM(Backbone):
         for layer in (self.conv3, self.conv4, self.conv5):
             x = F.relu(layer(x))
         return x
+
+
+def _padded(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    return F.conv2d(x, conv.weight, conv.bias, conv.stride, padding=1)
 
 
 def _normalized_layer(conv: nn.Conv2d, x: Tensor) -> Tensor:

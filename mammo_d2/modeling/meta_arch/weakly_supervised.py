@@ -11,6 +11,7 @@ from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, GeneralizedRCNN, Ima
 from mammo_d2.modeling.feature_cache import FeatureCache, ModuleFingerprint, content_key
 from mammo_d2.modeling.image_labels import Finding, findings_from_config, image_targets
 from mammo_d2.modeling.roi_heads.dual_branch import whole_image_if_empty
+from mammo_d2.modeling.roi_heads.window_codes import window_codes
 
 logger = logging.getLogger(__name__)
 
@@ -30,27 +31,41 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
 
     @configurable
     def __init__(
-        self, *, findings: Sequence[Finding], frozen: bool = False, cache: FeatureCache | None = None, **kwargs: Any
+        self,
+        *,
+        findings: Sequence[Finding],
+        frozen: bool = False,
+        cache: FeatureCache | None = None,
+        window: int | None = None,
+        **kwargs: Any,
     ):
         """
         Args:
             findings: the classes in order.
             frozen: two stages.
             cache: keeps the regions' codes; only with ``frozen``, and proposals that need no feature maps.
+            window: encode each region by itself, in this many pixels a side; None: from shared maps of the image.
             kwargs: arguments of GeneralizedRCNN.
 
         Raises:
-            ValueError: a cache for codes that training changes.
+            ValueError: a cache for codes that training changes; ``window`` with proposals that need feature maps.
         """
         super().__init__(**kwargs)
         self.findings = list(findings)
         self.frozen = frozen
         self.cache = cache
+        self.window = window
         self._needs_features = getattr(self.proposal_generator, "needs_features", self.proposal_generator is not None)
         if cache is not None and (not frozen or self._needs_features):
             raise ValueError(
                 "MODEL.DUAL_BRANCH.CACHE_DIR needs MODEL.DUAL_BRANCH.FROZEN True and proposals that are not made from "
                 "feature maps (SlidingWindowRegions or PrecomputedProposals)"
+            )
+        if window is not None and self._needs_features:
+            raise ValueError(
+                "MODEL.DUAL_BRANCH.SHARED_MAPS False makes no feature maps of the image, from which "
+                f"{type(self.proposal_generator).__name__} makes its proposals; set it True, or use "
+                "SlidingWindowRegions or PrecomputedProposals"
             )
         self._fixed = [module for module in self._fixed_modules() if module is not None]
         for module in self._fixed:
@@ -74,6 +89,7 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
             **parts,
             "findings": findings_from_config(cfg),
             "frozen": keys.FROZEN,
+            "window": None if keys.SHARED_MAPS else getattr(parts["backbone"], "window", cfg.MODEL.SLIDING_WINDOW.SIZE),
             "cache": FeatureCache(keys.CACHE_DIR) if keys.CACHE_DIR else None,
         }
 
@@ -141,6 +157,10 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
         """Per image the codes (m_n, D), the regions and the image's size."""
         if not self.frozen:
             images = self.preprocess_image(inputs)
+            if self.window is not None:
+                proposals = self._proposals(images, {}, inputs)
+                pairs = zip(images.tensor, proposals, strict=True)
+                return [self._window_codes(image, own) for image, own in pairs], proposals, images.image_sizes
             features = self.backbone(images.tensor)
             proposals = self._proposals(images, features, inputs)
             return self.roi_heads.encode(features, proposals), proposals, images.image_sizes
@@ -163,18 +183,30 @@ class WeaklySupervisedRCNN(GeneralizedRCNN):
         proposals = self._proposals(ImageList(blank, [size]), {}, [record])
 
         def make() -> Tensor:
-            features = self.backbone(self.preprocess_image([record]).tensor)
-            return self.roi_heads.encode(features, proposals)[0].float()
+            pixels = self.preprocess_image([record]).tensor
+            if self.window is not None:
+                return self._window_codes(pixels[0], proposals[0]).float()
+            return self.roi_heads.encode(self.backbone(pixels), proposals)[0].float()
 
         if self.cache is None:
             return make(), proposals[0], size
         device = self.pixel_mean.device.type
         autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else ""
         key = content_key(
-            [self._fingerprint(), self.roi_heads.in_feature, autocast, str(tuple(image.shape))],
+            [
+                *(self._fingerprint(), self.roi_heads.in_feature, autocast, str(tuple(image.shape))),
+                *([] if self.window is None else [f"windows of {self.window} by themselves"]),
+            ],
             [_different_channels(image), self.pixel_mean, self.pixel_std, proposals[0].proposal_boxes.tensor],
         )
         return self.cache.get(key, make).to(self.device), proposals[0], size
+
+    def _window_codes(self, image: Tensor, regions: Instances) -> Tensor:
+        """Codes (m, D) of an image's regions, each encoded by itself."""
+        assert self.window is not None
+        heads = self.roi_heads
+        boxes = regions.proposal_boxes.tensor
+        return window_codes(self.backbone, heads.encoder, heads.in_feature, image, boxes, self.window)
 
     @torch.no_grad()
     def _proposals(self, images: ImageList, features: dict[str, Tensor], inputs: list[dict]) -> list[Instances]:

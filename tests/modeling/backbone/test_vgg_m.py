@@ -61,6 +61,29 @@ def test_gradients_of_the_stripes():
     torch.testing.assert_close(*grads)
 
 
+def test_windows_by_themselves_are_the_published_layers():
+    """Sizes of the Caffe model (109, 54, 26, 13) and its arithmetic, layer by layer with torch's own operations."""
+    backbone = small_vgg()
+    x = torch.randn(3, 1, 224, 224, generator=torch.Generator().manual_seed(0)) * 50
+    sizes, expected = [], x
+    for conv, padding in ((backbone.conv1, 0), (backbone.conv2, 1)):
+        expected = F.conv2d(expected, conv.weight, conv.bias, stride=2, padding=padding)
+        sizes.append(expected.shape[-1])
+        expected = F.local_response_norm(F.relu(expected), size=5, alpha=5e-4, beta=0.75, k=2.0)
+        expected = F.max_pool2d(expected, kernel_size=3, stride=2, ceil_mode=True)
+        sizes.append(expected.shape[-1])
+    for conv in (backbone.conv3, backbone.conv4, backbone.conv5):
+        expected = F.relu(F.conv2d(expected, conv.weight, conv.bias, padding=1))
+    assert sizes == [109, 54, 26, 13]
+    found = backbone.windows(x)["conv5"]
+    assert found.shape == (3, 12, 13, 13)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+    # Shared maps see what is around the window: inner cells are equal, those at the border are not.
+    shared = backbone(x)["conv5"]
+    torch.testing.assert_close(shared[..., 6, 6], expected[..., 6, 6], atol=1e-4, rtol=1e-5)
+    assert (shared[..., 0, :] - expected[..., 0, :]).abs().max() > 0.05 * expected.abs().max()
+
+
 def test_freezing_and_wrong_settings():
     assert [n for n, p in small_vgg(freeze_at=4).named_parameters() if p.requires_grad] == [
         "conv5.weight", "conv5.bias",

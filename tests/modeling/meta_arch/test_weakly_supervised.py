@@ -71,6 +71,36 @@ class TestModel:
     def test_two_stage_training_reaches_the_head_only(self, make_model):
         assert trained_parameters(make_model("MODEL.DUAL_BRANCH.FROZEN", True)) == HEAD
 
+    @pytest.mark.parametrize("backbone", ["vgg", "resnet"])
+    def test_each_window_by_itself(self, make_model, backbone):
+        """Pixels outside a window change its code with shared maps only; training reaches the same parameters."""
+        each = ("MODEL.DUAL_BRANCH.SHARED_MAPS", False, "MODEL.DUAL_BRANCH.DROPOUT", 0.0)
+        first, second = make_input(size=(224, 448)), make_input(size=(224, 448))
+        side = 224 if backbone == "vgg" else 64
+        second["image"][:, :, side:] = 0
+        boxes = ((0.0, 0.0, float(side), float(side)),)
+        proposals = Instances((224, 448), proposal_boxes=Boxes(torch.tensor(boxes)))
+        given = ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals")
+        records = [{**record, "proposals": proposals} for record in (first, second)]
+        scores = {}
+        for name, settings in (("each", each), ("frozen", (*each, "MODEL.DUAL_BRANCH.FROZEN", True)), ("shared", ())):
+            with torch.no_grad():
+                model = make_model(*settings, *given, backbone=backbone).eval()
+                scores[name] = torch.stack([model._regions([record])[0][0] for record in records])
+        assert torch.equal(*scores["each"])
+        assert torch.equal(*scores["frozen"])
+        assert not torch.allclose(*scores["shared"], rtol=1e-3)
+        torch.testing.assert_close(scores["each"], scores["frozen"])
+        encoder = {"roi_heads.encoder"} if backbone == "vgg" else set()
+        assert trained_parameters(make_model(*each, backbone=backbone)) == {"backbone"} | encoder | HEAD
+
+    def test_windows_by_themselves_need_no_maps(self, make_model):
+        with pytest.raises(ValueError, match=r"SHARED_MAPS False .* TopLikelihoodRPN"):
+            make_model(
+                "MODEL.DUAL_BRANCH.SHARED_MAPS", False, "MODEL.PROPOSAL_GENERATOR.NAME", "TopLikelihoodRPN",
+                backbone="resnet",
+            )  # fmt: skip
+
     def test_frozen_parts_stay_in_evaluation_mode(self, make_model):
         model = make_model("MODEL.DUAL_BRANCH.FROZEN", True).train()
         assert model.roi_heads.training
@@ -180,7 +210,7 @@ class TestCache:
 
     @pytest.mark.parametrize(
         "change",
-        ["pixels", "statistics", "weights", "windows", "layers"],
+        ["pixels", "statistics", "weights", "windows", "layers", "maps"],
     )
     def test_codes_of_other_settings_are_never_used(self, make_model, tmp_path, change):
         self.run(make_model(*self.settings(tmp_path)), make_input())
@@ -191,6 +221,8 @@ class TestCache:
             more = ("MODEL.PIXEL_STD", [50.0, 50.0, 51.0])
         elif change == "windows":
             more = ("MODEL.SLIDING_WINDOW.STRIDE", 96)
+        elif change == "maps":
+            more = ("MODEL.DUAL_BRANCH.SHARED_MAPS", False)
         elif change == "layers":
             more = ("MODEL.VGG_M.FC_DIMS", [32, 25])
         model = make_model(*self.settings(tmp_path, *more))
