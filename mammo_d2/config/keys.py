@@ -244,9 +244,9 @@ def _add_lesion_keys(cfg: CfgNode) -> None:
     cfg.MODEL.LESION.PATCH_SIZE = 256
     cfg.MODEL.LESION.WINDOWS = 100
     # Patch network: "densenet121", "densenet161", "densenet169"; "resnetv2_50", "resnetv2_101", "resnetv2_152" (the
-    # paper's second version); "resnet18", "resnet50", "resnet101", "resnet152" (torchvision's). Its initial weights: a
-    # torchvision file, or for "resnetv2_*" what mammo-d2 convert-weights makes of timm's; empty: random. Length of the
-    # embedding h.
+    # paper's second version); "resnet18", "resnet50", "resnet101", "resnet152" (torchvision's); or "backbone", that of
+    # MODEL.BACKBONE, whose last map is used. Its initial weights: a torchvision file, or for "resnetv2_*" what mammo-d2
+    # convert-weights makes of timm's (of a backbone: MODEL.WEIGHTS); empty: random. Length of the embedding h.
     cfg.MODEL.LESION.NETWORK = "densenet161"
     cfg.MODEL.LESION.NETWORK_WEIGHTS = ""
     cfg.MODEL.LESION.EMBEDDING = 32

@@ -2,7 +2,17 @@
 
 from mammo_d2.jobs.job import JOB_REGISTRY, Job, JobOptions, build_job
 from mammo_d2.jobs.lesion.lesion_job import LesionContextJob
+from mammo_d2.jobs.lesion.patch_job import LesionPatchJob
 from mammo_d2.jobs.single_stage import SingleStageJob
 from mammo_d2.jobs.two_stage import TwoStageJob
 
-__all__ = ["JOB_REGISTRY", "Job", "JobOptions", "LesionContextJob", "SingleStageJob", "TwoStageJob", "build_job"]
+__all__ = [
+    "JOB_REGISTRY",
+    "Job",
+    "JobOptions",
+    "LesionContextJob",
+    "LesionPatchJob",
+    "SingleStageJob",
+    "TwoStageJob",
+    "build_job",
+]

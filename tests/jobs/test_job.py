@@ -195,10 +195,10 @@ def test_the_quickstarts_have_their_job(config, kind):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["JOB", "Relay"], "JOB is 'Relay'; the registered jobs are LesionContextJob, SingleStageJob"),
+        (["JOB", "Relay"], "JOB is 'Relay'; the registered jobs are LesionContextJob, LesionPatchJob, SingleStageJob, TwoStageJob"),
         (
             ["MODEL.META_ARCHITECTURE", "LesionPatchClassifier"],
-            "JOB is SingleStageJob, but LesionPatchClassifier .* is trained by LesionContextJob: set JOB",
+            "JOB is SingleStageJob, but LesionPatchClassifier .* is trained by LesionPatchJob: set JOB",
         ),
         (["JOB", "LesionContextJob"], "META_ARCHITECTURE is GeneralizedRCNN: leave out JOB"),
     ],

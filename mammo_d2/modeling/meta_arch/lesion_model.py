@@ -124,8 +124,8 @@ class LesionModel(nn.Module):
         raise NotImplementedError
 
     def normalize(self, patches: Tensor) -> Tensor:
-        """(N, 1, S, S) grey values to the network's three equal channels."""
-        return ((patches.to(self.device) - self.pixel_mean) / self.pixel_std).expand(-1, 3, -1, -1)
+        """(N, 1, S, S) grey values to normalised ones, with as many channels as there are means."""
+        return (patches.to(self.device) - self.pixel_mean) / self.pixel_std
 
     def in_parts(self, network: PatchNetwork, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings (N, D) and logits (N, 4) of many patches."""
@@ -148,6 +148,8 @@ class LesionModel(nn.Module):
 @META_ARCH_REGISTRY.register()
 class LesionPatchClassifier(LesionModel):
     """f_loc alone: says from a patch what it shows, and from a lesion's windows what the lesion is."""
+
+    job = "LesionPatchJob"
 
     network: PatchNetwork
 
@@ -179,4 +181,4 @@ class LesionPatchClassifier(LesionModel):
 def patch_network_from_config(cfg: CfgNode) -> PatchNetwork:
     """f_loc of MODEL.LESION."""
     keys = cfg.MODEL.LESION
-    return PatchNetwork(keys.NETWORK, keys.EMBEDDING, keys.NETWORK_WEIGHTS)
+    return PatchNetwork(keys.NETWORK, keys.EMBEDDING, keys.NETWORK_WEIGHTS, cfg)

@@ -1,0 +1,64 @@
+"""The patch network's own job, and its backbone as the start of whole-image models."""
+
+import pytest
+import torch
+
+from mammo_d2.config.loading import load_config
+from mammo_d2.framework import SafeCheckpointer, build_model
+from mammo_d2.jobs.lesion.patch_job import BACKBONE_WEIGHTS
+from tests.jobs.lesion.lesion_jobs import run, write_job
+
+NARROW = [
+    *("MODEL.BACKBONE.FREEZE_AT", "0", "MODEL.RESNETS.NORM", "BN", "MODEL.RESNETS.WIDTH_PER_GROUP", "4"),
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", "4", "MODEL.RESNETS.RES2_OUT_CHANNELS", "8", "MODEL.PIXEL_MEAN", "[30.0]"),
+    *("MODEL.PIXEL_STD", "[30.0]", "MODEL.DEVICE", "cpu"),
+]
+PATCHES = [
+    *("JOB", "LesionPatchJob", "MODEL.META_ARCHITECTURE", "LesionPatchClassifier", "MODEL.LESION.NETWORK", "backbone"),
+    *("MODEL.LESION.PATCH_SIZE", "32", "MODEL.RESNETS.OUT_FEATURES", "['res5']"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = write_job(tmp_path_factory.mktemp("patches"))
+    results = run(folder, *NARROW, *PATCHES)
+    return folder / "out", results
+
+
+def test_the_result_is_evaluated_lesion_by_lesion(trained):
+    folder, results = trained
+    assert 0 <= results["lesion"]["auc"] <= 100
+    assert (folder / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ["MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "MODEL.RESNETS.OUT_FEATURES", "['res3', 'res4', 'res5']",
+         "MODEL.FPN.IN_FEATURES", "['res3', 'res4', 'res5']", "MODEL.RPN.IN_FEATURES", "['p3', 'p4', 'p5']",
+         "MODEL.ROI_HEADS.IN_FEATURES", "['p3', 'p4', 'p5']", "MODEL.ROI_HEADS.NAME", "StandardROIHeads",
+         "MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NUM_FC", "1",
+         "MODEL.ANCHOR_GENERATOR.SIZES", "[[16], [32], [64]]"],
+        ["MODEL.META_ARCHITECTURE", "DeepMIL", "MODEL.RESNETS.OUT_FEATURES", "['res5']"],
+        ["MODEL.META_ARCHITECTURE", "GMIC", "MODEL.GMIC.VARIANT", "loc", "MODEL.RESNETS.OUT_FEATURES", "['res5']"],
+    ],
+    ids=["detector", "deep_mil", "gmic"],
+)  # fmt: skip
+def test_its_backbone_starts_models_of_whole_images(trained, model):
+    path = trained[0] / BACKBONE_WEIGHTS
+    weights = torch.load(path, weights_only=True)["model"]
+    built = build_model(load_config("", [*NARROW, "DATASETS.CATEGORIES", "['malignant']", *model]))
+    checkpointer = SafeCheckpointer(built)
+    checkpointer.load(str(path))
+    assert len(checkpointer.load_report.loaded) == len(weights) > 100
+    assert not checkpointer.load_report.unexpected
+    state = built.state_dict()
+    for name in ("stem.conv1.weight", "res2.0.conv1.norm.running_mean", "res5.2.conv3.weight"):
+        (full,) = (key for key in state if key.endswith(name))
+        assert torch.equal(state[full], weights[name])
+
+
+def test_a_backbone_takes_its_weights_from_model_weights(trained):
+    with pytest.raises(ValueError, match=r"NETWORK_WEIGHTS is 'x.pth'; weights of a backbone are MODEL.WEIGHTS"):
+        build_model(load_config("", [*NARROW, *PATCHES, "MODEL.LESION.NETWORK_WEIGHTS", "x.pth"]))
