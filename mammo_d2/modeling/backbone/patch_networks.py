@@ -112,7 +112,9 @@ class PatchNetwork(nn.Module):
         if name == BACKBONE:
             assert cfg is not None, "a backbone needs its config"
             if weights:
-                raise ValueError(f"MODEL.LESION.NETWORK_WEIGHTS is {weights!r}; weights of a backbone are MODEL.WEIGHTS")
+                raise ValueError(
+                    f"MODEL.LESION.NETWORK_WEIGHTS is {weights!r}; weights of a backbone are MODEL.WEIGHTS"
+                )
             self.channels = len(cfg.MODEL.PIXEL_MEAN)
             backbone = build_backbone(cfg, ShapeSpec(channels=self.channels))
             self.features = BackboneMaps(backbone)
