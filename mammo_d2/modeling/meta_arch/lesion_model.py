@@ -27,7 +27,7 @@ from mammo_d2.modeling.functional.lesion_maps import (
     weighted_cross_entropy,
 )
 
-LOSS_AVERAGES = ("patches", "weights")
+PATCH_LOSS_AVERAGES = ("patches", "weights")
 
 
 class LesionModel(nn.Module):
@@ -64,8 +64,10 @@ class LesionModel(nn.Module):
             ValueError: an unknown average, a number out of range.
         """
         super().__init__()
-        if loss_average not in LOSS_AVERAGES:
-            raise ValueError(f"MODEL.LESION.LOSS_AVERAGE is {loss_average!r}; use one of {', '.join(LOSS_AVERAGES)}")
+        if loss_average not in PATCH_LOSS_AVERAGES:
+            raise ValueError(
+                f"MODEL.LESION.LOSS_AVERAGE is {loss_average!r}; use one of {', '.join(PATCH_LOSS_AVERAGES)}"
+            )
         if windows_per_forward < 1:
             raise ValueError(f"MODEL.LESION.WINDOWS_PER_FORWARD is {windows_per_forward}; it must be at least 1")
         self.by_weight, self.windows_per_forward = loss_average == "weights", windows_per_forward
