@@ -23,7 +23,7 @@ from mammo_d2.jobs.job import JOB_REGISTRY, JobOptions
 from mammo_d2.jobs.lesion.lesion_stages import load_classifier
 from mammo_d2.jobs.lesion.lesion_trainer import LesionTrainer
 from mammo_d2.jobs.single_stage import SingleStageJob
-from mammo_d2.modeling.backbone.patch_networks import BACKBONE
+from mammo_d2.modeling.backbone.patch_networks import BACKBONE, PatchNetwork
 
 #: In OUTPUT_DIR: the trained backbone, for MODEL.WEIGHTS of other models.
 BACKBONE_WEIGHTS = "backbone.pth"
@@ -53,6 +53,8 @@ class LesionPatchJob(SingleStageJob):
     def _write_backbone(self) -> None:
         """The backbone of the run's result, by names that end those of any model with this backbone."""
         folder = Path(self.cfg.OUTPUT_DIR)
-        weights = load_classifier(self.cfg, self.weights(folder)).network.backbone_weights()
+        network = load_classifier(self.cfg, self.weights(folder)).network
+        assert isinstance(network, PatchNetwork)
+        weights = network.backbone_weights()
         with atomic_write(os.fspath(folder / BACKBONE_WEIGHTS)) as file:
             torch.save({"model": weights, "matching_heuristics": True}, file)
