@@ -71,6 +71,33 @@ def test_as_many_anchors_are_ranked_as_are_sampled():
         assert "voc" in cfg.TEST.EVALUATORS
 
 
+def test_the_papers_two_protocols():
+    """Section 2.3: patients 4:1; 600 and 100 mass mammograms, benign ones without annotations. Tables 1 and 2."""
+    folder = CONFIGS / "top_likelihood"
+    private = load_config(str(folder / "private.yaml"))
+    assert (private.DATASETS.TRAIN, private.DATASETS.TEST) == (("private_train",), ("private_test",))
+    assert "--split 0.8 0 0.2" in (folder / "private.yaml").read_text()
+    ddsm = load_config(str(folder / "ddsm_mass.yaml"))
+    assert ddsm.DATASETS.CATEGORIES == ["malignant"]
+    assert ddsm.DATASETS.TAKE == [
+        ["cbis_mass_train", "malignant", 304], ["cbis_mass_train", "benign", 296],
+        ["cbis_mass_test", "malignant", 45], ["cbis_mass_test", "benign", 55],
+    ]  # fmt: skip
+    rows = {
+        name: [load_config(str(folder / f"{name}.yaml"), variant.overrides) for variant in variants]
+        for name in ("private", "ddsm_mass")
+        if (variants := load_variants(str(folder / f"ablation_{name}.yaml")))
+    }
+    assert [row.MODEL.RPN.NEGATIVE_IMAGES for row in rows["private"]] == (
+        ["ignore", "random", "random", "top_likelihood", "top_likelihood", "top_likelihood"]
+    )
+    assert [row.MODEL.ROI_HEADS.SIMILARITY_WEIGHT for row in rows["private"]] == [0.0, 0.0, 0.1, 0.0, 0.1, 0.1]
+    assert [row.DATASETS.CATEGORIES for row in rows["ddsm_mass"]] == (
+        [["malignant"], ["malignant"], ["malignant", "benign"]]
+    )
+    assert {row.SOLVER.IMS_PER_BATCH for name in rows for row in rows[name]} == {2}
+
+
 def test_ablation_rows_are_valid_overrides():
     variants = load_variants(str(CONFIGS / "quickstart" / "ablation_top_likelihood.yaml"))
     assert len(variants) == 7

@@ -41,6 +41,11 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.ROOT = "datasets"
     # Additional data sets, as [name, COCO JSON, image folder] triples.
     cfg.DATASETS.REGISTER = []
+    # Parts of data sets, as [data set, class, number of images] triples with the classes "malignant", "benign" and
+    # "normal" (of an image's labels): of a data set named here, that many images of each class named are drawn, of
+    # different patients as long as there are any; and the seed of the draw.
+    cfg.DATASETS.TAKE = []
+    cfg.DATASETS.TAKE_SEED = 0
     # Categories used as detection classes, in class order. Annotations of other categories are dropped; an image
     # without any other annotation becomes negative.
     cfg.DATASETS.CATEGORIES = ["malignant"]

@@ -45,3 +45,11 @@ def joined_truth(values: Iterable[int | None]) -> int | None:
     if 1 in values:
         return 1
     return None if None in values else 0
+
+
+def stratum_of(labels: Mapping[str, Any] | None) -> str:
+    """ "malignant", "benign" or "normal" from an image's labels; unknown counts as normal."""
+    for name in ("malignant", "benign"):
+        if labels and labels.get(name) == 1:
+            return name
+    return "normal"

@@ -14,8 +14,9 @@ import numpy as np
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import read_json, sha256_bytes, write_json
+from mammo_d2.core.image_truth import stratum_of
 from mammo_d2.data.format.annotations import load_coco
-from mammo_d2.data.prepare.splits import group_images, make_folds, stratum_of
+from mammo_d2.data.prepare.splits import group_images, make_folds
 from mammo_d2.engine.run_folder import LOG_FILE, evaluation_metrics, inference_folder
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.evaluation.metrics.scores.curves import roc_curve, score_table

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mammo_d2.core.image_truth import joined_truth, stated_labels
 from mammo_d2.data.format.annotations import load_coco
+from mammo_d2.data.format.subset import check_numbers, take_records
 from mammo_d2.framework import BoxMode, CfgNode, DatasetCatalog, MetadataCatalog
 
 # Wins over DATASETS.ROOT.
@@ -36,6 +37,8 @@ class CocoSource:
         json_file, image_root: annotation file, and the folder its file names are relative to.
         categories: category names that are detection classes, in class order.
         merge: if not empty, the one class that all ``categories`` become.
+        take: (class, number of images) pairs; empty: all images. See ``subset.py``.
+        take_seed: of the draw.
     """
 
     name: str
@@ -43,9 +46,12 @@ class CocoSource:
     image_root: str
     categories: tuple[str, ...]
     merge: str = ""
+    take: tuple[tuple[str, int], ...] = ()
+    take_seed: int = 0
 
     def __call__(self) -> list[dict]:
-        return load_mammo_coco(self.json_file, self.image_root, self.name, self.categories, self.merge)
+        records = load_mammo_coco(self.json_file, self.image_root, self.name, self.categories, self.merge)
+        return take_records(records, dict(self.take), self.take_seed, self.name) if self.take else records
 
 
 # Data sets registered by this module; a name registered by other code is an error.
@@ -85,8 +91,10 @@ def register_datasets(cfg: CfgNode) -> list[str]:
         The names, sorted.
 
     Raises:
-        ValueError: a malformed triple, two data sets of one name, or a name that other code has registered.
+        ValueError: a malformed triple, two data sets of one name, a name that other code has registered, or a malformed
+            DATASETS.TAKE.
     """
+    numbers = check_numbers(cfg.DATASETS.TAKE)
     categories, merge = tuple(cfg.DATASETS.CATEGORIES), cfg.DATASETS.MERGE_CATEGORIES
     category_names(cfg)
     sources: dict[str, CocoSource] = {}
@@ -96,7 +104,10 @@ def register_datasets(cfg: CfgNode) -> list[str]:
                 f"two data sets are called {name!r}: {sources[name].json_file} and {json_file}; rename one of them in "
                 "DATASETS.REGISTER or its folder under DATASETS.ROOT"
             )
-        sources[name] = CocoSource(name, json_file, image_root, categories, merge)
+        take = tuple(numbers.get(name, {}).items())
+        sources[name] = CocoSource(
+            name, json_file, image_root, categories, merge, take, cfg.DATASETS.TAKE_SEED if take else 0
+        )
     for source in sources.values():
         _register(source)
     return sorted(sources)

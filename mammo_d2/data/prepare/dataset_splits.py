@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mammo_d2.core.image_truth import stratum_of
 from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.format.annotations import SPLITS
 from mammo_d2.data.prepare.image import Issue, Outcome
 from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
-from mammo_d2.data.prepare.splits import find_duplicates, find_leaks, group_images, split_groups, stratum_of
+from mammo_d2.data.prepare.splits import find_duplicates, find_leaks, group_images, split_groups
 
 
 @dataclass(frozen=True)

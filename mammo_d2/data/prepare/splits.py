@@ -8,17 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-
-
-def stratum_of(labels: Mapping[str, Any] | None) -> str:
-    """ "malignant", "benign" or "normal" from an image's labels; unknown counts as normal."""
-    for name in ("malignant", "benign"):
-        if labels and labels.get(name) == 1:
-            return name
-    return "normal"
 
 
 def group_images(patients: Sequence[Hashable], hashes: Sequence[str | None]) -> list[int]:

@@ -50,6 +50,19 @@ def test_records_follow_the_agreement(tmp_path):
     assert negative["annotations"] == []
 
 
+def test_part_of_a_data_set(tmp_path):
+    path = write_dataset(tmp_path, positives=3, negatives=4)
+    edit(path, lambda coco: [image.update(labels={"malignant": int(n < 3)}) for n, image in enumerate(coco["images"])])
+    cfg = toy_config(tmp_path)
+    cfg.DATASETS.TAKE = [["toy_train", "malignant", 2], ["toy_train", "normal", 1]]
+    register_datasets(cfg)
+    records = load_records(cfg, "toy_train")
+    assert sorted(len(record["annotations"]) for record in records) == [0, 1, 1]
+    cfg.DATASETS.TAKE = []
+    register_datasets(cfg)
+    assert len(load_records(cfg, "toy_train")) == 7
+
+
 def test_metadata(tmp_path):
     write_dataset(tmp_path)
     cfg = toy_config(tmp_path)

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammo_d2.data.prepare.splits import find_duplicates, find_leaks, group_images, make_folds, split_groups, stratum_of
+from mammo_d2.core.image_truth import stratum_of
+from mammo_d2.data.prepare.splits import find_duplicates, find_leaks, group_images, make_folds, split_groups
 
 PARTS = {"train": 0.6, "val": 0.2, "test": 0.2}
 
