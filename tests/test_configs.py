@@ -141,7 +141,7 @@ def test_gmic_pretraining_settings():
     assert cfg.MODEL.CLASSIFIER.BIRADS_GROUPS == [[0], [1], [2]]
     assert cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler"
     assert list(cfg.TEST.EVALUATORS) == []
-    assert cfg.TEST.LOSS_PERIOD > 0
+    assert cfg.TEST.LOSS_EPOCHS > 0
     assert (cfg.MODEL.RESNET22, cfg.INPUT.SIZE) == (gmic.MODEL.RESNET22, gmic.INPUT.SIZE)
 
 

@@ -288,6 +288,15 @@ def _add_lesion_keys(cfg: CfgNode) -> None:
 def _add_solver_keys(cfg: CfgNode) -> None:
     # "SGD", "Adam" or "AdamW".
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Length of the training in epochs (passes of the training sampler); 0: SOLVER.MAX_ITER. The run's config has the
+    # iterations that follow from it. With EPOCHS, these keys in epochs set those in iterations, too (0 or empty: the
+    # latter hold): STEPS, WARMUP_ITERS and CHECKPOINT_PERIOD; TEST.EVAL_PERIOD and TEST.LOSS_PERIOD.
+    cfg.SOLVER.EPOCHS = 0
+    cfg.SOLVER.STEP_EPOCHS = []
+    cfg.SOLVER.WARMUP_EPOCHS = 0.0
+    cfg.SOLVER.CHECKPOINT_EPOCHS = 0
+    cfg.TEST.EVAL_EPOCHS = 0
+    cfg.TEST.LOSS_EPOCHS = 0
     # Mini-batches per optimizer step; their gradients are averaged.
     cfg.SOLVER.ACCUMULATE = 1
     # Autocast type when SOLVER.AMP.ENABLED: "float16" (GPU only) or "bfloat16".

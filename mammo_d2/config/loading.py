@@ -5,6 +5,7 @@ import difflib
 import re
 from collections.abc import Iterator
 
+from mammo_d2.config.epochs import check_epochs
 from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.config.modules import import_modules, named_modules
 from mammo_d2.config.named_configs import ConfigError, read_config
@@ -54,6 +55,7 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
         cfg.merge_from_list(overrides)
     with _explained(cfg, "the command line" if "DATASETS.CATEGORIES" in overrides[::2] else config_file):
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(category_names(cfg))
+    check_epochs(cfg)
     return cfg
 
 

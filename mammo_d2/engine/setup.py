@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from mammo_d2.framework.machine import machine_facts
 logger = logging.getLogger(__name__)
 
 
-def setup(args: argparse.Namespace) -> CfgNode:
+def setup(args: argparse.Namespace, complete: Callable[[CfgNode], None] | None = None) -> CfgNode:
     """Load the config, decide seed and device, register and look at the data sets, set up logging and output folder.
 
     What is wrong with the config or the data sets is found before anything in the output folder changes. An evaluation
@@ -40,6 +41,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
     A negative SEED becomes a fresh one, recorded in ``OUTPUT_DIR/config.yaml``; ``--resume`` takes it from there, so
     that the data order goes on where it was, and so does ``--eval-only``.
+
+    Args:
+        args: of the command.
+        complete: sets what follows from config and data sets, in place, before the config is stored; not called with
+            ``--eval-only``, for which the training data need not be there.
 
     Raises:
         ConfigError, FileNotFoundError: see ``load_config``; also a MODEL.DEVICE that is not a process's own GPU.
@@ -62,6 +68,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     check_names(cfg, cfg.DATASETS.TEST if eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
     if not cfg.DATASETS.ALLOW_SHARED_PATIENTS:
         check_patients_apart(cfg)
+    if complete is not None and not eval_only:
+        complete(cfg)
     _set_up_output(cfg, args)
     if wanted != cfg.MODEL.DEVICE:
         logger.warning("MODEL.DEVICE is %s, but there is no GPU that torch can use: running on the CPU", wanted)

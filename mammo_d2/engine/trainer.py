@@ -8,9 +8,10 @@ from typing import NoReturn
 import torch
 from torch import nn
 
+from mammo_d2.config.epochs import resolve_epochs
 from mammo_d2.core.files import atomic_write, write_json
 from mammo_d2.core.stop_signals import StopSignals
-from mammo_d2.data.loading.loader import build_test_loader, build_train_loader
+from mammo_d2.data.loading.loader import build_test_loader, build_train_loader, epoch_images
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, EventWriting, PeriodicEvaluation, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
@@ -68,6 +69,9 @@ class MammoTrainer(DefaultTrainer):
             cfg.SEED = draw_seed()
             cfg.freeze()
             logger.info("SEED was negative and is now %d", cfg.SEED)
+        if cfg.SOLVER.EPOCHS:
+            cfg = cfg.clone()
+            logger.info(self.resolve_epochs(cfg))
         # Fail before anything is built, not hours later.
         amp_dtype(cfg)
         check_evaluators(cfg)
@@ -81,6 +85,11 @@ class MammoTrainer(DefaultTrainer):
         self.cfg = cfg
         self._step = StepTrainer(cfg, self._trainer.model, self._trainer.data_loader, self._trainer.optimizer)
         self._trainer = self._step
+
+    @classmethod
+    def resolve_epochs(cls, cfg: CfgNode) -> str:
+        """Set the iterations that follow from SOLVER.EPOCHS, in place; see ``mammo_d2.config.epochs``."""
+        return resolve_epochs(cfg, lambda: cls.epoch_images(cfg))
 
     # --- parts of the job ---------------------------------------------------------------------------------------
     @classmethod
@@ -103,6 +112,11 @@ class MammoTrainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, start_iter: int = 0):
         return build_train_loader(cfg, start_iter=start_iter)
+
+    @classmethod
+    def epoch_images(cls, cfg: CfgNode) -> float:
+        """Number of images of an epoch of ``build_train_loader``, over all ranks."""
+        return epoch_images(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):

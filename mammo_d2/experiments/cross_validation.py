@@ -166,7 +166,7 @@ def prepare_folds(
     build_job(load_config(config_file, list(overrides))).check_folds()
     images = str(plan.dataset.resolve() / "images")
     # Without validation nothing may be chosen on the test set.
-    choice = [] if plan.validation else ["TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0"]
+    choice = [] if plan.validation else ["TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0", "TEST.EVAL_EPOCHS", "0"]
     watched = "val" if plan.validation else "test"
     settings = []
     for fold, files in enumerate(write_folds(plan, output)):

@@ -12,12 +12,12 @@ Its methods take the folder of a run rather than OUTPUT_DIR of the config: the f
 """
 
 import argparse
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mammo_d2.config.epochs import num_evaluations
 from mammo_d2.config.loading import load_config
 from mammo_d2.engine.run_folder import (
     FINAL_WEIGHTS,
@@ -57,8 +57,7 @@ class Stage:
     @property
     def evaluations(self) -> int:
         """Number of evaluations on the way, unless the training stops early."""
-        period = self.cfg.TEST.EVAL_PERIOD
-        return math.ceil(self.cfg.SOLVER.MAX_ITER / period) if period > 0 else 1
+        return num_evaluations(self.cfg)
 
 
 @dataclass(frozen=True)
@@ -144,6 +143,12 @@ class Job:
                         f"OUTPUT_DIR {self.cfg.OUTPUT_DIR} holds a training already ({folder / name}): give --resume "
                         "to go on with it, or name another OUTPUT_DIR"
                     )
+
+    def resolve_epochs(self, cfg: CfgNode) -> None:
+        """Set the iterations that follow from SOLVER.EPOCHS in the config of the whole job, in place.
+
+        Called in ``setup``, before the config is stored. For jobs whose stages resolve their own configs: nothing.
+        """
 
     def train(self, options: JobOptions) -> dict[str, Any] | None:
         """Train, and evaluate the result; called in every process, after ``setup``.
@@ -272,7 +277,7 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
     """
     if not (args.resume or args.eval_only):  # before the set-up writes config.yaml
         build_job(load_config(args.config_file, args.opts)).check_unused()
-    job = build_job(setup(args))
+    job = build_job(setup(args, complete=lambda cfg: build_job(cfg).resolve_epochs(cfg)))
     # The framework's own parser does not have the last two.
     flags = (getattr(args, name, False) for name in ("strict_weights", "shared_only"))
     options = JobOptions(args.resume, *flags)

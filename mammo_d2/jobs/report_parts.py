@@ -23,6 +23,7 @@ DEFAULT_KEYS = (
     ("SOLVER.OPTIMIZER", "optimizer"),
     ("SOLVER.BASE_LR", "base learning rate"),
     ("SOLVER.IMS_PER_BATCH", "images per batch"),
+    ("SOLVER.EPOCHS", "epochs (0: counted in iterations)"),
     ("SOLVER.MAX_ITER", "iterations"),
     ("SEED", "seed"),
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.trainer import MammoTrainer
-from mammo_d2.framework import SafeCheckpointer
+from mammo_d2.framework import CfgNode, SafeCheckpointer
 from mammo_d2.jobs.job import JOB_REGISTRY, Job, JobOptions
 
 logger = logging.getLogger(__name__)
@@ -21,6 +21,10 @@ class SingleStageJob(Job):
     """
 
     trainer_class = MammoTrainer
+
+    def resolve_epochs(self, cfg: CfgNode) -> None:
+        """See ``Job``."""
+        self.trainer_class.resolve_epochs(cfg)
 
     def train(self, options: JobOptions) -> dict[str, Any] | None:
         """See ``Job``; the evaluation is that of the last weights."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mammo_d2.config.epochs import forget_iterations
 from mammo_d2.config.loading import load_config
 from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.run_folder import forget_training, is_finished, result_weights
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 FIRST_STAGE_FOLDER = "first_stage"
 # What the first training cannot have for itself: data sets, or a fold would start from a model of other patients.
 _COMMON = ("JOB", "OUTPUT_DIR", "FIRST_STAGE.", "DATASETS.", "MODEL.META_ARCHITECTURE")
+# What the iterations of an epoch follow from; with other values the first training has its own.
+_DECIDE_ITERATIONS = ("SOLVER.", "DATALOADER.", "TEST.EVAL", "TEST.LOSS")
 
 
 class SecondStageTrainer(MammoTrainer):
@@ -129,6 +132,8 @@ def first_stage_config(cfg: CfgNode) -> CfgNode:
     load_config("", [*_modules(cfg), *words])  # an unknown key or a bad value, with an explanation
     first = cfg.clone()
     first.defrost()
+    if any(key.startswith(_DECIDE_ITERATIONS) for key in words[::2]):
+        forget_iterations(first)
     first.merge_from_list(words)
     first.JOB = "SingleStageJob"
     first.FIRST_STAGE.OVERRIDES, first.FIRST_STAGE.WEIGHTS = [], ""

@@ -11,6 +11,7 @@ import yaml
 
 from mammo_d2.cli import predict, report
 from mammo_d2.config.loading import load_config
+from mammo_d2.config.named_configs import ConfigError
 from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.data.prepare.recipe import ImageOptions, Preparation
 from mammo_d2.engine.run_results import read_scalars
@@ -285,6 +286,37 @@ def test_validation_loss_is_logged_and_changes_nothing(folder):
     logged = [json.loads(line) for line in (folder / "with" / "metrics.json").read_text().splitlines()]
     assert logged[-1]["validation/total_loss"] > 0
     assert "validation/loss_rpn_tll" in logged[-1]
+
+
+def test_length_in_epochs(folder):
+    """Three pairs an epoch, in iterations of two batches of two images: two iterations; stored, logged, resumable."""
+    counted = [
+        "SOLVER.MAX_ITER",
+        "0",
+        "SOLVER.STEPS",
+        "()",
+        "SOLVER.CHECKPOINT_PERIOD",
+        "0",
+        "SOLVER.WARMUP_ITERS",
+        "0",
+    ]
+    counted += ["SOLVER.EPOCHS", "3", "SOLVER.ACCUMULATE", "2", "SOLVER.STEP_EPOCHS", "[2]", "SOLVER.GAMMA", "0.5"]
+    counted += ["SOLVER.CHECKPOINT_EPOCHS", "1", "TEST.EVAL_EPOCHS", "2"]
+    run(folder, *counted)
+    stored = load_config(str(folder / "out" / "config.yaml"))
+    assert (stored.SOLVER.EPOCHS, stored.SOLVER.MAX_ITER, list(stored.SOLVER.STEPS)) == (3, 6, [4])
+    assert (stored.SOLVER.CHECKPOINT_PERIOD, stored.TEST.EVAL_PERIOD) == (2, 4)
+    said = "SOLVER.EPOCHS 3: an epoch has 6 images, 2 iterations of 4 images; SOLVER.MAX_ITER 6, SOLVER.STEPS"
+    assert said in (folder / "out" / "log.txt").read_text()
+    logged = {entry["iteration"]: entry for entry in read_scalars(folder / "out")}
+    assert [iteration for iteration, entry in logged.items() if "patient/num_positive" in entry] == [3, 5]
+    assert (logged[3]["lr"], logged[5]["lr"]) == (pytest.approx(0.001), pytest.approx(0.0005))
+    (folder / "out" / "last_checkpoint").write_text("model_0000003.pth")
+    whole = final_weights(folder / "out")
+    run(folder, *counted, resume=True)
+    assert_same_weights(final_weights(folder / "out"), whole)
+    with pytest.raises(ConfigError, match=r"SOLVER.MAX_ITER is 7, .* are 6: they contradict each other"):
+        run(folder, *counted, "SOLVER.MAX_ITER", "7", resume=True)
 
 
 def test_training_without_test_set(folder):

@@ -221,7 +221,7 @@ class TestCrossValidate:
         with pytest.raises(RuntimeError, match="enough"):
             cross_validate(CONFIG, FoldPlan(dataset, 2, validation=False), tmp_path / "out")
         assert seen[0]["TEST.BEST_METRIC"] == ""
-        assert seen[0]["TEST.EVAL_PERIOD"] == "0"
+        assert seen[0]["TEST.EVAL_PERIOD"] == seen[0]["TEST.EVAL_EPOCHS"] == "0"
 
 
 class TestComparison:

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from mammo_d2.config.loading import load_config
 from mammo_d2.framework import ENGINE
 from tests.conftest import ROOT
 from tests.data.toy_dataset import write_dataset
@@ -29,7 +30,8 @@ WITHOUT_CHANCE = {
     "INPUT.AUG.FLIP_HORIZONTAL": "0.0",
     "SOLVER.OPTIMIZER": "SGD",
     "SOLVER.IMS_PER_BATCH": "4",
-    "SOLVER.MAX_ITER": "2",
+    "SOLVER.EPOCHS": "1",  # of three pairs: two iterations of two
+    "SOLVER.MAX_ITER": "0",
     "SOLVER.STEPS": "[]",
 }
 
@@ -47,6 +49,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path):
     assert job.returncode == 0, job.stderr[-3000:]
     assert (tmp_path / "two" / "log.txt.rank1").is_file()
 
+    assert [load_config(str(tmp_path / name / "config.yaml")).SOLVER.MAX_ITER for name in ("one", "two")] == [2, 2]
     one, two = final_weights(tmp_path / "one"), final_weights(tmp_path / "two")
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-6, msg=name)

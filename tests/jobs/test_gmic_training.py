@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 
 SMALL = {
     "MODEL.WEIGHTS": "",
+    "SOLVER.EPOCHS": "0",
     "MODEL.RESNET22.STEM_CHANNELS": "4",
     "MODEL.RESNET22.STRIDES": "[1, 2, 2]",
     "MODEL.GMIC.NUM_PATCHES": "2",

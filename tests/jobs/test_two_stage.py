@@ -9,7 +9,9 @@ from mammo_d2.cli import train
 from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import ConfigError
 from mammo_d2.core.files import read_json, write_json
+from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.engine.run_record import RunConflictError
+from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.experiments import cross_validation, shared_work, variant_runs
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate
 from mammo_d2.experiments.variant_runs import Variant, run_ablation
@@ -49,6 +51,21 @@ def config(tmp_path) -> tuple[str, list[str]]:
         write_json(path, coco)
     (tmp_path / "tiny.yaml").write_text(TINY)
     return str(tmp_path / "tiny.yaml"), ["DATASETS.ROOT", str(tmp_path / "data")]
+
+
+def test_epochs_of_the_stages(config):
+    """Six images in batches of two: three iterations an epoch; a first stage with other batches has its own."""
+    file, data = config
+    overrides = [*data, *TWO_STAGES[:-2], "SOLVER.MAX_ITER", "0", "SOLVER.EPOCHS", "2"]
+    cfg = load_config(file, [*overrides, "FIRST_STAGE.OVERRIDES", "['SOLVER.EPOCHS', 1, 'SOLVER.IMS_PER_BATCH', 6]"])
+    register_datasets(cfg)
+    build_job(cfg).resolve_epochs(cfg)
+    assert cfg.SOLVER.MAX_ITER == 6
+    first = build_job(cfg).stages()[0].cfg.clone()
+    MammoTrainer.resolve_epochs(first)
+    assert (first.SOLVER.EPOCHS, first.SOLVER.MAX_ITER) == (1, 1)
+    cfg.FIRST_STAGE.OVERRIDES = ["MODEL.DEEP_MIL.HEAD", "max"]
+    assert build_job(cfg).stages()[0].cfg.SOLVER.MAX_ITER == 6
 
 
 @pytest.fixture

@@ -72,6 +72,13 @@ class ExamSampler(StreamSampler):
         exams = [*self._with, *(self._without[row] for row in chosen)]
         return rng.permutation(np.concatenate([np.asarray(exam, np.int64) for exam in exams]))
 
+    @property
+    def epoch_images(self) -> float:
+        """Images of the exams with a finding, and of as many exams without, which have their mean number of images."""
+        count = min(len(self._with), len(self._without))
+        others = count * sum(map(len, self._without)) / len(self._without) if count else 0.0
+        return sum(map(len, self._with)) + others
+
     def index_at(self, position: int) -> int:
         while self._starts[-1] <= position:
             self._load(len(self._starts) - 1)

@@ -39,27 +39,13 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
     Raises:
         ValueError: unknown or empty data, a pool that the sampler needs is empty, a batch size that does not divide.
     """
-    names = list(cfg.DATASETS.TRAIN)
-    records = load_records(cfg, names)
-    classes = _check_classes(cfg, names)
-    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-        records = [record for record in records if record["annotations"]]
-        if not records:
-            raise ValueError(
-                f"{', '.join(names)}: no image has a box of {', '.join(classes)}, and images without one are left out; "
-                "check DATASETS.CATEGORIES, or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False"
-            )
-    if cfg.DATASETS.LABEL_LEVEL == "breast":
-        records = share_breast_labels(records)
-    elif cfg.DATASETS.LABEL_LEVEL != "image":
-        raise ValueError(f"DATASETS.LABEL_LEVEL is {cfg.DATASETS.LABEL_LEVEL!r}; use image or breast")
+    records, pools, classes = _training_records(cfg)
     records = with_proposals(cfg, records, cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN)
     seed = resolve_seed(cfg.SEED)
     rank, world_size = comm.get_rank(), comm.get_world_size()
 
     sampler_class = _sampler_class(cfg.DATALOADER.SAMPLER_TRAIN)
     batch_size = images_per_rank(cfg.SOLVER.IMS_PER_BATCH, world_size, sampler_class.UNIT)
-    pools = split_pools(records, classes, source=", ".join(names))
     sampler = sampler_class.from_pools(
         pools, seed=seed, start=start_iter * batch_size, rank=rank, world_size=world_size
     )
@@ -81,6 +67,35 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
     )
     loader.seed = seed
     return loader
+
+
+def epoch_images(cfg: CfgNode) -> float:
+    """Images of an epoch of ``DATASETS.TRAIN`` with the sampler ``DATALOADER.SAMPLER_TRAIN``, over all ranks.
+
+    Raises:
+        ValueError: see ``build_train_loader``; also a sampler that does not say how long its epochs are.
+    """
+    _, pools, _ = _training_records(cfg)
+    return _sampler_class(cfg.DATALOADER.SAMPLER_TRAIN).from_pools(pools, seed=0).epoch_images
+
+
+def _training_records(cfg: CfgNode) -> tuple[list[dict], ImagePools, list[str]]:
+    """Records of ``DATASETS.TRAIN`` as configured, their pools, and the classes."""
+    names = list(cfg.DATASETS.TRAIN)
+    records = load_records(cfg, names)
+    classes = _check_classes(cfg, names)
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        records = [record for record in records if record["annotations"]]
+        if not records:
+            raise ValueError(
+                f"{', '.join(names)}: no image has a box of {', '.join(classes)}, and images without one are left out; "
+                "check DATASETS.CATEGORIES, or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False"
+            )
+    if cfg.DATASETS.LABEL_LEVEL == "breast":
+        records = share_breast_labels(records)
+    elif cfg.DATASETS.LABEL_LEVEL != "image":
+        raise ValueError(f"DATASETS.LABEL_LEVEL is {cfg.DATASETS.LABEL_LEVEL!r}; use image or breast")
+    return records, split_pools(records, classes, source=", ".join(names)), classes
 
 
 def build_test_loader(

@@ -149,6 +149,9 @@ class ShuffledPool:
         self._pass = -1
         self._order = self._indices
 
+    def __len__(self) -> int:
+        return len(self._indices)
+
     def __getitem__(self, step: int) -> int:
         """Image index at ``step`` ≥ 0 of this pool's stream."""
         number, offset = divmod(step, len(self._indices))
@@ -199,6 +202,18 @@ class StreamSampler(Sampler[int]):
         """Image index at a global position."""
         raise NotImplementedError
 
+    @property
+    def epoch_images(self) -> float:
+        """Number of images of an epoch, over all ranks: one pass of the sampler; the mean where epochs differ.
+
+        Raises:
+            ValueError: the sampler does not say.
+        """
+        raise ValueError(
+            f"DATALOADER.SAMPLER_TRAIN {type(self).__name__} does not say how long an epoch is (epoch_images): set "
+            "SOLVER.EPOCHS 0 and SOLVER.MAX_ITER"
+        )
+
     def positions(self) -> Iterator[int]:
         """Global positions of this rank's samples from ``start`` on, without end."""
         unit = self._start // self.UNIT
@@ -240,6 +255,11 @@ class PairSampler(StreamSampler):
         _require(pools.negatives, "PairSampler", "negative", pools)
         return cls(pools.positives, pools.negatives, seed=seed, **share)
 
+    @property
+    def epoch_images(self) -> float:
+        """Every positive image once, each with a negative one."""
+        return 2.0 * len(self._pools[0])
+
     def index_at(self, position: int) -> int:
         pair, side = divmod(position, 2)
         return self._pools[side][pair]
@@ -263,6 +283,11 @@ class ShuffleSampler(StreamSampler):
     @classmethod
     def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "ShuffleSampler":
         return cls(pools.all, seed=seed, **share)
+
+    @property
+    def epoch_images(self) -> float:
+        """The pool once."""
+        return float(len(self._pool))
 
     def index_at(self, position: int) -> int:
         return self._pool[position]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mammo_d2.config.epochs import evaluates_on_the_way
 from mammo_d2.config.loading import load_config
 from mammo_d2.experiments.search.search_ranges import Range, overrides_of
 from mammo_d2.experiments.search.trial import SearchError
@@ -61,8 +62,11 @@ class SearchPlan:
                 f"sampler {self.sampler!r}, pruner {self.pruner!r}, prune after {self.prune_after}: use one of "
                 f"{', '.join(SAMPLERS)}, one of {', '.join(PRUNERS)}, and at least 1"
             )
-        if self.pruner != "none" and job.stages()[-1].cfg.TEST.EVAL_PERIOD <= 0:
-            raise SearchError("TEST.EVAL_PERIOD is 0: there is nothing to prune on; set it, or use --pruner none")
+        if self.pruner != "none" and not evaluates_on_the_way(job.stages()[-1].cfg):
+            raise SearchError(
+                "TEST.EVAL_PERIOD is 0: there is nothing to prune on; set it, or TEST.EVAL_EPOCHS with "
+                "SOLVER.EPOCHS, or use --pruner none"
+            )
         added = ["TEST.BEST_METRIC", metric, "TEST.BEST_MODE", mode]
         if cfg.SEED < 0:
             added += ["SEED", str(self.seed)]
@@ -104,7 +108,8 @@ def check_watched_set(cfg: CfgNode) -> None:
 
 def _check_metric(cfg: CfgNode, metric: str, mode: str) -> None:
     known = list(cfg.TEST.EVALUATORS)
-    if cfg.TEST.LOSS_PERIOD > 0 and cfg.TEST.LOSS_PERIOD == cfg.TEST.EVAL_PERIOD:
+    epochs = cfg.SOLVER.EPOCHS and cfg.TEST.LOSS_EPOCHS
+    if (epochs and epochs == cfg.TEST.EVAL_EPOCHS) or 0 < cfg.TEST.LOSS_PERIOD == cfg.TEST.EVAL_PERIOD:
         known.append("validation")
     if metric.split("/")[0] not in known:
         raise SearchError(

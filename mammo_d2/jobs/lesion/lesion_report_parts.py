@@ -37,6 +37,7 @@ _STAGE_KEYS = (
     ("SOLVER.LR_SCHEDULER_NAME", "learning rate schedule"),
     ("SOLVER.WEIGHT_DECAY", "weight decay"),
     ("SOLVER.IMS_PER_BATCH", "patches per batch"),
+    ("SOLVER.EPOCHS", "epochs (0: counted in iterations)"),
     ("SOLVER.MAX_ITER", "iterations"),
     ("TEST.EVAL_PERIOD", "iterations between evaluations"),
     ("TEST.EARLY_STOP_PATIENCE", "evaluations without a better one until the stop"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from mammo_d2.config.epochs import resolve_epochs
 from mammo_d2.data.format.catalog import category_names
 from mammo_d2.engine.run_folder import result_weights
 from mammo_d2.engine.trainer import MammoTrainer
@@ -59,6 +60,7 @@ def with_own_settings(cfg: CfgNode, model: str) -> CfgNode:
     stage.MODEL.META_ARCHITECTURE = model
     name = PATCH_FOLDER if model == PATCH_MODEL else CONTEXT_PREFIX + "_".join(stage.MODEL.LESION.MAPS)
     stage.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / name)
+    resolve_epochs(stage, lambda: float(sum(stage.MODEL.LESION.EPOCH)))
     return stage
 
 

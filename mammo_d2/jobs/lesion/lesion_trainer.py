@@ -25,6 +25,11 @@ class LesionTrainer(MammoTrainer):
         return build_context_loader(cfg, start_iter)
 
     @classmethod
+    def epoch_images(cls, cfg: CfgNode) -> float:
+        """Patches of an epoch, MODEL.LESION.EPOCH."""
+        return float(sum(cfg.MODEL.LESION.EPOCH))
+
+    @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
         return build_lesion_loader(load_records(cfg, dataset_name), LesionMapper(cfg), cfg.DATALOADER.NUM_WORKERS)
 

@@ -42,6 +42,14 @@ def test_resume_and_ranks_share_one_stream():
     assert [index for step in zip(*shares, strict=True) for index in step] == whole
 
 
+def test_length_of_an_epoch():
+    lengths = [len(sampler().epoch(number)) for number in range(300)]
+    assert sampler().epoch_images == 6 + 2 * 3  # exams without a finding have three images in the mean
+    assert sum(lengths) / 300 == pytest.approx(12, abs=0.3)
+    assert ExamSampler(WITH, [[10]], seed=0).epoch_images == 7
+    assert ExamSampler(WITH, [], seed=0).epoch_images == 6
+
+
 def test_fewer_exams_without_a_finding():
     one = ExamSampler(WITH, [[10]], seed=0)
     assert sorted(one.epoch(0).tolist()) == [0, 1, 2, 3, 4, 5, 10]

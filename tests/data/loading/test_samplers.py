@@ -15,6 +15,7 @@ from mammo_d2.data.loading.samplers import (
     PairSampler,
     PositiveSampler,
     ShuffleSampler,
+    StreamSampler,
     split_pools,
 )
 
@@ -50,6 +51,17 @@ def test_each_pool_is_gone_through_completely_before_it_repeats(positives, negat
         drawn = stream[side::2]
         for begin in range(0, len(drawn) - len(pool) + 1, len(pool)):
             assert sorted(drawn[begin : begin + len(pool)]) == list(pool)
+
+
+def test_length_of_an_epoch():
+    assert PairSampler(range(3), range(100, 110), seed=0).epoch_images == 6  # every positive with a negative
+    assert PositiveSampler(range(3), seed=0).epoch_images == 3
+    assert ShuffleSampler(range(7), seed=0).epoch_images == 7
+
+
+def test_a_sampler_that_does_not_say_how_long_an_epoch_is():
+    with pytest.raises(ValueError, match=r"SAMPLER_TRAIN StreamSampler does not say .*: set SOLVER.EPOCHS 0 and"):
+        _ = StreamSampler().epoch_images
 
 
 def test_pools_are_shuffled_independently_and_anew_each_pass():

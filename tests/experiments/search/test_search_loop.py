@@ -234,6 +234,16 @@ def test_what_cannot_be_searched_is_refused_before_any_training(tmp_path, change
         make_plan(tmp_path, **changes)
 
 
+def test_trials_whose_length_is_in_epochs(tmp_path):
+    """Their iterations follow from the data set, in the trial; the number of evaluations does not."""
+    settings = {"SOLVER.MAX_ITER": "0", "SOLVER.EPOCHS": "9", "TEST.EVAL_PERIOD": "0", "TEST.EVAL_EPOCHS": "2"}
+    plan = make_plan(tmp_path, settings=settings, pruner="median")
+    [stage] = build_job(load_config("", plan.overrides)).stages()
+    assert stage.evaluations == 5
+    losses = settings | {"TEST.LOSS_EPOCHS": "2"}
+    assert make_plan(tmp_path, settings=losses, metric="validation/total_loss").metric == "validation/total_loss"
+
+
 def test_a_folder_belongs_to_one_plan_and_to_one_search_at_a_time(tmp_path):
     go(make_plan(tmp_path), 1)
     with pytest.raises(SearchError, match=r"other ranges, seed; finish it with those"):
