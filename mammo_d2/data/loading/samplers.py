@@ -344,6 +344,11 @@ class BalancedClassSampler(StreamSampler):
             )
         return cls(classes, seed=seed, **share)
 
+    @property
+    def epoch_images(self) -> float:
+        """Every image of the largest class once, and as many of each other."""
+        return float(len(self._pools) * max(map(len, self._pools)))
+
     def index_at(self, position: int) -> int:
         step, number = divmod(position, len(self._pools))
         return self._pools[number][step]

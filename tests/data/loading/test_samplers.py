@@ -57,6 +57,7 @@ def test_length_of_an_epoch():
     assert PairSampler(range(3), range(100, 110), seed=0).epoch_images == 6  # every positive with a negative
     assert PositiveSampler(range(3), seed=0).epoch_images == 3
     assert ShuffleSampler(range(7), seed=0).epoch_images == 7
+    assert BalancedClassSampler([range(2), range(5), range(1)], seed=0).epoch_images == 15
 
 
 def test_a_sampler_that_does_not_say_how_long_an_epoch_is():
