@@ -77,7 +77,7 @@ def forget_iterations(cfg: CfgNode) -> None:
         if cfg.SOLVER.EPOCHS and _get(cfg, key):
             node, _, name = counted.rpartition(".")
             now = _get(cfg, counted)
-            setattr(_get(cfg, node), name, type(now)() if isinstance(now, Sequence) else 0)
+            setattr(_get(cfg, node), name, now[:0] if isinstance(now, Sequence) else 0)
 
 
 def num_evaluations(cfg: CfgNode) -> int:
