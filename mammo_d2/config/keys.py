@@ -165,6 +165,8 @@ def _add_gmic_keys(cfg: CfgNode) -> None:
     cfg.MODEL.GMIC.PATCH_SIZE = [256, 256]
     # Rows of the matrices of the gated attention.
     cfg.MODEL.GMIC.ATTENTION_CHANNELS = 128
+    # Length L of a patch's feature: ResNet-18's 512, as in the released weights; the paper's 128 by a linear layer.
+    cfg.MODEL.GMIC.PATCH_FEATURES = 512
     # Weight lambda and exponent beta of the saliency maps' regulariser.
     cfg.MODEL.GMIC.SPARSITY_WEIGHT = 0.0001
     cfg.MODEL.GMIC.SPARSITY_EXPONENT = 1.0

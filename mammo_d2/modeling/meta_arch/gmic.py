@@ -8,6 +8,7 @@ Naming convention (paper; names of the released weights in brackets):
 Shape shorthand: N images of H×W pixels, C classes, maps of h×w cells, K patches.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ from mammo_d2.modeling.meta_arch.image_model import ImageModel, to_image_pixels
 from mammo_d2.modeling.pretrained import load_pretrained, read_pretrained
 
 FUSIONS = ("average", "concat")
+#: Length of ResNet-18's feature of a patch.
 PATCH_CHANNELS = 512
 
 
@@ -65,6 +67,7 @@ class GMIC(ImageModel):
         num_patches: int = 6,
         patch_size: tuple[int, int] = (256, 256),
         attention_channels: int = 128,
+        patch_features: int = PATCH_CHANNELS,
         sparsity_weight: float = 1e-4,
         sparsity_exponent: float = 1.0,
         patch_weights: str = "",
@@ -80,6 +83,7 @@ class GMIC(ImageModel):
             num_patches: K.
             patch_size: (height, width) in pixels of the network input.
             attention_channels: rows of the attention's U and V.
+            patch_features: L, length of a patch's feature h; other than ResNet-18's 512, by a linear layer after it.
             sparsity_weight, sparsity_exponent: λ and β.
             patch_weights: file with a torchvision ResNet-18 for the patch network, or with a trained GMIC, whose
                 patch network is taken; empty: random.
@@ -102,6 +106,8 @@ class GMIC(ImageModel):
                 f"MODEL.GMIC: NUM_PATCHES {num_patches} and PATCH_SIZE {tuple(patch_size)} must be positive, "
                 f"TOP_FRACTION {top_fraction} must lie in (0, 1]"
             )
+        if patch_features < 1:
+            raise ValueError(f"MODEL.GMIC.PATCH_FEATURES is {patch_features}; it must be positive")
         self.findings = list(findings)
         self.variant = GMIC_VARIANTS[variant]
         self.top_fraction, self.num_patches = top_fraction, num_patches
@@ -113,14 +119,17 @@ class GMIC(ImageModel):
         assert shape.channels is not None
         self.saliency_head = nn.Conv2d(shape.channels, num_classes, 1, bias=False)
         self.fusion: nn.Linear | None = None
+        self.patch_projection: nn.Linear | None = None
         if self.variant.patches:
             self.patch_net = _patch_network(patch_weights)
+            if patch_features != PATCH_CHANNELS:
+                self.patch_projection = nn.Linear(PATCH_CHANNELS, patch_features)
             self.attention = (
-                GatedAttention(PATCH_CHANNELS, attention_channels) if self.variant.gated else EqualAttention()
+                GatedAttention(patch_features, attention_channels) if self.variant.gated else EqualAttention()
             )
-            self.local_classifier = nn.Linear(PATCH_CHANNELS, num_classes, bias=False)
+            self.local_classifier = nn.Linear(patch_features, num_classes, bias=False)
             if fusion == "concat" and self.variant.prediction == "both":
-                self.fusion = nn.Linear(shape.channels + PATCH_CHANNELS, num_classes)
+                self.fusion = nn.Linear(shape.channels + patch_features, num_classes)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -135,6 +144,7 @@ class GMIC(ImageModel):
             "num_patches": keys.NUM_PATCHES,
             "patch_size": tuple(keys.PATCH_SIZE),
             "attention_channels": keys.ATTENTION_CHANNELS,
+            "patch_features": keys.PATCH_FEATURES,
             "sparsity_weight": keys.SPARSITY_WEIGHT,
             "sparsity_exponent": keys.SPARSITY_EXPONENT,
             "patch_weights": keys.PATCH_WEIGHTS,
@@ -147,15 +157,15 @@ class GMIC(ImageModel):
     def predict(
         self,
         images: Tensor,
-        generator: torch.Generator | None = None,
+        generators: Sequence[torch.Generator] | None = None,
         sizes: Sequence[tuple[int, int]] | None = None,
     ) -> GMICPrediction:
         """Run the modules on normalised images (N, D, H, W).
 
         Args:
             images: the batch.
-            generator: draws random patches (of the variants that have them) once for all images of the batch; None:
-                torch's global generator draws them anew for every image.
+            generators: of each image, draw its random patches (of the variants that have them); None: torch's global
+                generator draws those of all images.
             sizes: (height, width) of each image before padding; padding is left out of every sum and choice. None: no
                 padding.
         """
@@ -167,7 +177,11 @@ class GMIC(ImageModel):
         if not self.variant.patches:
             return prediction
         pictures = shown_parts(images, PIXELS, sizes)
-        places = [self._patch_positions(part, image, generator) for part, image in zip(maps, pictures, strict=True)]
+        places, row = [], 0
+        for part, image in zip(maps, pictures, strict=True):  # of all images, or of one each
+            drawn_by = None if generators is None else generators[row : row + len(image)]
+            places.append(self._patch_positions(part, image, drawn_by))
+            row += len(image)
         prediction.positions = torch.cat(places)
         patches = [crop_patches(image, at, self.patch_size) for image, at in zip(pictures, places, strict=True)]
         codes = self._patch_features(torch.cat(patches)).float()
@@ -181,23 +195,30 @@ class GMIC(ImageModel):
                 prediction.fusion_logits = self.fusion(torch.cat([brightest, pooled], dim=1))
         return prediction
 
-    def _patch_positions(self, saliency: Tensor, images: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _patch_positions(
+        self, saliency: Tensor, images: Tensor, generators: Sequence[torch.Generator] | None
+    ) -> Tensor:
         cells_size, image_size = map_size(saliency), map_size(images)
         window = window_cells(cells_size, image_size, self.patch_size)
         if self.variant.patches == "random":
-            draws = len(images) if generator is None else 1
-            cells = random_windows(cells_size, window, (draws, self.num_patches), generator)
-            cells = cells.expand(len(images), -1, -1)
+            if generators is None:
+                cells = random_windows(cells_size, window, (len(images), self.num_patches))
+            else:
+                drawn = [random_windows(cells_size, window, (1, self.num_patches), each) for each in generators]
+                cells = torch.cat(drawn)
         else:
             cells = retrieve_windows(saliency, window, self.num_patches)
         return crop_positions(cells, cells_size, image_size, self.patch_size)
 
     def _patch_features(self, patches: Tensor) -> Tensor:
-        """Patches (N, K, D, h_c, w_c) to features (N, K, PATCH_CHANNELS)."""
+        """Patches (N, K, D, h_c, w_c) to features (N, K, L)."""
         flat = patches.flatten(0, 1)
         if flat.shape[1] == 1:  # the patch network is made for colour images
             flat = flat.expand(-1, 3, -1, -1)
-        return self.patch_net(flat).unflatten(0, patches.shape[:2])
+        codes = self.patch_net(flat)
+        if self.patch_projection is not None:
+            codes = self.patch_projection(codes)
+        return codes.unflatten(0, patches.shape[:2])
 
     def final_scores(self, prediction: GMICPrediction) -> Tensor:
         """(N, C) probabilities that the variant predicts."""
@@ -228,8 +249,7 @@ class GMIC(ImageModel):
 
     def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
         """See the class; ``sizes`` are those of the images before padding."""
-        # The same random patches for every image: an evaluation is repeatable whatever the batches.
-        prediction = self.predict(images, torch.Generator().manual_seed(0), sizes)
+        prediction = self.predict(images, image_generators(records), sizes)
         return self.describe(prediction, self.final_scores(prediction), sizes, records)
 
     def describe(
@@ -271,7 +291,27 @@ class GMIC(ImageModel):
         Takes the released checkpoints as they are, and leaves out what the chosen variant does not have, so that one
         file serves all of them.
         """
-        return rename_released(weights, has_local=bool(self.variant.patches), has_fusion=self.fusion is not None)
+        return rename_released(
+            weights,
+            has_local=bool(self.variant.patches),
+            has_fusion=self.fusion is not None,
+            has_attention=self.variant.gated,
+        )
+
+
+def image_generators(records: Sequence[Mapping[str, Any]]) -> list[torch.Generator]:
+    """A generator for each image, seeded by its ``image_id``.
+
+    What it draws differs between images and is the same in every evaluation, whatever the batches and processes. An
+    image without id counts by its pixels.
+    """
+    generators = []
+    for record in records:
+        name = record.get("image_id")
+        content = repr(name).encode() if name is not None else record["image"].cpu().numpy().tobytes()
+        seed = int.from_bytes(hashlib.blake2b(content, digest_size=7).digest(), "little")
+        generators.append(torch.Generator().manual_seed(seed))
+    return generators
 
 
 def _patch_network(path: str) -> nn.Module:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, configurable
-from mammo_d2.modeling.meta_arch.gmic import GMIC
+from mammo_d2.modeling.meta_arch.gmic import GMIC, image_generators
 from mammo_d2.modeling.meta_arch.gmic_variants import GMICPrediction
 from mammo_d2.modeling.meta_arch.image_model import ImageModel
 
@@ -56,10 +56,11 @@ class GMICEnsemble(ImageModel):
 
     def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
         predictions: list[GMICPrediction] = []
+        generators = image_generators(records)  # further draws for every member
         scores = []
         for member in self.members:
             assert isinstance(member, GMIC)
-            predictions.append(member.predict(images, torch.Generator().manual_seed(0), sizes))
+            predictions.append(member.predict(images, generators, sizes))
             scores.append(member.final_scores(predictions[-1]))
         joined = GMICPrediction(
             torch.stack([each.saliency for each in predictions]).mean(dim=0),

@@ -25,8 +25,9 @@ _RULES = [
 #: Tensors of the released files that their own model does not use.
 STRAY = ("shared_rep_filter.weight",)
 
-_LOCAL = ("patch_net.", "attention.", "local_classifier.", "fusion.")
+_LOCAL = ("patch_net.", "patch_projection.", "attention.", "local_classifier.", "fusion.")
 _FUSION = ("fusion.",)
+_ATTENTION = ("attention.",)
 
 
 def released_name(name: str) -> str | None:
@@ -42,7 +43,9 @@ def is_released(weights: Mapping[str, Any]) -> bool:
     return "ds_net.first_conv.weight" in weights
 
 
-def rename_released(weights: Mapping[str, Any], has_local: bool = True, has_fusion: bool = True) -> dict[str, Any]:
+def rename_released(
+    weights: Mapping[str, Any], has_local: bool = True, has_fusion: bool = True, has_attention: bool = True
+) -> dict[str, Any]:
     """Weights under this package's names, without stray tensors and without the parts that the model lacks.
 
     Names of neither kind stay as they are, so that the checkpointer reports them. What is left out is logged.
@@ -51,6 +54,7 @@ def rename_released(weights: Mapping[str, Any], has_local: bool = True, has_fusi
         weights: of a released file, or of this package's.
         has_local: the model has the local module.
         has_fusion: the model has the concatenating fusion.
+        has_attention: its attention has weights, unlike equal attention's.
 
     Raises:
         ValueError: two tensors would get the same name.
@@ -58,7 +62,7 @@ def rename_released(weights: Mapping[str, Any], has_local: bool = True, has_fusi
     released = is_released(weights)
     renamed: dict[str, Any] = {}
     left_out = []
-    unused = (() if has_local else _LOCAL) + (() if has_fusion else _FUSION)
+    unused = (() if has_local else _LOCAL) + (() if has_fusion else _FUSION) + (() if has_attention else _ATTENTION)
     for name, value in weights.items():
         ours = (released_name(name) or name) if released else name
         if (released and name in STRAY) or ours.startswith(unused):

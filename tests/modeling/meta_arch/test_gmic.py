@@ -7,13 +7,19 @@ import torch
 import torch.nn.functional as F
 
 from mammo_d2.data.breast.window_transform import WindowTransform
+from mammo_d2.framework import SafeCheckpointer
 from mammo_d2.modeling.functional.losses import multi_label_bce, sparsity_loss
-from mammo_d2.modeling.functional.saliency import retrieve_windows, top_fraction_mean
+from mammo_d2.modeling.functional.saliency import crop_patches, retrieve_windows, top_fraction_mean
+from mammo_d2.modeling.meta_arch.gmic import image_generators
 from mammo_d2.modeling.meta_arch.gmic_variants import GMIC_VARIANTS, GMICPrediction
 from tests.modeling.gmic_models import gmic_input, gmic_model
 
 BATCH = [gmic_input(0, 1, seed=1), gmic_input(None, 0, seed=2)]
 TARGETS = torch.tensor([[0.0, 1.0], [math.nan, 0.0]])
+
+
+def generators(seed: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed + row) for row in range(2)]
 
 
 def normalized(*inputs: dict) -> torch.Tensor:
@@ -133,15 +139,68 @@ class TestVariants:
         assert said.positions.tolist() == expected.tolist()
         chance = gmic_model("MODEL.GMIC.VARIANT", "random").eval()
         with torch.no_grad():
-            draws = [chance.predict(images, torch.Generator().manual_seed(s)).positions.tolist() for s in (0, 0, 1)]
+            draws = [chance.predict(images, generators(s)).positions.tolist() for s in (0, 0, 1)]
         assert draws[0] == draws[1] != draws[2]
 
-    def test_random_patches_are_repeated_in_evaluation(self):
+    def test_random_patches_are_drawn_by_image_and_repeated_in_evaluation(self):
+        """Not the same places in all images; whatever the batch and the state of the global generator."""
         model = gmic_model("MODEL.GMIC.VARIANT", "random").eval()
+        records = [gmic_input(seed=seed) for seed in range(12)]
         with torch.no_grad():
-            first, second = (model([BATCH[0]])[0]["patches"].tolist() for _ in range(2))
-            in_a_batch = [output["patches"].tolist() for output in model(BATCH)]
-        assert first == second == in_a_batch[0] == in_a_batch[1]
+            alone = [model([record])[0]["patches"].tolist() for record in records]
+            torch.manual_seed(99)
+            in_a_batch = [output["patches"].tolist() for output in model(records)]
+        assert in_a_batch == alone
+        assert len({str(patches) for patches in alone}) == 12
+        # 4×3 places of windows of 2×2 cells, the last row and column shifted inside: all but few are drawn
+        assert len({tuple(box[:2]) for patches in alone for box in patches}) > 8
+        renamed = [record | {"image_id": f"a{record['image_id']}"} for record in records]
+        with torch.no_grad():
+            assert model(renamed)[0]["patches"].tolist() != alone[0]
+            nameless = [{key: value for key, value in record.items() if key != "image_id"} for record in records]
+            places = [output["patches"].tolist() for output in model(nameless)]
+        assert len({str(patches) for patches in places}) == 12
+
+    def test_random_patches_of_images_of_different_sizes(self):
+        model = gmic_model("MODEL.GMIC.VARIANT", "random").eval()
+        records = [gmic_input(seed=1), gmic_input(seed=2, size=(64, 48))]
+        with torch.no_grad():
+            images = torch.zeros(2, 1, 96, 64)
+            together = model.predict(images, image_generators(records), [(96, 64), (64, 48)]).positions
+            first = model.predict(images[:1], image_generators(records[:1])).positions
+        assert together[0].tolist() == first[0].tolist()
+        assert together[1].amax(0).tolist() <= [32, 16]
+
+    def test_a_full_checkpoint_loads_as_no_attention(self, tmp_path):
+        """And predicts with equal weights what its own patch network and classifier make of the patches."""
+        full = gmic_model("MODEL.GMIC.FUSION", "concat").eval()
+        torch.save({"model": full.state_dict()}, tmp_path / "full.pth")
+        model = gmic_model("MODEL.GMIC.VARIANT", "no_attention").eval()
+        SafeCheckpointer(model, strict_weights=True).load(str(tmp_path / "full.pth"))
+        images = normalized(*BATCH)
+        with torch.no_grad():
+            said, own = model.predict(images), full.predict(images)
+            patches = crop_patches(images, own.positions, (32, 32))
+            equal = full.local_classifier(full._patch_features(patches).mean(dim=1))
+        assert torch.equal(said.positions, own.positions)
+        torch.testing.assert_close(said.local_logits, equal)
+        assert said.attention.tolist() == [pytest.approx([1 / 3] * 3)] * 2
+
+    def test_patch_features_by_a_linear_layer(self):
+        model = gmic_model("MODEL.GMIC.PATCH_FEATURES", 8, "MODEL.GMIC.FUSION", "concat").eval()
+        assert model.patch_projection.weight.shape == (8, 512)
+        assert model.local_classifier.weight.shape == (2, 8)
+        assert model.fusion.weight.shape == (2, 64 // 4 + 8)
+        images = normalized(*BATCH)
+        with torch.no_grad():
+            said = model.predict(images)
+            patches = crop_patches(images, said.positions, (32, 32)).expand(-1, -1, 3, -1, -1)
+            codes = model.patch_projection(model.patch_net(patches.flatten(0, 1))).unflatten(0, (2, 3))
+            pooled = (said.attention[..., None] * codes).sum(dim=1)
+        torch.testing.assert_close(said.local_logits, model.local_classifier(pooled))
+        assert gmic_model().patch_projection is None
+        with pytest.raises(ValueError, match="PATCH_FEATURES is 0"):
+            gmic_model("MODEL.GMIC.PATCH_FEATURES", 0)
 
     def test_random_patches_of_training_differ_between_images(self):
         images = normalized(*BATCH)

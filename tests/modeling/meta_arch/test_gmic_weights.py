@@ -30,6 +30,7 @@ def test_left_out_and_unknown():
     assert set(rename_released(weights, has_fusion=False)) == {
         "backbone.conv1.weight", "attention.score.weight", "new",
     }  # fmt: skip
+    assert set(rename_released(weights, has_attention=False)) == {"backbone.conv1.weight", "fusion.bias", "new"}
     assert set(rename_released(weights, has_local=False, has_fusion=False)) == {"backbone.conv1.weight", "new"}
 
 
