@@ -172,9 +172,7 @@ def test_batches_that_cannot_be_shared(images, world_size, unit, message):
 
 def test_bad_settings_are_named(cfg, tmp_path):
     cfg.DATALOADER.SAMPLER_TRAIN = "PairsSampler"
-    with pytest.raises(
-        ValueError, match=r"'PairsSampler' is unknown; choose one of .*ExamSampler, LocatedS"
-    ):
+    with pytest.raises(ValueError, match=r"'PairsSampler' is unknown; choose one of .*ExamSampler, LocatedS"):
         build_train_loader(cfg)
     cfg.DATALOADER.SAMPLER_TRAIN = "PairSampler"
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
