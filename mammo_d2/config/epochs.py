@@ -114,7 +114,7 @@ def _set(cfg: CfgNode, key: str, value: Any, why: str) -> None:
             f"{'SOLVER.EPOCHS 0' if in_epochs == 'SOLVER.EPOCHS' else f'{in_epochs} {none}'} to count iterations"
         )
     node, _, name = key.rpartition(".")
-    setattr(_get(cfg, node), name, type(now)(value) if isinstance(now, Sequence) else value)
+    setattr(_get(cfg, node), name, list(value) if isinstance(now, list) else value)
 
 
 def _get(cfg: CfgNode, key: str) -> Any:
