@@ -170,6 +170,7 @@ CASES = {
     "top_likelihood_fpn": _detector("FPN"),
     "top_likelihood_c4": _detector("C4"),
     "random_negatives": _detector("FPN", "MODEL.RPN.NEGATIVE_IMAGES", "random"),
+    "ignored_negatives": _detector("FPN", "MODEL.RPN.NEGATIVE_IMAGES", "ignore"),
     "deep_mil_max": _deep_mil("max"),
     "deep_mil_label_assignment": _deep_mil("label_assignment"),
     "deep_mil_sparse": _deep_mil("sparse"),
