@@ -17,24 +17,16 @@ from mammo_d2.core.files import read_json, sha256_bytes, write_json
 from mammo_d2.core.image_truth import stratum_of
 from mammo_d2.data.format.annotations import load_coco
 from mammo_d2.data.prepare.splits import group_images, make_folds
-from mammo_d2.engine.run_folder import LOG_FILE, evaluation_metrics, inference_folder
-from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.evaluation.metrics.scores.curves import roc_curve, score_table
 from mammo_d2.evaluation.metrics.scores.delong import delong_interval
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth, level_cases
 from mammo_d2.evaluation.study.plots import PlotCurve, plot_roc
+from mammo_d2.experiments.cells import Cell, predictions_by_row, recorded_job, run_cells
 from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
-from mammo_d2.experiments.comparison.predictions import Predictions, has_predictions, join_folds, read_predictions
+from mammo_d2.experiments.comparison.predictions import Predictions
 from mammo_d2.experiments.comparison.row_statistics import ANY
-from mammo_d2.experiments.processes import (
-    read_metrics,
-    run_all,
-    run_job,
-    summary_table,
-    write_tables,
-)
-from mammo_d2.experiments.variant_runs import recorded_job
-from mammo_d2.jobs.job import Job, ResultEvaluation, build_job
+from mammo_d2.experiments.processes import read_metrics, summary_table, write_tables
+from mammo_d2.jobs.job import Job, build_job
 
 FOLDS_FILE = "folds.json"
 #: Name of the only row of a table, and what its values are of.
@@ -148,19 +140,17 @@ def write_folds(plan: FoldPlan, output: Path) -> list[dict[str, Path]]:
     return files
 
 
-def prepare_folds(
-    config_file: str, plan: FoldPlan, output: Path, overrides: Sequence[str] = ()
-) -> list[dict[str, list[str]]]:
-    """Write the folds and record the config in their folders, before any training.
+def fold_cells(
+    row: str, config_file: str, plan: FoldPlan, output: Path, overrides: Sequence[str] = (), seed: int = 0
+) -> list[Cell]:
+    """Write the folds, and make their cells.
 
     Args:
+        row: name of the row.
         config_file, plan, output, overrides: see ``cross_validate``.
-
-    Returns:
-        Per fold the overrides of its "training" and its "test", the latter without the weights.
+        seed: number of the cells' seed; the key SEED is among the overrides or in the config.
 
     Raises:
-        RunConflictError: a fold was started with another config; nothing is started.
         ValueError: a job that cannot be cross-validated, or see ``write_folds``.
     """
     build_job(load_config(config_file, list(overrides))).check_folds()
@@ -168,16 +158,51 @@ def prepare_folds(
     # Without validation nothing may be chosen on the test set.
     choice = [] if plan.validation else ["TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0", "TEST.EVAL_EPOCHS", "0"]
     watched = "val" if plan.validation else "test"
-    settings = []
+    cells = []
     for fold, files in enumerate(write_folds(plan, output)):
         registered = [[f"cv{fold}_{split}", str(path), images] for split, path in files.items()]
         common = [*overrides, "DATASETS.REGISTER", str(registered), "DATASETS.TRAIN", f"('cv{fold}_train',)"]
         training = [*common, *choice, "DATASETS.TEST", f"('cv{fold}_{watched}',)"]
-        settings.append({"training": training, "test": [*common, "DATASETS.TEST", f"('cv{fold}_test',)"]})
-    claim_folders(
-        {output / f"fold{fold}": load_config(config_file, words["training"]) for fold, words in enumerate(settings)}
+        job = build_job(load_config(config_file, training))
+        test = [*common, "DATASETS.TEST", f"('cv{fold}_test',)"]
+        cells.append(_cell(row, config_file, output, fold, seed, job, training, test))
+    return cells
+
+
+def recorded_cells(row: str, plan: FoldPlan, output: Path, seed: int = 0) -> list[Cell]:
+    """The cells of folds that have been trained, by the ``config.yaml`` in their folders."""
+    return [
+        _cell(row, "", output, fold, seed, recorded_job(output / f"fold{fold}" / "train")) for fold in range(plan.folds)
+    ]
+
+
+def _cell(
+    row: str,
+    config_file: str,
+    output: Path,
+    fold: int,
+    seed: int,
+    job: Job,
+    training: Sequence[str] = (),
+    test: Sequence[str] = (),
+) -> Cell:
+    folder = output / f"fold{fold}"
+    return Cell(
+        row,
+        seed,
+        fold,
+        f"fold {fold}",
+        folder / "train",
+        config_file,
+        list(training),
+        job,
+        folder / "test",
+        list(test),
+        f"cv{fold}_test",
+        folder / "test.json",
+        record=folder,
+        shares=False,
     )
-    return settings
 
 
 def cross_validate(
@@ -205,65 +230,33 @@ def cross_validate(
         One dict a fold: ``fold`` and every metric of the test set as ``task/key``.
 
     Raises:
-        RunConflictError, ValueError: the folder holds folds of another config, plan or data; see ``prepare_folds``.
+        RunConflictError, ValueError: the folder holds folds of another config, plan or data; see ``fold_cells``.
         ChildProcessError: a fold failed; its log is named.
     """
-    job = job_of_folds(config_file, output, overrides, options)
-    options.rules({WHOLE: job.cfg})
-    rows = train_folds(config_file, plan, output, overrides, jobs, options)
+    if options.only_tables:
+        cells = recorded_cells(WHOLE, plan, output)
+    else:
+        cells = fold_cells(WHOLE, config_file, plan, output, overrides)
+    cfg = cells[0].job.cfg
+    options.rules({WHOLE: cfg})  # a wrong option is an error before hours of training
+    if not options.only_tables:
+        run_cells(cells, output, jobs)
+    rows = [read_fold(cell) for cell in cells]
     text = folds_table(rows)
-    if pooled := pooled_predictions(plan, output, job):
-        tables = write_comparison({WHOLE: [pooled]}, {WHOLE: job.cfg}, options, output, POOLED_WORDS)
+    predicted = predictions_by_row(cells)
+    if tables := write_comparison(predicted, {WHOLE: cfg}, options, output, POOLED_WORDS):
         text = "\n\n".join([text, as_text(tables)])
+    for pooled in predicted[WHOLE]:
         if pooled.image_scores is not None:
-            pooled_roc(plan, output, pooled, job.cfg.TEST.IMAGE.AGGREGATE)
+            pooled_roc(plan, output, pooled, cfg.TEST.IMAGE.AGGREGATE)
     write_tables(rows, text, output, "cross_validation")
     return rows
 
 
-def job_of_folds(config_file: str, output: Path, overrides: Sequence[str], options: TableOptions) -> Job:
-    """The job that is cross-validated; with ``only_tables`` by the ``config.yaml`` of the first fold's training."""
-    # A wrong key or job is an error before hours of training.
-    return (
-        recorded_job(output / "fold0" / "train")
-        if options.only_tables
-        else build_job(load_config(config_file, list(overrides)))
-    )
-
-
-def train_folds(
-    config_file: str, plan: FoldPlan, output: Path, overrides: Sequence[str], jobs: int, options: TableOptions
-) -> list[dict[str, Any]]:
-    """Train and test the folds that are not finished; arguments, results and errors are those of ``cross_validate``."""
-    job = job_of_folds(config_file, output, overrides, options)
-    settings = [] if options.only_tables else prepare_folds(config_file, plan, output, overrides)
-
-    def train_and_test(fold: int) -> None:
-        folder, test = output / f"fold{fold}" / "train", _test_of(job, output, fold)
-        if evaluation_metrics(test.results) is not None:
-            return
-        if not job.is_finished(folder):
-            run_job(folder, f"fold {fold}", config_file, settings[fold]["training"], jobs, "--resume")
-        weights = ["MODEL.WEIGHTS", str(job.weights(folder))] if test.needs_weights else []
-        name, own_settings = f"the test of fold {fold}", [*settings[fold]["test"], *weights]
-        run_job(test.folder, name, config_file, own_settings, jobs, "--eval-only")
-
-    if not options.only_tables:
-        run_all(train_and_test, range(plan.folds), jobs)
-    return [_read_fold(fold, _test_of(job, output, fold).results) for fold in range(plan.folds)]
-
-
-def _test_of(job: Job, output: Path, fold: int) -> ResultEvaluation:
-    folder = output / f"fold{fold}"
-    return job.result_evaluation(folder / "train", folder / "test", f"cv{fold}_test")
-
-
-def _read_fold(fold: int, folder: Path) -> dict[str, Any]:
-    path = evaluation_metrics(folder)
-    if path is None:
-        raise ChildProcessError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
-    row: dict[str, Any] = {"fold": fold}
-    for task, numbers in read_metrics(path).items():
+def read_fold(cell: Cell) -> dict[str, Any]:
+    """``fold`` and every metric as ``task/key`` of a finished fold."""
+    row: dict[str, Any] = {"fold": cell.fold}
+    for task, numbers in read_metrics(cell.finished_metrics()).items():
         row.update({f"{task}/{key}": value for key, value in numbers.items()})
     return row
 
@@ -276,26 +269,6 @@ def folds_table(rows: Sequence[dict[str, Any]]) -> str:
             lines += [{"metric": key, "value": row[key]} for row in rows if not np.isnan(row.get(key, np.nan))]
     names = list(dict.fromkeys(line["metric"] for line in lines))
     return summary_table(lines, names, ["value"], by="metric", count="folds")
-
-
-def pooled_predictions(plan: FoldPlan, output: Path, job: Job) -> Predictions | None:
-    """The predictions on the test images of all folds, each from the model that has not seen the image.
-
-    Args:
-        plan: what was cross-validated.
-        output: folder of the cross-validation.
-        job: of the config that was.
-
-    Returns:
-        None where a fold has no predictions.
-    """
-    parts = []
-    for fold in range(plan.folds):
-        folder = inference_folder(_test_of(job, output, fold).results, f"cv{fold}_test")
-        if not has_predictions(folder):
-            return None
-        parts.append(read_predictions(folder, output / f"fold{fold}" / "test.json", job.cfg))
-    return join_folds(parts)
 
 
 def pooled_roc(plan: FoldPlan, output: Path, pooled: Predictions, how: str) -> dict[str, dict[str, Any]]:

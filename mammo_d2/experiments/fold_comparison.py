@@ -1,21 +1,16 @@
 """Variants of a config cross-validated on the same folds, side by side in tables."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tabulate import tabulate
 
+from mammo_d2.experiments.cells import Cell, predictions_by_row, run_cells
 from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
-from mammo_d2.experiments.cross_validation import (
-    POOLED_WORDS,
-    FoldPlan,
-    job_of_folds,
-    pooled_predictions,
-    prepare_folds,
-    train_folds,
-)
+from mammo_d2.experiments.cross_validation import POOLED_WORDS, FoldPlan, fold_cells, read_fold, recorded_cells
 from mammo_d2.experiments.processes import mean_and_spread, write_tables
 from mammo_d2.experiments.variant_runs import Variant
 
@@ -68,20 +63,19 @@ def compare_variants(
         RunConflictError, ValueError: a variant's folder holds folds of another config, plan or data.
         ChildProcessError: a fold failed; its log is named.
     """
-    settings = {variant.name: [*overrides, *variant.overrides] for variant in variants}
-    folders = {variant.name: output / variant.folder for variant in variants}
-    found = {name: job_of_folds(config_file, folders[name], words, options) for name, words in settings.items()}
-    configs = {name: job.cfg for name, job in found.items()}
+    cells: list[Cell] = []
+    for variant in variants:
+        folder = output / variant.folder
+        if options.only_tables:
+            cells += recorded_cells(variant.name, plan, folder)
+        else:
+            cells += fold_cells(variant.name, config_file, plan, folder, [*overrides, *variant.overrides])
+    configs = {cell.row: cell.job.cfg for cell in cells if cell.fold == 0}
     class_name = next(iter(options.rules(configs).values())).class_name
     if not options.only_tables:
-        for name, words in settings.items():  # all are checked before the first training
-            prepare_folds(config_file, plan, folders[name], words)
-    rows = []
-    for name, words in settings.items():
-        folds = train_folds(config_file, plan, folders[name], words, jobs, options)
-        rows += [{"variant": name, **fold} for fold in folds]
-    pooled = {name: pooled_predictions(plan, folders[name], job) for name, job in found.items()}
-    predicted = {name: [one] if one is not None else [] for name, one in pooled.items()}
+        run_cells([replace(cell, title=f"{cell.title} of {cell.row!r}") for cell in cells], output, jobs)
+    rows = [{"variant": cell.row, **read_fold(cell)} for cell in cells]
+    predicted = predictions_by_row(cells)
     tables = {f"Class {class_name}, mean ± standard deviation over the folds": comparison_table(rows, class_name)}
     tables |= write_comparison(predicted, configs, options, output, POOLED_WORDS)
     table = as_text(tables)

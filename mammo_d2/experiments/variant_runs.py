@@ -11,22 +11,10 @@ import yaml
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import find_config
-from mammo_d2.data.format.catalog import check_names, register_datasets
-from mammo_d2.engine.run_folder import LOG_FILE
-from mammo_d2.engine.run_folder import config_file as config_file_of
-from mammo_d2.engine.run_record import claim_folders
+from mammo_d2.experiments.cells import Cell, predictions_by_row, recorded_job, run_cells
 from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
-from mammo_d2.experiments.comparison.predictions import has_predictions, read_predictions
-from mammo_d2.experiments.processes import (
-    read_metrics,
-    run_all,
-    run_job,
-    summary_table,
-    write_tables,
-)
-from mammo_d2.experiments.shared_work import make_shared
-from mammo_d2.framework import CfgNode, MetadataCatalog
-from mammo_d2.jobs.job import Job, build_job
+from mammo_d2.experiments.processes import read_metrics, summary_table, write_tables
+from mammo_d2.jobs.job import build_job
 
 #: Columns of the table, as far as the evaluators of TEST.EVALUATORS fill them: heading → task and key in metrics.json.
 #: "{first}" is the first class.
@@ -123,75 +111,32 @@ def run_ablation(
         RunConflictError: a folder holds a run of another config or other data; nothing is started.
         ChildProcessError: a run failed; its log is named.
     """
-    runs = [(variant, seed) for variant in variants for seed in seeds]
-
-    def folder(variant: Variant, seed: int) -> Path:
-        return output / f"{variant.folder}_seed{seed}"
-
-    def settings_of(variant: Variant, seed: int) -> list[str]:
-        items = (*overrides, *variant.overrides, "SEED", str(seed))
-        return [item.replace("{seed}", str(seed)).replace(_OUTPUT, str(output)) for item in items]
-
-    # A wrong key or job is an error before hours of training.
-    found = {
-        folder(*run): recorded_job(folder(*run))
-        if options.only_tables
-        else build_job(load_config(config_file, settings_of(*run)))
-        for run in runs
-    }
-    configs = {variant.name: found[folder(variant, seeds[0])].cfg for variant in variants}
-    options.rules(configs)  # likewise
-
-    def train(item: tuple[tuple[Variant, int], list[str]]) -> None:
-        (variant, seed), own_settings = item
-        name = f"the run {variant.name!r} with seed {seed}"
-        run_job(folder(variant, seed), name, config_file, own_settings, jobs, "--resume")
-
-    waits = [any(_OUTPUT in item for item in (*overrides, *variant.overrides)) for variant, _ in runs]
-    for later in () if options.only_tables else (False, True):
-        turn = [run for run, wait in zip(runs, waits, strict=True) if wait == later]
-        # The files that a config names are part of its record: those of the second turn exist only now.
-        claim_folders({folder(*run): found[folder(*run)].cfg for run in turn})
-        missing = [run for run in turn if found[folder(*run)].metrics_file(folder(*run)) is None]
-        settings = make_shared(config_file, [settings_of(*run) for run in missing], output, jobs)
-        run_all(train, list(zip(missing, settings, strict=True)), jobs)
-    metrics = {path: _finished_metrics(path, job) for path, job in found.items()}
-    rows = [_read_run(variant.name, seed, metrics[folder(variant, seed)]) for variant, seed in runs]
-    predicted = {
-        variant.name: [
-            read_predictions(place, _annotations(job.cfg, place.name), job.cfg)
-            for path, job in ((folder(variant, seed), found[folder(variant, seed)]) for seed in seeds)
-            if has_predictions(place := metrics[path].parent)
-        ]
+    cells = [
+        _cell(config_file, variant, seed, output, overrides, options.only_tables)
         for variant in variants
-    }
-    tables = write_comparison(predicted, configs, options, output, f"Mean over {len(seeds)} seed(s)")
+        for seed in seeds
+    ]
+    configs = {cell.row: cell.job.cfg for cell in reversed(cells)}
+    configs = {variant.name: configs[variant.name] for variant in variants}
+    options.rules(configs)  # a wrong option is an error before hours of training
+    if not options.only_tables:
+        run_cells(cells, output, jobs)
+    rows = [_read_run(cell.row, cell.seed, cell.finished_metrics()) for cell in cells]
+    tables = write_comparison(predictions_by_row(cells), configs, options, output, f"Mean over {len(seeds)} seed(s)")
     text = variants_table(rows, [variant.name for variant in variants])
     write_tables(rows, "\n\n".join([text, as_text(tables)]) if tables else text, output, "ablation")
     return rows
 
 
-def recorded_job(folder: Path) -> Job:
-    """The job of a run that has been started, by its own ``config.yaml``.
-
-    Raises:
-        FileNotFoundError: the folder is not a run's.
-    """
-    return build_job(load_config(config_file_of(folder)))
-
-
-def _annotations(cfg: CfgNode, dataset: str) -> Path:
-    """Annotation file of a registered data set."""
-    register_datasets(cfg)
-    check_names(cfg, [dataset])
-    return Path(MetadataCatalog.get(dataset).json_file)
-
-
-def _finished_metrics(folder: Path, job: Job) -> Path:
-    path = job.metrics_file(folder)
-    if path is None:
-        raise ChildProcessError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
-    return path
+def _cell(config: str, variant: Variant, seed: int, output: Path, overrides: Sequence[str], is_recorded: bool) -> Cell:
+    """The run of a variant with a seed; ``is_recorded``: by its own ``config.yaml``."""
+    items = (*overrides, *variant.overrides, "SEED", str(seed))
+    settings = [item.replace("{seed}", str(seed)).replace(_OUTPUT, str(output)) for item in items]
+    folder = output / f"{variant.folder}_seed{seed}"
+    job = recorded_job(folder) if is_recorded else build_job(load_config(config, settings))
+    title = f"the run {variant.name!r} with seed {seed}"
+    turn = int(any(_OUTPUT in item for item in items))
+    return Cell(variant.name, seed, None, title, folder, config, settings, job, turn=turn)
 
 
 def _read_run(name: str, seed: int, path: Path) -> dict:

@@ -9,7 +9,7 @@ import pytest
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.engine.run_record import RunConflictError
-from mammo_d2.experiments import cross_validation, processes
+from mammo_d2.experiments import cells, processes
 from mammo_d2.experiments.comparison.paired_tables import TableOptions
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate, deal_out, folds_table, join_splits
 from mammo_d2.experiments.fold_comparison import compare_variants
@@ -79,7 +79,7 @@ class FakeJobs:
 @pytest.fixture
 def fake_jobs(monkeypatch) -> FakeJobs:
     fake = FakeJobs()
-    monkeypatch.setattr(cross_validation, "run_job", fake)
+    monkeypatch.setattr(cells, "run_job", fake)
     return fake
 
 
@@ -217,7 +217,7 @@ class TestCrossValidate:
             seen.append(dict(zip(overrides[::2], overrides[1::2], strict=True)))
             raise RuntimeError("enough")
 
-        monkeypatch.setattr(cross_validation, "run_job", record)
+        monkeypatch.setattr(cells, "run_job", record)
         with pytest.raises(RuntimeError, match="enough"):
             cross_validate(CONFIG, FoldPlan(dataset, 2, validation=False), tmp_path / "out")
         assert seen[0]["TEST.BEST_METRIC"] == ""

@@ -6,7 +6,7 @@ from ast import literal_eval
 import pytest
 
 from mammo_d2.engine.run_record import RunConflictError
-from mammo_d2.experiments import shared_work, variant_runs
+from mammo_d2.experiments import cells, shared_work
 from mammo_d2.experiments.variant_runs import load_variants, run_ablation
 from mammo_d2.jobs.lesion import lesion_job
 from tests.conftest import ROOT
@@ -36,7 +36,7 @@ def test_combinations_share_the_patch_network_of_their_seed(tmp_path, monkeypatc
         run(folder, *overrides, out=str(target), **switches)
 
     monkeypatch.setattr(lesion_job, "train_stage", count)
-    monkeypatch.setattr(variant_runs, "run_job", in_process)
+    monkeypatch.setattr(cells, "run_job", in_process)
     monkeypatch.setattr(shared_work, "run_job", in_process)
     output = folder / "table"
     variants = [variant for variant in load_variants(str(SEVEN)) if "indicator" in variant.name][:2]

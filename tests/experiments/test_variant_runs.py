@@ -98,7 +98,7 @@ def test_a_row_that_starts_from_another_comes_after_it(tmp_path, monkeypatch):
         (inference / "metrics.json").write_text(json.dumps({"coco": {"AP50": 0.5}}))
         (folder / "model_final.pth").write_bytes(b"weights")
 
-    monkeypatch.setattr("mammo_d2.experiments.variant_runs.run_job", train)
+    monkeypatch.setattr("mammo_d2.experiments.cells.run_job", train)
     tuned = Variant("tuned", ["MODEL.WEIGHTS", "{output}/plain_seed{seed}/model_final.pth"])
     run_ablation("", [tuned, Variant("plain", ["MODEL.WEIGHTS", ""])], [3], tmp_path)
     assert started == [("plain_seed3", ""), ("tuned_seed3", str(tmp_path / "plain_seed3" / "model_final.pth"))]

@@ -10,7 +10,7 @@ import torch
 from mammo_d2.cli import train
 from mammo_d2.config.loading import load_config
 from mammo_d2.engine.run_folder import inference_folder
-from mammo_d2.experiments import cross_validation, shared_work, variant_runs
+from mammo_d2.experiments import cells, shared_work
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate
 from mammo_d2.experiments.search import search_outcome
 from mammo_d2.experiments.search.search_loop import search
@@ -81,7 +81,7 @@ def relay(monkeypatch, tmp_path):
         ran.append((folder.name, flags))
         train.run([*flags, "--config-file", config_file, *overrides, "OUTPUT_DIR", str(folder)])
 
-    for module in (variant_runs, cross_validation, search_outcome, shared_work):
+    for module in (cells, search_outcome, shared_work):
         monkeypatch.setattr(module, "run_job", in_process)
     for split in ("train", "val", "held"):
         write_dataset(tmp_path / "data", positives=3, negatives=3, split=split)

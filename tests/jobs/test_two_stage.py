@@ -12,7 +12,7 @@ from mammo_d2.core.files import read_json, write_json
 from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.engine.run_record import RunConflictError
 from mammo_d2.engine.trainer import MammoTrainer
-from mammo_d2.experiments import cross_validation, shared_work, variant_runs
+from mammo_d2.experiments import cells, shared_work
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate
 from mammo_d2.experiments.variant_runs import Variant, run_ablation
 from mammo_d2.jobs import JobOptions, TwoStageJob, build_job
@@ -77,7 +77,7 @@ def ran(monkeypatch) -> list[str]:
         folders.append(folder.name)
         assert train.run([*flags, "--config-file", config_file, *overrides, "OUTPUT_DIR", str(folder)]) == 0
 
-    for module in (variant_runs, cross_validation, shared_work):
+    for module in (cells, shared_work):
         monkeypatch.setattr(module, "run_job", in_process)
     return folders
 
