@@ -77,6 +77,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.WINDOW = CfgNode()
     cfg.INPUT.WINDOW.EROSION = 100
     cfg.INPUT.WINDOW.MARGIN = 50
+    # Largest random shift of the window in training, in pixels, along both axes (0: the window of the test).
+    cfg.INPUT.WINDOW.RANDOM_SHIFT = 0
     # How unprepared files are read, cropped, flipped and scaled before prediction: "auto" (like the training data, from
     # preparation.json beside the weights or else manifest.json of the training data set), "none" (not at all), or the
     # path of such a file.
@@ -100,6 +102,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.AUG.BRIGHTNESS = 0.0
     cfg.INPUT.AUG.CONTRAST = 0.0
     cfg.INPUT.AUG.GAMMA = 0.0
+    # Standard deviation of Gaussian noise, as a fraction of that of the network image (0: none).
+    cfg.INPUT.AUG.NOISE = 0.0
     # Drop boxes with less than this fraction of their area inside the image.
     cfg.INPUT.AUG.MIN_VISIBLE = 0.3
     # Redraw augmentations that would move every box out of the image. Uses the boxes; set False for methods that learn
@@ -329,6 +333,13 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.BEST_METRIC = ""
     cfg.TEST.BEST_MODE = "max"
     cfg.TEST.EARLY_STOP_PATIENCE = 0
+
+    # Models of whole images at test: average over COUNT versions of each image (1: the image as it is), each with a
+    # breast window shifted by up to SHIFT pixels and with noise as in INPUT.AUG.NOISE.
+    cfg.TEST.WINDOWS = CfgNode()
+    cfg.TEST.WINDOWS.COUNT = 1
+    cfg.TEST.WINDOWS.SHIFT = 0
+    cfg.TEST.WINDOWS.NOISE = 0.0
 
     cfg.TEST.COCO = CfgNode()
     # "numpy" (this package's), "pycocotools" or "faster_coco_eval": the same numbers at different speeds.

@@ -185,6 +185,11 @@ class _Files(Dataset):
         meta = replace(meta, laterality=meta.laterality or laterality, view=meta.view or view)
         facts = {"laterality": meta.laterality, "view": meta.view, "file_name": name}
         network = self._mapper.network_image(prepared.pixels, prepared.max_value, facts)
+        versions = {}
+        if self._mapper.windows.count > 1:
+            pixels, max_value = prepared.pixels, prepared.max_value
+            make = lambda at: self._mapper.network_image(pixels, max_value, facts, at)  # noqa: E731
+            versions["windows"] = self._mapper.window_fields(index + 1, make)
         warnings = prepared.warnings
         if network.transform is not None and meta.view is None:
             warnings += ("the view is not known, the breast was placed as a CC's; a name like L-MLO.png says it",)
@@ -195,6 +200,7 @@ class _Files(Dataset):
             "width": width,
             "image": self._mapper.to_tensor(network.pixels),
             **network.sample_fields(),
+            **versions,
             "meta": meta,
             "transform": prepared.transform,
             "warnings": warnings,

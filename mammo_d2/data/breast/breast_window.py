@@ -141,11 +141,14 @@ class BreastWindow:
         size: (height, width) of the window.
         erosion: see ``breast_component``.
         margin: see ``find_breast``.
+        offset: (x, y) by which the content is moved in the window, in pixels; less where the breast would leave the
+            window, or the window the breast.
     """
 
     size: tuple[int, int]
     erosion: int = 100
     margin: int = 50
+    offset: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if min(self.size) < 1 or self.erosion < 0 or self.margin < 0:
@@ -175,10 +178,20 @@ class BreastWindow:
         x0, y0, w, h = box.crop
         facing = pixels[:, ::-1] if flip else pixels
         shift = place_window(facing[y0 : y0 + h, x0 : x0 + w], box, view, self.size)
+        if any(self.offset):
+            shift = (
+                _moved(shift[0], self.offset[0], self.size[1] - w),
+                _moved(shift[1], self.offset[1], self.size[0] - h),
+            )
         height, width = pixels.shape
         crop = (width - x0 - w, y0, w, h) if flip else box.crop
         transform = WindowTransform((height, width), crop, flip, shift, self.size)
         return standardize(transform.apply(pixels)), transform
+
+
+def _moved(position: int, offset: int, room: int) -> int:
+    """A crop's position in the window, moved: a smaller crop stays inside the window, a larger one covers it."""
+    return min(max(position + offset, min(0, room)), max(0, room))
 
 
 def view_in_name(file_name: str) -> tuple[str | None, str | None]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mammo_d2.data.loading.affine import affine_matrix, transform_boxes, visible_boxes, warp_image
+from mammo_d2.data.loading.random_windows import add_noise
 from mammo_d2.data.reading.intensity import INPUT_FULL_SCALE
 from mammo_d2.framework import CfgNode
 
@@ -47,6 +48,7 @@ class Augmentation:
         cutout_size: side of the square set to 0, in pixels (0: none); it lies inside the image.
         cutout_prob: its probability.
         brightness, contrast, gamma: largest relative changes.
+        noise: standard deviation of Gaussian noise, as a fraction of the augmented image's own.
         min_visible: a box that keeps less than this part of its area inside the image and outside the cutout is
             dropped.
         keep_lesion: an image with boxes keeps at least one. Off for methods that learn from image labels: they must
@@ -63,6 +65,7 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     gamma: float = 0.0
+    noise: float = 0.0
     min_visible: float = 0.3
     keep_lesion: bool = True
 
@@ -71,6 +74,7 @@ class Augmentation:
             _require(0.0 <= getattr(self, key) <= 1.0, key, getattr(self, key), "a number in 0..1")
         for key in ("shift", "brightness", "contrast", "gamma"):
             _require(0.0 <= getattr(self, key) < 1.0, key, getattr(self, key), "a fraction in [0, 1)")
+        _require(self.noise >= 0.0, "noise", self.noise, "not negative")
         _require(0.0 <= self.rotation <= 180.0, "rotation", self.rotation, "degrees in 0..180")
         _require(self.cutout_size >= 0, "cutout_size", self.cutout_size, "a number of pixels, not negative")
         ordered = len(self.scale) == 2 and 0.0 < self.scale[0] <= self.scale[1]
@@ -91,6 +95,7 @@ class Augmentation:
             brightness=aug.BRIGHTNESS,
             contrast=aug.CONTRAST,
             gamma=aug.GAMMA,
+            noise=aug.NOISE,
             min_visible=aug.MIN_VISIBLE,
             keep_lesion=aug.KEEP_LESION,
         )
@@ -119,6 +124,8 @@ class Augmentation:
         if geometry.hole is not None:
             x0, y0, x1, y1 = geometry.hole
             image[y0:y1, x0:x1] = fill
+        if self.noise:
+            image = add_noise(image, self.noise, rng)
         return image, geometry
 
     def draw_geometry(self, size: tuple[int, ...], boxes: np.ndarray, rng: np.random.Generator) -> Geometry:

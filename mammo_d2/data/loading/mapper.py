@@ -4,13 +4,14 @@ Coordinates are continuous pixel edges (see ``affine.py``): a resize from (h, w)
 H/h.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from mammo_d2.data.breast.breast_window import BreastWindow
 from mammo_d2.data.breast.tissue_map import tissue_map
 from mammo_d2.data.breast.window_transform import WindowTransform
 from mammo_d2.data.loading.affine import visible_boxes, warp_cells
@@ -19,6 +20,7 @@ from mammo_d2.data.loading.network_image import ImageCache, NetworkImage
 from mammo_d2.data.loading.preprocessing import Preprocessing, build_preprocessing
 from mammo_d2.data.loading.proposals import FIELDS as PROPOSAL_FIELDS
 from mammo_d2.data.loading.proposals import network_proposals
+from mammo_d2.data.loading.random_windows import RandomWindows, add_noise, draw_offset
 from mammo_d2.data.loading.resize import fitted_size, resize_image
 from mammo_d2.data.reading.intensity import scale_intensity
 from mammo_d2.data.reading.reader import read_image
@@ -58,6 +60,8 @@ class MammoMapper:
         cache_mb: float = 0,
         preprocessing: Preprocessing | None = None,
         tissue_cell: int = 0,
+        window_shift: int = 0,
+        windows: RandomWindows | None = None,
     ):
         """
         Args:
@@ -71,6 +75,8 @@ class MammoMapper:
             cache_mb: MiB of network images that a process keeps in memory, see ``ImageCache``.
             preprocessing: takes the place of intensity scaling and resizing.
             tissue_cell: side of the cells of ``tissue`` in pixels; 0: none.
+            window_shift: largest random shift of the breast window, in pixels; such images are not cached.
+            windows: versions of the image that are added as ``windows``.
         """
         if len(size) != 2 or min(size) < 1:
             raise ValueError(f"INPUT.SIZE must be [height, width] in pixels, not {list(size)}")
@@ -86,6 +92,10 @@ class MammoMapper:
         self.with_instances = with_instances
         self.preprocessing = preprocessing
         self.tissue_cell = tissue_cell
+        if window_shift < 0:
+            raise ValueError(f"INPUT.WINDOW.RANDOM_SHIFT is {window_shift}; it must not be negative")
+        self.window_shift = window_shift
+        self.windows = windows or RandomWindows()
         self._cache = ImageCache(cache_mb)
 
     @classmethod
@@ -108,6 +118,8 @@ class MammoMapper:
             "cache_mb": cfg.DATALOADER.CACHE_MB,
             "preprocessing": build_preprocessing(cfg),
             "tissue_cell": cfg.INPUT.TISSUE_CELL,
+            "window_shift": cfg.INPUT.WINDOW.RANDOM_SHIFT if is_train else 0,
+            "windows": None if is_train else RandomWindows.from_config(cfg),
         }
 
     def __call__(self, record: dict, rng: np.random.Generator | None = None) -> dict:
@@ -120,14 +132,18 @@ class MammoMapper:
         Raises:
             FileNotFoundError, ValueError: the image cannot be used; the message names image id and file.
         """
-        network = self._cache.get(record["file_name"], lambda: self.prepare_image(record))
+        rng = rng or np.random.default_rng()
+        if self.window_shift:
+            network = self.prepare_image(record, draw_offset(self.window_shift, rng))
+        else:
+            network = self._cache.get(record["file_name"], lambda: self.prepare_image(record))
         image = network.pixels
         boxes, classes = self.prepare_boxes(record, image.shape, network.transform)
         matrix = np.eye(2, 3)
         if self.augmentation is not None:
             # Black is 0, but for a standardised image its lowest value.
             fill = 0.0 if network.transform is None else float(image.min())
-            image, geometry = self.augmentation(image, boxes, rng or np.random.default_rng(), fill)
+            image, geometry = self.augmentation(image, boxes, rng, fill)
             boxes, classes, matrix = geometry.boxes, classes[geometry.kept], geometry.matrix
             if network.tissue is not None:
                 network = replace(network, tissue=warp_cells(network.tissue, self.tissue_cell, matrix))
@@ -135,6 +151,8 @@ class MammoMapper:
         # A copy in every case: the cached array is never handed out.
         sample["image"] = self.to_tensor(image)
         sample.update(network.sample_fields())
+        if self.windows.count > 1:
+            sample["windows"] = self.window_fields(record["image_id"], lambda at: self.prepare_image(record, at))
         if PROPOSAL_FIELDS[0] in record:
             height, width = image.shape
             sample["proposals"] = network_proposals(record, (height, width), network.transform, matrix)
@@ -145,8 +163,22 @@ class MammoMapper:
             sample["instances"] = instances
         return sample
 
-    def prepare_image(self, record: dict) -> NetworkImage:
-        """Read the image of a record and make the network image; nothing is random."""
+    def window_fields(self, image_id: object, make: Callable[[tuple[int, int]], NetworkImage]) -> list[dict[str, Any]]:
+        """The versions of an image that ``windows`` draws, as fields of a model input each.
+
+        Args:
+            image_id: seeds the draws.
+            make: the network image with the window's content moved by (x, y) pixels.
+        """
+        versions = []
+        for rng in self.windows.generators(image_id):
+            network = make(draw_offset(self.windows.shift, rng))
+            pixels = add_noise(network.pixels, self.windows.noise, rng)
+            versions.append({"image": self.to_tensor(pixels), **network.sample_fields()})
+        return versions
+
+    def prepare_image(self, record: dict, offset: tuple[int, int] = (0, 0)) -> NetworkImage:
+        """Read the image of a record and make the network image (``offset`` as there); nothing is random."""
         try:
             pixels, meta = read_image(record["file_name"])
             if pixels.shape != (record["height"], record["width"]):
@@ -154,23 +186,30 @@ class MammoMapper:
                     f"the file has {pixels.shape[0]}x{pixels.shape[1]} pixels (height x width), its record says "
                     f"{record['height']}x{record['width']}; prepare the data set again"
                 )
-            return self.network_image(pixels, meta.max_value, record)
+            return self.network_image(pixels, meta.max_value, record, offset)
         except FileNotFoundError as error:
             raise FileNotFoundError(_describe(record, error)) from error
         except (OSError, ValueError) as error:
             raise ValueError(_describe(record, error)) from error
 
-    def network_image(self, pixels: np.ndarray, max_value: float, facts: Mapping[str, Any]) -> NetworkImage:
+    def network_image(
+        self, pixels: np.ndarray, max_value: float, facts: Mapping[str, Any], offset: tuple[int, int] = (0, 0)
+    ) -> NetworkImage:
         """Scale the intensity of (h, w) pixels to 0..255 and resize, or apply ``preprocessing`` instead.
 
         Args:
             pixels: float32.
             max_value: their full-scale value.
             facts: ``laterality``, ``view``, ``file_name`` as far as they are known.
+            offset: (x, y) by which the content of the breast window is moved, in pixels; of other images 0.
         """
         transform = None
         if self.preprocessing is not None:
-            pixels, transform = self.preprocessing(pixels, facts)
+            preprocessing = self.preprocessing
+            if any(offset):
+                assert isinstance(preprocessing, BreastWindow)
+                preprocessing = replace(preprocessing, offset=offset)
+            pixels, transform = preprocessing(pixels, facts)
         else:
             pixels = scale_intensity(pixels, max_value, self.intensity, self.percentiles)
             size = fitted_size(pixels.shape, self.size, self.enlarge) if self.keep_aspect else self.size

@@ -36,6 +36,16 @@ def build_preprocessing(cfg: CfgNode) -> Preprocessing | None:
         ValueError: an unknown name, or an augmentation of grey levels.
     """
     name = cfg.INPUT.PREPROCESSING
+    if name != "breast_window":
+        for key, value in (
+            ("INPUT.WINDOW.RANDOM_SHIFT", cfg.INPUT.WINDOW.RANDOM_SHIFT),
+            ("TEST.WINDOWS.SHIFT", cfg.TEST.WINDOWS.SHIFT),
+        ):
+            if value:
+                raise ValueError(
+                    f"{key} is {value}, but INPUT.PREPROCESSING is {name}: only the breast_window is shifted: set it "
+                    "to 0 (INPUT.AUG.SHIFT shifts every training image)"
+                )
     if name == "resize":
         return None
     if name not in PREPROCESSING_REGISTRY:

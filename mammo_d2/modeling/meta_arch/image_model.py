@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mammo_d2.framework import Boxes, CfgNode, ImageList, Instances
 from mammo_d2.modeling.functional.saliency import SaliencyBoxRule, saliency_boxes
+from mammo_d2.modeling.window_average import average_outputs
 
 
 class NetworkTransform(Protocol):
@@ -29,9 +30,11 @@ class ImageModel(nn.Module):
 
     Attributes:
         takes_network_transform: for all models of this kind; ``INPUT.PREPROCESSING`` needs it.
+        averages_windows: the output of an input with ``windows`` is the mean over them; ``TEST.WINDOWS`` needs it.
     """
 
     takes_network_transform = True
+    averages_windows = True
 
     def __init__(
         self,
@@ -84,6 +87,8 @@ class ImageModel(nn.Module):
         In training images of different sizes are padded to one batch. At inference they go one by one, so that the
         outputs of an image do not depend on the others of its batch.
         """
+        if not self.training and any("windows" in record for record in batched_inputs):
+            return [self._of_windows(record) for record in batched_inputs]
         if not self.training and len({record["image"].shape for record in batched_inputs}) > 1:
             return [output for record in batched_inputs for output in self([record])]
         images = ImageList.from_tensors(
@@ -93,6 +98,12 @@ class ImageModel(nn.Module):
         if self.training:
             return self.losses(images.tensor, batched_inputs)
         return self.outputs(images.tensor, images.image_sizes, batched_inputs)
+
+    def _of_windows(self, record: dict) -> dict[str, Any]:
+        """Output of one image, the mean over its ``windows`` if it has any."""
+        rest = {key: value for key, value in record.items() if key != "windows"}
+        outputs = [self([rest | window])[0] for window in record.get("windows", [{}])]
+        return average_outputs(outputs, self.box_rule, self.score_threshold) if len(outputs) > 1 else outputs[0]
 
     def losses(self, images: Tensor, records: list[dict]) -> dict[str, Tensor]:
         """Losses of normalised images (N, D, H, W)."""

@@ -151,3 +151,21 @@ class TestBreastWindow:
 )
 def test_view_in_name(name, expected):
     assert view_in_name(name) == expected
+
+
+class TestOffset:
+    """A breast of 60×40 pixels and its margin."""
+
+    def test_a_smaller_breast_is_moved_inside_the_window(self):
+        image = breast()
+        plain, at = BreastWindow((90, 60), 3, 2)(image, {"view": "CC"})
+        moved, other = BreastWindow((90, 60), 3, 2, offset=(4, -5))(image, {"view": "CC"})
+        assert other.shift == (at.shift[0] + 4, at.shift[1] - 5)
+        assert np.array_equal(np.roll(plain, (-5, 4), (0, 1)), moved)
+        far = BreastWindow((90, 60), 3, 2, offset=(-999, 999))(image, {"view": "CC"})[1]
+        assert far.shift == (0, 90 - at.crop[3])
+
+    def test_a_larger_breast_covers_the_window(self):
+        for offset in ((0, 999), (0, -999)):
+            transform = BreastWindow((20, 60), 3, 2, offset=offset)(breast(), {"view": "CC"})[1]
+            assert transform.shift[1] == (0 if offset[1] > 0 else 20 - transform.crop[3])

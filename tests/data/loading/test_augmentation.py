@@ -194,3 +194,12 @@ def test_intensity_of_an_empty_background():
 def test_settings_out_of_range_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         Augmentation(**arguments)
+
+
+def test_noise_is_drawn_last():
+    image = np.linspace(0, 255, 64 * 48, dtype=np.float32).reshape(64, 48)
+    plain, _ = Augmentation(rotation=10.0)(image, np.zeros((0, 4)), np.random.default_rng(1))
+    noisy, _ = Augmentation(rotation=10.0, noise=0.05)(image, np.zeros((0, 4)), np.random.default_rng(1))
+    assert (noisy - plain).std() == pytest.approx(0.05 * plain.std(), rel=0.05)
+    with pytest.raises(ValueError, match=r"INPUT\.AUG\.NOISE is -1\.0; it must be not negative"):
+        Augmentation(noise=-1.0)

@@ -52,3 +52,32 @@ def test_augmentation_brings_in_background(tmp_path):
         assert image[0, 0, -1].item() == pytest.approx(black, rel=1e-6)  # a corner from beyond the border
         assert (image == 0).float().mean() < 0.01
         assert image.min().item() >= black - 1e-5
+
+
+def test_windows_of_training_and_test_are_moved_at_random(tmp_path):
+    assert cv2.imwrite(str(tmp_path / "a.png"), breast().astype(np.uint16))
+    record = {"file_name": str(tmp_path / "a.png"), "height": 60, "width": 40, "image_id": 1, "annotations": []}
+    mapper = window_mapper(tmp_path, "INPUT.SIZE", [90, 60], "TEST.WINDOWS.COUNT", 3, "TEST.WINDOWS.SHIFT", 6)
+    sample, again = mapper(record), mapper(record)
+    still = sample["network_transform"].shift
+    shifts = [version["network_transform"].shift for version in sample["windows"]]
+    assert len(set(shifts)) == 3
+    assert all(abs(x - still[0]) <= 6 and abs(y - still[1]) <= 6 for x, y in shifts)
+    assert shifts == [version["network_transform"].shift for version in again["windows"]]
+    expected = BreastWindow((90, 60), 3, 2, offset=(0, shifts[0][1] - still[1]))(breast(), record)[0]
+    assert np.array_equal(np.sort(sample["windows"][0]["image"][0].numpy().ravel()), np.sort(expected.ravel()))
+
+    cfg = toy_config(tmp_path)
+    cfg.INPUT.PREPROCESSING, cfg.INPUT.SIZE, cfg.INPUT.WINDOW.RANDOM_SHIFT = "breast_window", [90, 60], 6
+    cfg.INPUT.WINDOW.EROSION, cfg.INPUT.WINDOW.MARGIN, cfg.INPUT.AUG.FLIP_HORIZONTAL = 3, 2, 0.0
+    trained = MammoMapper(cfg, is_train=True)
+    seen = {trained(record, np.random.default_rng(seed))["network_transform"].shift for seed in range(20)}
+    assert len(seen) > 10
+    first, second = (trained(record, np.random.default_rng(3))["image"] for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("key", ["INPUT.WINDOW.RANDOM_SHIFT", "TEST.WINDOWS.SHIFT"])
+def test_only_the_breast_window_is_moved(tmp_path, key):
+    with pytest.raises(ValueError, match=rf"{key} is 4, but INPUT.PREPROCESSING is resize"):
+        window_mapper(tmp_path, "INPUT.PREPROCESSING", "resize", key, 4)
