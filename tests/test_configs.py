@@ -182,7 +182,8 @@ def test_deep_mil_settings_of_the_released_code(head, weight_decay):
     assert cfg.MODEL.DEEP_MIL.SPARSITY == pytest.approx(1e-4 if head == "sparse" else 1e-5)
     assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR, cfg.SOLVER.IMS_PER_BATCH) == ("Adam", 5e-5, 80)
     assert cfg.SOLVER.WEIGHT_DECAY == pytest.approx(weight_decay)
-    assert round(cfg.SOLVER.MAX_ITER * 80 / 246) == 500  # epochs of three folds of INbreast
+    assert (cfg.SOLVER.EPOCHS, cfg.SOLVER.MAX_ITER, cfg.TEST.EVAL_EPOCHS) == (500, 0, 1)
+    assert cfg.TEST.BEST_METRIC == "image/malignant/auc"
     assert cfg.JOB == ("TwoStageJob" if head == "label_assignment" else "SingleStageJob")
     assert cfg.MODEL.DEEP_MIL.TOP_K == (1 if head == "label_assignment" else 2)
 
