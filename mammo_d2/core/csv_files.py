@@ -9,18 +9,27 @@ from pathlib import Path
 
 from mammo_d2.core.files import FileFormatError, read_text
 
+DELIMITERS = {",": "a comma", ";": "a semicolon"}
+
 
 def read_csv(
-    path: str | os.PathLike[str], *, error: type[ValueError] = FileFormatError
+    path: str | os.PathLike[str],
+    *,
+    delimiter: str = ",",
+    if_missing: str = "check the path",
+    error: type[ValueError] = FileFormatError,
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Header and rows of a CSV file in UTF-8, separated by commas; rows without any value are skipped.
+    """Header and rows of a CSV file in UTF-8; rows without any value are skipped.
 
     Args:
         path: the file.
+        delimiter: between fields.
+        if_missing: end of the message for a file that is not there.
         error: raised for a file that is no such table.
 
     Returns:
-        the column names, and of every row its line number (the header is line 1) and its fields by column.
+        the column names, and of every row the number of the line that it begins on (the header is line 1) and its
+        fields by column, as they are written.
 
     Raises:
         FileNotFoundError: no such file.
@@ -28,21 +37,28 @@ def read_csv(
             header, a quotation mark that is not closed; or the given ``error``. The message names the line.
     """
     path = Path(path)
-    reader = csv.reader(io.StringIO(read_text(path, error=error), newline=""), strict=True)
+    text = read_text(path, if_missing=if_missing, error=error)
+    # Strict: a quotation mark that is not closed would swallow the rows after it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
     try:
         header = [name.strip() for name in next(reader, [])]
         if twice := [name for place, name in enumerate(header) if name and name in header[:place]]:
             raise error(f"{path}: line 1: column {twice[0]!r} is there twice; remove or rename one of them")
+        line = reader.line_num + 1
         for values in reader:
+            number, line = line, reader.line_num + 1
             if not any(value.strip() for value in values):
                 continue
+            # Spreadsheets may write empty fields beyond the last column.
+            while len(values) > len(header) and not values[-1].strip():
+                values.pop()
             if len(values) != len(header):
                 raise error(
-                    f"{path}: line {reader.line_num}: {len(values)} fields, but line 1 has {len(header)}; write "
-                    "numbers with a decimal point, and quote text that holds a comma"
+                    f"{path}: line {number}: {len(values)} fields, but line 1 has {len(header)}; write numbers with a "
+                    f"decimal point, and quote text that holds {DELIMITERS.get(delimiter, 'the delimiter')}"
                 )
-            rows.append((reader.line_num, dict(zip(header, values, strict=True))))
+            rows.append((number, dict(zip(header, values, strict=True))))
     except csv.Error as cause:
         raise error(f"{path}: line {reader.line_num}: {cause}; is a quotation mark not closed?") from cause
     return header, rows

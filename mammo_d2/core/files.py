@@ -139,7 +139,10 @@ def read_text(
         data = Path(path).read_bytes()
     except FileNotFoundError as cause:
         raise FileNotFoundError(f"{path}: no such file; {if_missing}") from cause
-    if problem := text_problem(data[:100]):
+    except IsADirectoryError as cause:
+        raise error(f"{path}: is a folder, not a file; check the path") from cause
+    # Zero bytes may stand anywhere, what else tells that it is no text at the start.
+    if problem := text_problem(data[:100]) or text_problem(data):
         raise error(f"{path}: {problem}")
     try:
         return data.decode("utf-8-sig")
@@ -168,11 +171,14 @@ def read_json(
     Raises:
         FileNotFoundError: no such file.
         FileFormatError: the file is not JSON (with line and column), is nested too deeply, has a number of thousands
-            of digits, or is not UTF-8 text; or the given ``error``.
+            of digits, an object that has a key twice (JSON readers take the one or the other), or is not UTF-8 text; or
+            the given ``error``.
     """
     text = read_text(path, if_missing=if_missing, error=error)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_without_repetition)
+    except _RepeatedKey as cause:
+        raise error(f"{path}: an object has the key {cause.args[0]!r} twice; remove one of them") from cause
     except json.JSONDecodeError as cause:
         place = f"line {cause.lineno} column {cause.colno}"
         raise error(f"{path}: not valid JSON at {place} ({cause.msg}); {remedy}") from cause
@@ -180,6 +186,18 @@ def read_json(
         raise error(f"{path}: lists or objects are nested too deeply; {remedy}") from cause
     except ValueError as cause:  # Python's limit on the digits of an integer
         raise error(f"{path}: a number has thousands of digits; {remedy}") from cause
+
+
+class _RepeatedKey(Exception):
+    """Holds the key that an object has twice."""
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKey(next(key for key in keys if keys.count(key) > 1)[:80])
+    return content
 
 
 def write_json(

@@ -167,7 +167,7 @@ def test_validate_finds_what_is_wrong(dicoms, capsys):
     [
         (["dicom", "--source", "none", "--out", "o"], "error: none: no such folder"),
         (["mini-mias", "--source", ".", "--out", "o"], "Info.txt: no such file"),
-        (["dicom", "--source", ".", "--truth", "t.csv", "--out", "o"], "error: t.csv: no such table"),
+        (["dicom", "--source", ".", "--truth", "t.csv", "--out", "o"], "error: t.csv: no such file; the table belongs"),
         (["dicom", "--source", ".", "--out", "o"], "error: .: no images of the o data set found"),
         (["dicom", "--source", ".", "--out", "o", "--split", "1", "1", "1"], "must sum to 1"),
         (["dicom", "--source", ".", "--out", "o", "--voi-by-vendor", "ge"], "--voi-by-vendor 'ge' must be VENDOR=VOI"),

@@ -26,6 +26,8 @@ def test_header_rows_and_line_numbers(tmp_path):
         ("id,p\n1,0.5\n".encode("utf-16-le"), "holds zero bytes .is it UTF-16"),
         ("id,größe\n1,0.5\n".encode("latin-1"), "not UTF-8 text .*is it Latin-1.*save it as UTF-8"),
         (b"\x1f\x8b\x08\x00", "is compressed"),
+        (b"id,p\n1,0.5\n" + b"1,0.5\n" * 99 + b"\0,1\n", "holds zero bytes"),
+        (b'id,p\n"a\nb",1\n1\n', "line 4: 1 fields"),
         (b"PK\x03\x04\x14\x00", "is an Excel workbook or a ZIP archive; save the table as CSV"),
     ],
 )
@@ -33,3 +35,16 @@ def test_what_is_no_table_is_a_named_error(tmp_path, content, message):
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(FileFormatError, match=rf"t\.csv: {message}"):
         read_csv(tmp_path / "t.csv")
+
+
+def test_other_delimiters_blank_fields_and_the_line_that_a_row_begins_on(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('id;p\n"a\nb";1\n2;3;;\n')
+    rows = [(2, {"id": "a\nb", "p": "1"}), (4, {"id": "2", "p": "3"})]
+    assert read_csv(path, delimiter=";") == (["id", "p"], rows)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"t\.csv: no such file; fetch it"):
+        read_csv(path, if_missing="fetch it")
+    path.mkdir()
+    with pytest.raises(FileFormatError, match=r"t\.csv: is a folder"):
+        read_csv(path)

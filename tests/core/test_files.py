@@ -136,3 +136,10 @@ def test_paths_that_may_lead_out_of_a_folder(name, problem):
 @pytest.mark.parametrize("name", ["a.png", "p1/L_CC.png", "..a/b..c/d..", "./a.png", "a b/ä:1.png", ""])
 def test_paths_that_stay_in_a_folder(name):
     assert path_problem(name) is None
+
+
+def test_a_key_twice_is_an_error(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text('{"images": [{"bbox": [1, 2, 3, 4], "id": 1, "bbox": [5, 6, 7, 8]}]}')
+    with pytest.raises(FileFormatError, match=r"t\.json: an object has the key 'bbox' twice; remove one of them"):
+        read_json(path)

@@ -97,16 +97,26 @@ def mutated_text(data: bytes, random_: random.Random) -> bytes:
 def mutated_json(content: Any, random_: random.Random) -> bytes:
     """JSON of content in which one to three values are replaced, left out or there twice."""
     for _ in range(random_.randint(1, 3)):
-        place = random_.choice(list(_places(content)))
+        place = random_.choice(list(places(content)))
         content = _changed(content, place, random_)
     return json.dumps(content).replace('"deep"', "[" * 20_000 + "]" * 20_000).encode()
 
 
-def _places(value: Any, place: tuple = ()) -> Iterator[tuple]:
+def places(value: Any, most: int | None = None, place: tuple = ()) -> Iterator[tuple]:
+    """Keys that lead to every value in nested dicts and lists, of a list to its first ``most`` items."""
     yield place
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = value.items() if isinstance(value, dict) else enumerate(value[:most]) if isinstance(value, list) else ()
     for key, item in items:
-        yield from _places(item, (*place, key))
+        yield from places(item, most, (*place, key))
+
+
+def changed_at(value: Any, place: tuple, new: Any) -> Any:
+    """A copy of nested dicts and lists with another value at a place."""
+    if not place:
+        return new
+    value = copy.copy(value)
+    value[place[0]] = changed_at(value[place[0]], place[1:], new)
+    return value
 
 
 def _changed(value: Any, place: tuple, random_: random.Random) -> Any:

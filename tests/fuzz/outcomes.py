@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,17 +41,35 @@ class Ended:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a case's own judgement of its end is; "end": there is no such case, nor any after it."""
+
+    outcome: str
+    detail: str = ""
+
+
+Run = Callable[[str, int, Path], Verdict]
+
+
 class _TooSlow(BaseException):
     """Not an ``Exception``, so that no reader catches it."""
 
 
-def run_cases(cases: list[tuple[str, int]]) -> Iterator[Ended]:
-    """Run cases of (kind, seed) one after the other in a child, which is started again after one that ends it."""
+def run_cases(cases: Sequence[tuple[str, int]], run: Run | None = None) -> Iterator[Ended]:
+    """Run cases of (kind, seed) one after the other in a child, which is started again after one that ends it.
+
+    Args:
+        cases: of ``run``.
+        run: runs one in a folder; by default ``read_case``. An error that it raises is judged here.
+    """
     done = 0
     while done < len(cases):
         parent, child = multiprocessing.Pipe(duplex=False)
         # Forked: nothing is imported again. Libraries run in one thread here.
-        process = multiprocessing.get_context("fork").Process(target=_work, args=(child, cases[done:]), daemon=True)
+        process = multiprocessing.get_context("fork").Process(
+            target=_work, args=(child, cases[done:], run or _read), daemon=True
+        )
         process.start()
         child.close()
         try:
@@ -69,6 +87,8 @@ def run_cases(cases: list[tuple[str, int]]) -> Iterator[Ended]:
                         process.join()
                         ended = Ended(kind, seed, "crash", f"the process ended ({process.exitcode})")
                         alive = False
+                if ended.outcome == "end":
+                    return
                 done += 1
                 yield ended
         finally:
@@ -77,7 +97,7 @@ def run_cases(cases: list[tuple[str, int]]) -> Iterator[Ended]:
             parent.close()
 
 
-def _work(pipe: Connection, cases: list[tuple[str, int]]) -> None:
+def _work(pipe: Connection, cases: Sequence[tuple[str, int]], run: Run) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries print about damaged data
@@ -87,7 +107,10 @@ def _work(pipe: Connection, cases: list[tuple[str, int]]) -> None:
     signal.signal(signal.SIGALRM, _too_slow)
     with tempfile.TemporaryDirectory() as folder:
         for kind, seed in cases:
-            pipe.send(_run(kind, seed, Path(folder)))
+            ended = _run(run, kind, seed, Path(folder))
+            pipe.send(ended)
+            if ended.outcome == "end":
+                break
     pipe.close()
 
 
@@ -95,12 +118,17 @@ def _too_slow(*_: Any) -> None:
     raise _TooSlow
 
 
-def _run(kind: str, seed: int, folder: Path) -> Ended:
+def _read(kind: str, seed: int, folder: Path) -> Verdict:
+    wrong = read_case(kind, seed, folder)
+    return Verdict("wrong", wrong) if wrong else Verdict("fine")
+
+
+def _run(run: Run, kind: str, seed: int, folder: Path) -> Ended:
     start = time.monotonic()
     try:
         signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
         try:
-            wrong = read_case(kind, seed, folder)
+            verdict = run(kind, seed, folder)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except _TooSlow:
@@ -110,7 +138,7 @@ def _run(kind: str, seed: int, folder: Path) -> Ended:
     except Exception as error:
         outcome, detail = "crash", f"{type(error).__name__}: {str(error)[:200]} {_place()}"
     else:
-        outcome, detail = ("wrong", wrong) if wrong else ("fine", "")
+        outcome, detail = verdict.outcome, verdict.detail
     if time.monotonic() - start > MOST_SECONDS:
         outcome, detail = "slow", detail or f"{time.monotonic() - start:.0f} s"
     return Ended(kind, seed, outcome, detail)

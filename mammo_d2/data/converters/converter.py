@@ -7,11 +7,8 @@ needs pixels (reading, cropping, scaling, writing, the splits) is done for all o
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import os
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mammo_d2.core.csv_files import read_csv
 from mammo_d2.data.converters.source_arguments import add_read_arguments, add_source_argument, read_options
 from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
 from mammo_d2.data.reading.reader import read_image
@@ -180,59 +178,53 @@ class Converter(ABC):
 
 
 def read_table(
-    path: str | os.PathLike[str], columns: Sequence[str], delimiter: str = ",", encoding: str = "utf-8-sig"
+    path: str | os.PathLike[str], columns: Sequence[str], delimiter: str = ",", unique: Sequence[str] = ()
 ) -> list[dict[str, str]]:
-    """Read a CSV file with a header; names and values are stripped, line breaks within quotes are kept together.
+    """Read a CSV file with a header; values are stripped, line breaks within quotes are kept together.
 
     Args:
         path: the file.
         columns: names that must be there.
         delimiter: between fields.
-        encoding: of the file; a byte order mark is dropped.
+        unique: columns whose values together name a row: two rows with the same ones are an error.
 
     Returns:
-        One dict per row, with the row's number under "#" (the header is row 1).
+        One dict per row, with the number of the line that it begins on under "#" (the header is line 1).
 
     Raises:
         FileNotFoundError: no such file.
-        ConverterError: a missing column, one that is there twice, a row with more values than columns, a quotation mark
-            that is not closed, or another encoding.
+        ConverterError: no row, a missing column, one that is there twice, a row with more or fewer values than columns
+            or whose ``unique`` values are there twice, a quotation mark that is not closed, or no text in UTF-8.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such table; it belongs to the data set, download it too")
-    try:
-        text = path.read_bytes().decode(encoding)
-    except UnicodeDecodeError as error:
-        name = encoding.removesuffix("-sig")
-        raise ConverterError(f"{path}: not {name} text ({error.reason}); save it as {name}") from error
-    with io.StringIO(text, newline="") as stream:
-        # Strict: a quotation mark that is not closed would swallow the rows after it.
-        reader = csv.reader(stream, delimiter=delimiter, strict=True)
-        try:
-            header, *lines = list(reader) or [[]]
-        except csv.Error as error:
-            raise ConverterError(f"{path}, line {reader.line_num}: {error}; is a quotation mark not closed?") from error
-        header = [name.strip() for name in header]
-        twice = [name for name, count in Counter(header).items() if name and count > 1]
-        if twice:
-            raise ConverterError(f"{path}: column {twice[0]!r} is there twice; remove or rename one of them")
-        missing = [c for c in columns if c not in header]
-        if missing:
-            raise ConverterError(
-                f"{path}: column {missing[0]!r} is missing; found {', '.join(header) or 'nothing'}; is this the right "
-                "file, with the right delimiter?"
-            )
-        rows = []
-        for number, values in enumerate(lines, start=2):
-            if any(v.strip() for v in values[len(header) :]):
-                raise ConverterError(
-                    f"{path}, row {number}: {len(values)} fields, but there are {len(header)} columns; quote text that "
-                    "holds the delimiter"
-                )
-            if any(v.strip() for v in values):
-                padded = [v.strip() for v in values] + [""] * (len(header) - len(values))
-                rows.append({**dict(zip(header, padded, strict=False)), "#": str(number)})
+    header, rows = read_csv(
+        path, delimiter=delimiter, if_missing="the table belongs to the data set, download it too", error=ConverterError
+    )
+    stripped = ((number, {column: value.strip() for column, value in row.items()}) for number, row in rows)
+    return checked_rows(path, header, [{**row, "#": str(number)} for number, row in stripped], columns, unique)
+
+
+def checked_rows(
+    path: str | os.PathLike[str],
+    header: Sequence[str],
+    rows: list[dict[str, str]],
+    columns: Sequence[str],
+    unique: Sequence[str] = (),
+) -> list[dict[str, str]]:
+    """Rows of a table of any kind of file, unchanged; arguments and errors as of ``read_table``."""
+    missing = [c for c in columns if c not in header]
+    if missing:
+        raise ConverterError(
+            f"{path}: column {missing[0]!r} is missing; found {', '.join(header) or 'nothing'}; is this the right "
+            "file, with the right delimiter?"
+        )
+    if not rows:
+        raise ConverterError(f"{path}: no row below the header; download the table again")
+    lines: dict[tuple[str, ...], str] = {}
+    for row in rows if unique else ():
+        first = lines.setdefault(tuple(row[column] for column in unique), row["#"])
+        if first != row["#"]:
+            named = ", ".join(f"{column} {row[column]!r}" for column in unique)
+            raise ConverterError(f"{path}, line {row['#']}: {named} is there twice (line {first}); remove one of them")
     return rows
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import posixpath
 import textwrap
 import unicodedata
 from collections import Counter
@@ -160,7 +161,8 @@ def truth_help(file: str) -> str:
 
 def file_key(name: str) -> str:
     """A relative path in one spelling: slashes, composed accents (some file systems decompose them)."""
-    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
+    name = unicodedata.normalize("NFC", name.replace("\\", "/"))
+    return posixpath.normpath(name) if name else name
 
 
 def _read_coco(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -185,18 +187,24 @@ def _read_coco(path: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
         records[file_key(image["file_name"])] = by_id[image["id"]] = record
     for annotation in data["annotations"]:
         extra = {key: annotation[key] for key in _MORE_LESION_FACTS if key in annotation}
-        by_id[annotation["image_id"]]["annotations"].append(
-            SourceAnnotation(
-                names[annotation["category_id"]],
-                tuple(annotation["bbox"]),
-                annotation.get("segmentation"),
-                annotation.get("pathology"),
-                annotation.get("lesion_id"),
-                extra,
-            )
+        lesion = SourceAnnotation(
+            names[annotation["category_id"]],
+            tuple(annotation["bbox"]),
+            annotation.get("segmentation"),
+            annotation.get("pathology"),
+            annotation.get("lesion_id"),
+            extra,
         )
+        here = by_id[annotation["image_id"]]["annotations"]
+        if lesion in here:
+            raise ConverterError(
+                f"{path}: annotation {annotation['id']}: another annotation of image {annotation['image_id']} says the "
+                "same; remove one of them"
+            )
+        here.append(lesion)
     for distractor in data.get("distractors", ()):
         by_id[distractor["image_id"]]["boxes"].setdefault("distractors", []).append(distractor["bbox"])
+    _check_labels(path, records)
     _fill_labels(records, any(record["labels"] for record in records.values()))
     image_keys = (*_OWN_KEYS, *_FACTS, *_POINTS, *_MORE_FACTS, "split", "pixel_spacing", "pixel_spacing_source")
     annotation_keys = (*_OWN_ANNOTATION_KEYS, *_MORE_LESION_FACTS)
@@ -215,7 +223,7 @@ def _read_csv(path: Path) -> dict[str, dict[str, Any]]:
     records: dict[str, dict[str, Any]] = {}
     labelled = False
     for row in read_table(path, ["file"]):
-        where = f"{path}, row {row['#']}"
+        where = f"{path}, line {row['#']}"
         unknown = sorted(set(row) - {*COLUMNS, "#"})
         if unknown:
             raise ConverterError(
@@ -231,12 +239,34 @@ def _read_csv(path: Path) -> dict[str, dict[str, Any]]:
         labelled = any(name in row for name in LABELS)
         given = {name: row.get(name, "") for name in LABELS}
         if any(given.values()):
-            record["labels"] = {n: _label(v, where, n) for n, v in given.items()}
+            labels = record["labels"] = record["labels"] or dict.fromkeys(LABELS)
+            for name, text in given.items():
+                label = _label(text, where, name)
+                if label is not None and labels[name] not in (None, label):
+                    raise ConverterError(
+                        f"{where}: {name} {label}, but {labels[name]} in another row of {row['file']!r:.80}; labels "
+                        "are the image's: make its rows agree"
+                    )
+                labels[name] = labels[name] if label is None else label
         lesion = _lesion(row, where)
         if lesion is not None:
+            if lesion in record["annotations"]:
+                raise ConverterError(f"{where}: the same lesion is in another row; remove one of them")
             record["annotations"].append(lesion)
+    _check_labels(path, records)
     _fill_labels(records, labelled)
     return records
+
+
+def _check_labels(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise if an image with a lesion is labelled as one without."""
+    for name, record in records.items():
+        for lesion in record["annotations"]:
+            if (record["labels"] or {}).get(lesion.category) == 0:
+                raise ConverterError(
+                    f"{path}: {name!r:.80} has a {lesion.category} box, but its label {lesion.category} is 0; correct "
+                    "the one or the other"
+                )
 
 
 def _fill_labels(records: Mapping[str, dict[str, Any]], labelled: bool) -> None:

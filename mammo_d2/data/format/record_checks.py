@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -129,13 +130,13 @@ class RecordChecker:
             self.error("wrong-type", name, "file_name", value, "must be a path", "write a non-empty string")
         elif problem := path_problem(value):
             self.error("unsafe-path", name, "file_name", value, problem, "write the path relative to the image folder")
-        elif value in files:
+        elif (spelling := posixpath.normpath(value.replace("\\", "/"))) in files:
             self.error(
-                "duplicate-file", name, "file_name", value, f"also used by image {files[value]}",
+                "duplicate-file", name, "file_name", value, f"also used by image {files[spelling]}",
                 "keep one record per file and move the annotations to it",
             )  # fmt: skip
         else:
-            files[value] = image["id"]
+            files[spelling] = image["id"]
 
     def geometry(self, image: Mapping[str, Any], name: str) -> None:
         size = (image["height"], image["width"])
@@ -231,6 +232,17 @@ class RecordChecker:
                 continue
             self.box(annotation, name, sizes[image_id])
             self.extras(annotation, name)
+        self.unit(records)
+
+    def unit(self, records: list[Mapping[str, Any]]) -> None:
+        """Report boxes that all lie within the first pixel: they are fractions of their images."""
+        boxes: list[Any] = [record.get("bbox") for record in records]
+        pixels = (not _is_numbers(box, 4) or max(box[0] + box[2], box[1] + box[3]) > 1 for box in boxes)
+        if boxes and not any(pixels) and min(min(box[2:]) for box in boxes) > 0:
+            self.error(
+                "box-unit", f"all {len(boxes)} annotations", "bbox", boxes[0], "lie within the first pixel",
+                "write pixels, not fractions of the width and height",
+            )  # fmt: skip
 
     def box(self, annotation: Mapping[str, Any], name: str, size: tuple[int, int]) -> None:
         box = annotation["bbox"]

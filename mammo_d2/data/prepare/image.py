@@ -14,7 +14,13 @@ import numpy as np
 from mammo_d2.core.files import path_problem, read_json, sha256_bytes, sha256_file, write_bytes_atomic, write_json
 from mammo_d2.data.breast.mask import laterality_of_side
 from mammo_d2.data.converters.converter import Converter, SourceImage
-from mammo_d2.data.prepare.image_record import annotation_record, check_records, image_record, usable_annotation
+from mammo_d2.data.prepare.image_record import (
+    annotation_record,
+    check_records,
+    image_record,
+    usable_annotation,
+    usable_facts,
+)
 from mammo_d2.data.prepare.prepared_image import ImageOptions, prepare_pixels
 from mammo_d2.data.reading.image_meta import ImageMeta
 
@@ -93,6 +99,8 @@ def prepare_image(converter: Converter, source: SourceImage, options: ImageOptio
 def _text(source: SourceImage, error: Exception) -> str:
     """The message of an error in one line that names the file."""
     text = " ".join(str(error).split())
+    if isinstance(error, FileNotFoundError) and error.filename == str(source.path):
+        text = f"{source.path}: no such file; fetch it, or correct the table that names it"
     if isinstance(error, MemoryError):
         text = text or "not enough memory; use fewer workers"
     elif not isinstance(error, (ValueError, OSError)) or not text:
@@ -157,6 +165,7 @@ def _convert(
 
     for warning in meta.warnings:
         warn(warning)
+    source = usable_facts(source, warn)
     size = (pixels.shape[0], pixels.shape[1])
     annotations = [usable_annotation(a, size, n, warn) for n, a in enumerate(source.annotations, start=1)]
     lesions = [a.bbox for a in annotations if a.bbox is not None]

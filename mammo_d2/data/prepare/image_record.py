@@ -13,10 +13,14 @@ import numpy as np
 from mammo_d2.core.boxes import clip_xywh, xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.core.masks import decode_mask, encode_mask
+from mammo_d2.data.converters.birads import parse_birads
 from mammo_d2.data.converters.converter import SourceAnnotation, SourceImage
 from mammo_d2.data.format.annotations import validate_coco
 from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.data.prepare.prepared_image import PreparedImage
+
+# BI-RADS density, in letters since its fifth edition, in numbers before.
+DENSITIES = ("1", "2", "3", "4", "A", "B", "C", "D")
 
 
 def usable_annotation(
@@ -30,6 +34,11 @@ def usable_annotation(
     box, height, width = annotation.bbox, *size
     if box is None or not all(math.isfinite(v) for v in box) or box[2] <= 0 or box[3] <= 0:
         raise ValueError(f"lesion {number}: box {box} has no area; correct it in the source's annotations")
+    if max(box[2:]) <= 1:
+        raise ValueError(
+            f"lesion {number}: box {box} is at most a pixel large; boxes are x, y, width and height in pixels of the "
+            "source file, not fractions of its size: correct it in the source's annotations"
+        )
     clipped = clip_xywh(box, size)
     if clipped[2] <= 0 or clipped[3] <= 0:
         raise ValueError(
@@ -39,6 +48,20 @@ def usable_annotation(
     if clipped is not box:
         warn(f"lesion {number}: box {tuple(round(v, 1) for v in box)} reaches outside the image, clipped")
     return replace(annotation, bbox=(clipped[0], clipped[1], clipped[2], clipped[3]))
+
+
+def usable_facts(source: SourceImage, warn: Callable[[str], None]) -> SourceImage:
+    """The image without a density or BI-RADS assessment that is none, and a warning for each; the rest is kept."""
+    changed: dict[str, Any] = {}
+    if source.density is not None and str(source.density).strip().upper() not in DENSITIES:
+        warn(f"density {source.density!r} is none of {', '.join(DENSITIES)}; left out as unknown")
+        changed["density"] = None
+    try:
+        parse_birads("" if source.birads is None else str(source.birads))
+    except ValueError as error:
+        warn(f"birads {error}; left out as unknown")
+        changed["birads"] = None
+    return replace(source, **changed)
 
 
 def image_record(

@@ -41,17 +41,17 @@ def test_values_in_other_spellings(tmp_path):
             "unknown column 'label', 'xmin', 'ymin'; the columns are",
         ),
         ("file,patient\na,7\n", "unknown column 'patient'"),
-        ("file,category\na,malignant\n", "row 2: category 'malignant' without x, y, width, height"),
+        ("file,category\na,malignant\n", "line 2: category 'malignant' without x, y, width, height"),
         (
             "file,category,x,y,width,height\na,normal,,,,\n",
-            "row 2: category 'normal' without .*leave the category",
+            "line 2: category 'normal' without .*leave the category",
         ),
-        ("file,category,x,y,width,height\na,benign,nan,1,2,3\n", "row 2: x, y, width, height .* must be four numbers"),
-        ("file,category,x,y,width,height\na,,1,2,3,4\n", "row 2: category '' must be one of benign, malignant"),
-        ("file,split\na,training\n", "row 2: split 'training' must be one of train, val, test"),
-        ("file,laterality\na,both\n", "row 2: laterality 'both' must be L or R"),
-        ("file,view\na,oblique\n", "row 2: view 'oblique' must be one of CC, MLO"),
-        ("file,patient_id\na,1\na,2\n", "row 3: patient_id '2', but '1' in another row"),
+        ("file,category,x,y,width,height\na,benign,nan,1,2,3\n", "line 2: x, y, width, height .* must be four numbers"),
+        ("file,category,x,y,width,height\na,,1,2,3,4\n", "line 2: category '' must be one of benign, malignant"),
+        ("file,split\na,training\n", "line 2: split 'training' must be one of train, val, test"),
+        ("file,laterality\na,both\n", "line 2: laterality 'both' must be L or R"),
+        ("file,view\na,oblique\n", "line 2: view 'oblique' must be one of CC, MLO"),
+        ("file,patient_id\na,1\na,2\n", "line 3: patient_id '2', but '1' in another row"),
         ("file;category\na;benign\n", "column 'file' is missing; found file;category; .*delimiter"),
     ],
 )
@@ -61,7 +61,7 @@ def test_bad_tables(tmp_path, text, message):
 
 
 def test_table_in_another_encoding(tmp_path):
-    with pytest.raises(ConverterError, match=r"truth\.csv: not utf-8 text .*save it as utf-8"):
+    with pytest.raises(ConverterError, match=r"truth\.csv: not UTF-8 text .*save it as UTF-8"):
         csv_truth(tmp_path, "file\nMüller.png\n", "latin-1")
 
 
@@ -130,3 +130,39 @@ def test_files_that_the_truth_lists_and_nobody_found(tmp_path):
         truth.check_all_found(tmp_path / "folder", [("b.png", "too small")])
     truth.find("b.png")
     truth.check_all_found(tmp_path, [])
+
+
+LESION = "file,category,x,y,width,height,malignant\na.png,malignant,5,5,10,10,"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LESION + "1\na.png,malignant,5,5,10,10,1\n", "line 3: the same lesion is in another row"),
+        (LESION + "1\n./a.png,malignant,5,5,10,10,1\n", "line 3: the same lesion is in another row"),
+        (LESION + "1\na.png,malignant,9,9,9,9,0\n", "line 3: malignant 0, but 1 in another row of 'a.png'"),
+        (LESION + "0\n", "'a.png' has a malignant box, but its label malignant is 0"),
+    ],
+)
+def test_rows_that_contradict_each_other(tmp_path, text, message):
+    (tmp_path / "truth.csv").write_text(text)
+    with pytest.raises(ConverterError, match=message):
+        Truth(tmp_path / "truth.csv")
+
+
+def test_an_unknown_label_takes_that_of_another_row(tmp_path):
+    (tmp_path / "truth.csv").write_text(LESION + "1\na.png,malignant,9,9,9,9,\n")
+    facts = Truth(tmp_path / "truth.csv").find("a.png")
+    assert (facts["labels"], len(facts["annotations"])) == ({"benign": None, "malignant": 1}, 2)
+
+
+def test_an_annotation_twice_in_a_coco_file(tmp_path):
+    boxes = [{"id": n, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]} for n in (1, 2)]
+    data = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 9}],
+        "annotations": boxes,
+        "categories": [{"id": 1, "name": "benign"}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(data))
+    with pytest.raises(ConverterError, match="annotation 2: another annotation of image 1 says the same"):
+        Truth(tmp_path / "truth.json")

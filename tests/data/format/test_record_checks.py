@@ -106,6 +106,25 @@ def test_each_warning(path, value, code):
     assert [p.code for p in report.warnings] == [code]
 
 
+@pytest.mark.parametrize("boxes", [[[0.1, 0.2, 0.3, 0.4]], [[0, 0, 1, 1], [0.5, 0.5, 0.25, 0.5]]])
+def test_boxes_in_fractions_of_the_image(boxes):
+    entries = [{**GOOD["annotations"][0], "id": n, "bbox": box} for n, box in enumerate(boxes, start=1)]
+    data = changed(["annotations"], entries)
+    (problem,) = validate_coco(data).errors
+    assert (problem.code, problem.record, problem.value) == ("box-unit", f"all {len(boxes)} annotations", boxes[0])
+    # One box of pixels, and they are pixels.
+    entries.append({**GOOD["annotations"][0], "id": 9})
+    assert validate_coco(data).errors == []
+
+
+def test_one_file_in_two_spellings():
+    data = copy.deepcopy(GOOD)
+    image = {**data["images"][0], "id": 77}
+    for name in (f"./{image['file_name']}", f"x/../{image['file_name']}".replace("x/../", ".//")):
+        data["images"] = [data["images"][0], {**image, "file_name": name}]
+        assert [problem.code for problem in validate_coco(data).errors] == ["duplicate-file"]
+
+
 def test_duplicate_annotation_ids():
     data = copy.deepcopy(GOOD)
     data["annotations"].append(dict(data["annotations"][0]))

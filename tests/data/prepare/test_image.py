@@ -139,6 +139,30 @@ def test_a_bad_box_leaves_the_image_out(tmp_path, box, message):
     assert re.search(message, outcome.issues[0].problem)
 
 
+def test_a_box_in_fractions_leaves_the_image_out(tmp_path):
+    outcome = run(tmp_path, boxes=[(0.2, 0.25, 0.1, 0.05)])
+    assert outcome.image is None
+    assert "is at most a pixel large; boxes are x, y, width and height in pixels" in outcome.issues[0].problem
+
+
+@pytest.mark.parametrize(
+    ("facts", "kept", "warned"),
+    [
+        ({"density": "C", "birads": "4A"}, ("C", "4A"), []),
+        ({"density": 2, "birads": 0}, (2, 0), []),
+        ({"density": "0", "birads": "BI-RADS 2"}, (None, "BI-RADS 2"), ["density '0' is none of 1, 2, 3, 4, A, B, C"]),
+        ({"density": "nan", "birads": "7"}, (None, None), ["density 'nan'", "birads '7' is no BI-RADS assessment"]),
+    ],
+)
+def test_a_density_or_assessment_that_is_none_is_unknown(tmp_path, facts, kept, warned):
+    outcome = run(tmp_path, change=lambda source: replace(source, **facts))
+    assert (outcome.image["density"], outcome.image["birads"]) == kept
+    assert len(outcome.issues) == len(warned)
+    for issue, text in zip(outcome.issues, warned, strict=True):
+        assert issue.level == "warning"
+        assert issue.problem.startswith(text)
+
+
 def test_a_box_over_the_edge_is_clipped_and_reported(tmp_path):
     outcome = run(tmp_path, boxes=[(-10, 100, 40, 20)])
     assert outcome.annotations[0]["bbox"] == [0, 100, 30, 20]

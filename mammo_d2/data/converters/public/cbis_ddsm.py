@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from mammo_d2.core.files import path_problem
+from mammo_d2.data.converters.birads import parse_birads
 from mammo_d2.data.converters.converter import (
     Converter,
     ConverterError,
@@ -43,6 +44,8 @@ _COLUMNS = (
 )  # fmt: skip
 _CATEGORY = {"MALIGNANT": "malignant", "BENIGN": "benign", "BENIGN_WITHOUT_CALLBACK": "benign"}
 _KINDS = ("mass", "calc")
+# Most characters of a path: what every file system takes as one name.
+_LONGEST = 255
 # Largest relative difference between the sides' ratios of mask and image for which the mask is scaled.
 _SHAPE_TOLERANCE = 0.02
 
@@ -102,7 +105,14 @@ class CbisDdsm(Converter):
         """See the base class; one image per patient, side and view."""
         views: dict[tuple[str, str, str], list[dict[str, str]]] = {}
         splits: dict[str, set[str]] = {}
+        lesions: dict[tuple[str, ...], str] = {}
         for row in self.rows():
+            place = f"{self.source / row['table']}, line {row['#']}"
+            names = (*(row[c] for c in ("patient_id", "left or right breast", "image view", "abnormality id")), "")
+            first = lesions.setdefault((*names, _kind(row), row["split"]), place)
+            if first != place:
+                raise ConverterError(f"{place}: {' '.join(names).strip()} is the lesion of line {first.split()[-1]}, "
+                                     "too; remove one of them, or correct the abnormality id")  # fmt: skip
             views.setdefault((row["patient_id"], row["left or right breast"], row["image view"]), []).append(row)
             splits.setdefault(row["patient_id"], set()).add(row["split"])
         folders = self._case_folders()
@@ -136,21 +146,26 @@ class CbisDdsm(Converter):
         for kind, split in present:
             path = self.source / names[kind, split]
             for row in read_table(path, _COLUMNS):
+                where = f"{path}, line {row['#']}"
                 row = {**row, "split": split, "table": path.name}
                 checks = (("left or right breast", ("LEFT", "RIGHT")), ("image view", ("CC", "MLO")),
                           ("pathology", tuple(_CATEGORY)))  # fmt: skip
                 for column, allowed in checks:
                     if row[column] not in allowed:
                         raise ConverterError(
-                            f"{path}, row {row['#']}: {column} {row[column]!r} must be one of {', '.join(allowed)}"
+                            f"{where}: {column} {row[column]!r:.80} must be one of {', '.join(allowed)}"
                         )
-                for column in _PATHS:
-                    problem = path_problem(row[column])
-                    if problem:
+                for column in ("patient_id", *_PATHS):
+                    problem = path_problem(row[column]) if row[column] else "is empty"
+                    if problem or len(row[column]) > _LONGEST:
                         raise ConverterError(
-                            f"{path}, row {row['#']}: {column} {row[column]!r} {problem}; write it relative to the "
-                            "folder of the data set"
+                            f"{where}: {column} {row[column]!r:.80} {problem or 'is too long'}; write it as the data "
+                            "set does, paths relative to its folder"
                         )
+                try:
+                    parse_birads(row["assessment"])
+                except ValueError as error:
+                    raise ConverterError(f"{where}: assessment {error}") from error
                 yield row
 
     def complete(self, image: SourceImage, pixels: np.ndarray, meta: ImageMeta) -> SourceImage:
@@ -173,7 +188,7 @@ class CbisDdsm(Converter):
     ) -> SourceImage:
         annotations, masks = [], []
         for row in rows:
-            kind = "calcification" if row["table"].startswith("calc") else "mass"
+            kind = _kind(row)
             lesion = f"{row['patient_id']}_{row['left or right breast']}_{kind}_{row['abnormality id']}"
             extra = {"finding": kind, "birads": row["assessment"]}
             category = _CATEGORY[row["pathology"]]
@@ -220,6 +235,11 @@ class CbisDdsm(Converter):
     def _image_file(self, csv_path: str, folders: dict[str, list[Path]]) -> Path | None:
         files = self._files_of(csv_path, folders)
         return max(files, key=lambda p: p.stat().st_size) if files else None
+
+
+def _kind(row: Mapping[str, str]) -> str:
+    """The kind of lesion, by the table that the row is in."""
+    return "calcification" if row["table"].startswith("calc") else "mass"
 
 
 def _read_mask(files: Sequence[Path], size: tuple[int, int]) -> np.ndarray:

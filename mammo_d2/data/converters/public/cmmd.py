@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage, read_table
+from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage, checked_rows, read_table
 from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.reading.dicom.dicom_file import read_dicom_meta
 from mammo_d2.data.reading.image_meta import ImageReadError, ReadOptions
@@ -77,7 +77,7 @@ class Cmmd(Converter):
         for row in rows:
             if row["classification"] not in _CLASSES or row["LeftRight"] not in ("L", "R"):
                 raise ConverterError(
-                    f"{path}, row {row['#']}: classification {row['classification']!r} must be Benign or Malignant, "
+                    f"{path}, line {row['#']}: classification {row['classification']!r} must be Benign or Malignant, "
                     f"LeftRight {row['LeftRight']!r} L or R"
                 )
             key = (row["ID1"], row["LeftRight"])
@@ -99,9 +99,25 @@ def _read_xlsx(path: Path) -> list[dict[str, str]]:
         raise ConverterError(
             f"{path}: reading it needs openpyxl (pip install 'mammo_d2[excel]'); or save it as CSV"
         ) from error
-    sheet: Any = openpyxl.load_workbook(path, read_only=True, data_only=True).active
-    header, *body = [[("" if v is None else str(v).strip()) for v in row] for row in sheet.iter_rows(values_only=True)]
-    missing = [c for c in _COLUMNS if c not in header]
-    if missing:
-        raise ConverterError(f"{path}: column {missing[0]!r} is missing; found {', '.join(header)}")
-    return [{**dict(zip(header, row, strict=True)), "#": str(n)} for n, row in enumerate(body, start=2) if any(row)]
+    try:
+        sheet: Any = openpyxl.load_workbook(path, read_only=True, data_only=True).active
+        cells = sheet.iter_rows(values_only=True)
+        lines = [["" if value is None else str(value).strip() for value in row] for row in cells]
+    # Damaged files raise errors of many kinds.
+    except Exception as error:
+        raise ConverterError(
+            f"{path}: not an Excel workbook ({error}); download it again, or save it as CSV"
+        ) from error
+    header, *body = lines or [[]]
+    twice = [name for place, name in enumerate(header) if name and name in header[:place]]
+    if twice:
+        raise ConverterError(f"{path}: column {twice[0]!r} is there twice; remove or rename one of them")
+    for number, row in enumerate(body, start=2):
+        if any(row[len(header) :]):
+            raise ConverterError(f"{path}, line {number}: a cell beyond the last column; remove it")
+    rows = [
+        {**dict(zip(header, row, strict=False)), "#": str(number)}
+        for number, row in enumerate(body, start=2)
+        if any(row)
+    ]
+    return checked_rows(path, header, rows, _COLUMNS)

@@ -94,7 +94,8 @@ class Inbreast(AssessedConverter):
     def images(self) -> Iterator[SourceImage]:
         """See the base class."""
         table = {}
-        for row in read_table(self.source / "INbreast.csv", ["File Name", "ACR", "Bi-Rads"], delimiter=";"):
+        path, columns = self.source / "INbreast.csv", ("File Name", "ACR", "Bi-Rads")
+        for row in read_table(path, columns, delimiter=";", unique=("File Name",)):
             table[row["File Name"]] = row
         for path in sorted((self.source / "AllDICOMs").glob("*.dcm")):
             match = _FILE.match(path.name)
@@ -108,7 +109,7 @@ class Inbreast(AssessedConverter):
                     yield image
 
     def _image(self, path: Path, match: re.Match[str], row: dict[str, str]) -> SourceImage | None:
-        where = f"{self.source / 'INbreast.csv'}, row {row['#']}"
+        where = f"{self.source / 'INbreast.csv'}, line {row['#']}"
         try:
             grade = parse_birads(row["Bi-Rads"])
         except ValueError as error:
@@ -121,15 +122,20 @@ class Inbreast(AssessedConverter):
         contours: list[tuple[str, list[tuple[float, float]]]] = []
         problem = None
         try:
-            contours = read_contours(self.source / "AllXML" / f"{match[1]}.xml")
+            contours = read_contours(self._contour_file(match[1]))
         except ConverterError as error:
             problem = str(error)
         for number, (finding, points) in enumerate(contours, start=1):
             if len(points) < 3:
                 self.skip(f"{match[1]} finding {number}", f"{finding} of {len(points)} points has no area")
                 continue
+            if (finding, points) in contours[: number - 1]:
+                self.skip(f"{match[1]} finding {number}", f"{finding} of the same contour again")
+                continue
             xs, ys = [x for x, _ in points], [y for _, y in points]
             # Contour points are pixel positions; half a pixel on each side makes them edges.
+            if max(*xs, *ys) <= 1:
+                problem = f"{self._contour_file(match[1])}: contour {number} lies within the first pixel; write pixels"
             box = (min(xs), min(ys), max(xs) - min(xs) + 1, max(ys) - min(ys) + 1)
             polygon = [round(v + 0.5, 2) for point in points for v in point]
             annotations.append(
@@ -157,6 +163,9 @@ class Inbreast(AssessedConverter):
             density=density or None,
             problem=problem,
         )
+
+    def _contour_file(self, name: str) -> Path:
+        return self.source / "AllXML" / f"{name}.xml"
 
 
 def read_contours(path: str | os.PathLike[str]) -> list[tuple[str, list[tuple[float, float]]]]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mammo_d2.core.boxes import clip_xywh
+from mammo_d2.core.files import text_problem
 from mammo_d2.data.converters.converter import (
     Converter,
     ConverterError,
@@ -94,8 +95,14 @@ class MiniMias(Converter):
     def images(self) -> Iterator[SourceImage]:
         """See the base class; images without a row are skipped, rows without an image too."""
         rows: dict[str, list[MiasRow]] = {}
-        for row in read_info(self._info_file()):
-            rows.setdefault(row.name, []).append(row)
+        info = self._info_file()
+        for row in read_info(info):
+            here = rows.setdefault(row.name, [])
+            here.append(row)
+            if len(here) > 1 and "NORM" in (found.finding for found in here):
+                raise ConverterError(
+                    f"{info}: {row.name} is NORM in one row and has another row; remove the one that is wrong"
+                )
         files = self._image_files()
         for name in sorted(set(rows) - set(files)):
             self.skip(name, "in Info.txt, but there is no such image")
@@ -151,11 +158,20 @@ def read_info(path: str | os.PathLike[str]) -> list[MiasRow]:
     Raises:
         ConverterError: a row with an unknown class or severity, or coordinates outside the image.
     """
-    rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="latin-1").splitlines(), start=1):
+    rows: list[MiasRow] = []
+    data = Path(path).read_bytes()
+    if problem := text_problem(data[:100]) or text_problem(data):
+        raise ConverterError(f"{path}: {problem}")
+    for number, line in enumerate(data.decode("latin-1").splitlines(), start=1):
         fields = line.split()
+        where = f"{path}, line {number} ({line.strip()[:80]!r})"
         if fields and _NAME.match(fields[0]):
-            rows.append(_row(fields, f"{path}, line {number} ({line.strip()!r})"))
+            row = _row(fields, where)
+            if row in rows:
+                raise ConverterError(f"{where}: the same row is there twice; remove one of them")
+            rows.append(row)
+        elif len(fields) > 2 and fields[2] in _CLASSES:
+            raise ConverterError(f"{where}: {fields[0][:40]!r} is no image's name, e.g. mdb001; correct it")
     if not rows:
         raise ConverterError(f"{path}: no row starts with an image's name (mdb001 ...); is it mini-MIAS's Info.txt?")
     return rows
@@ -166,6 +182,8 @@ def _row(fields: list[str], where: str) -> MiasRow:
         raise ConverterError(f"{where}: the class must be one of {', '.join(_CLASSES)}")
     name, tissue, finding = fields[0][:6], fields[1], fields[2]
     if finding == "NORM":
+        if len(fields) > 3:
+            raise ConverterError(f"{where}: NORM ends the row; a lesion has another class")
         return MiasRow(name, tissue, finding, None, None)
     if len(fields) < 4 or fields[3] not in _PATHOLOGY:
         raise ConverterError(f"{where}: the severity must be B or M")
@@ -174,11 +192,11 @@ def _row(fields: list[str], where: str) -> MiasRow:
     if not rest or rest[0].startswith("*NOTE"):
         return MiasRow(name, tissue, finding, pathology, None)
     try:
-        x, y, radius = (float(v) for v in rest[:3])
+        x, y, radius = (float(v) for v in rest)
     except ValueError:
-        raise ConverterError(f"{where}: expected x, y and radius after the severity") from None
-    if not (0 <= x < SIDE and 0 <= y < SIDE and radius > 0):
-        raise ConverterError(f"{where}: x and y must lie in 0..{SIDE - 1} and the radius be positive")
+        raise ConverterError(f"{where}: expected x, y and radius after the severity, and no more") from None
+    if not (0 <= x < SIDE and 0 <= y < SIDE and 0 < radius < SIDE):
+        raise ConverterError(f"{where}: x and y must lie in 0..{SIDE - 1}, the radius between 0 and {SIDE}")
     return MiasRow(name, tissue, finding, pathology, (x, y, radius))
 
 

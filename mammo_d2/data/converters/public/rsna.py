@@ -61,10 +61,10 @@ class Rsna(Converter):
     def images(self) -> Iterator[SourceImage]:
         """See the base class."""
         path = self.source / "train.csv"
-        for row in read_table(path, _COLUMNS):
+        for row in read_table(path, _COLUMNS, unique=("patient_id", "image_id")):
             for column in ("cancer", "biopsy", "implant"):
                 if row[column] not in ("0", "1"):
-                    raise ConverterError(f"{path}, row {row['#']}: {column} {row[column]!r} must be 0 or 1")
+                    raise ConverterError(f"{path}, line {row['#']}: {column} {row[column]!r} must be 0 or 1")
             relative = f"train_images/{row['patient_id']}/{row['image_id']}.dcm"
             if row["implant"] == "1" and not self.implants:
                 self.skip(relative, "implant")
@@ -81,7 +81,7 @@ class Rsna(Converter):
                 laterality=row["laterality"] or None,
                 view=row["view"] or None,
                 labels={"benign": benign, "malignant": cancer},
-                birads=_number(row.get("BIRADS", ""), f"{path}, row {row['#']}"),
+                birads=_number(row.get("BIRADS", ""), f"{path}, line {row['#']}"),
                 density=row.get("density") or None,
                 extra={"site": row["site_id"], "difficult_negative": row.get("difficult_negative_case") == "True"},
             )

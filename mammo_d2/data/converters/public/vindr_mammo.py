@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from mammo_d2.data.converters.birads import (
     AssessedConverter,
@@ -28,6 +29,8 @@ from mammo_d2.data.converters.converter_registry import register_converter
 _BREAST = ("study_id", "image_id", "laterality", "view_position", "breast_birads", "breast_density", "split")
 _FINDING = ("image_id", "finding_categories", "finding_birads", "xmin", "ymin", "xmax", "ymax")
 _Box = tuple[float, float, float, float]
+# What stands in ``finding_categories`` where there is no box.
+_NOTHING = ("", "['No Finding']", '["No Finding"]', "No Finding")
 _SPLITS = {"training": "train", "test": "test"}
 
 
@@ -53,8 +56,10 @@ class VindrMammo(AssessedConverter):
         """See the base class; the data set's own training and test sets are kept."""
         findings, unassessed = self._findings()
         path = self.source / "breast-level_annotations.csv"
-        for row in read_table(path, _BREAST):
-            where = f"{path}, row {row['#']}"
+        rows = read_table(path, _BREAST, unique=("image_id",))
+        self._check_images(findings, unassessed, rows, path)
+        for row in rows:
+            where = f"{path}, line {row['#']}"
             if row["split"] not in _SPLITS:
                 raise ConverterError(f"{where}: split {row['split']!r} must be training or test")
             grade = _grade(row["breast_birads"], where)
@@ -83,10 +88,16 @@ class VindrMammo(AssessedConverter):
         path = self.source / "finding_annotations.csv"
         findings: dict[str, list[SourceAnnotation]] = {}
         unassessed: dict[str, list[tuple[_Box, list[str]]]] = {}
+        seen: dict[tuple, str] = {}
         for row in read_table(path, _FINDING):
-            where = f"{path}, row {row['#']}"
+            where = f"{path}, line {row['#']}"
             corners = [row[c] for c in ("xmin", "ymin", "xmax", "ymax")]
             if not any(corners):
+                if row["finding_categories"] not in _NOTHING:
+                    raise ConverterError(
+                        f"{where}: {row['finding_categories']!r:.80} without a box, so that its image would count as "
+                        "one without; give xmin, ymin, xmax and ymax, or write ['No Finding']"
+                    )
                 continue
             try:
                 x1, y1, x2, y2 = (float(v) for v in corners)
@@ -98,11 +109,18 @@ class VindrMammo(AssessedConverter):
             box = (x1, y1, x2 - x1, y2 - y1)
             if not all(math.isfinite(v) for v in box) or min(box[2:]) <= 0:
                 raise ConverterError(f"{where}: box {corners} must be left, top, right and bottom, and have an area")
+            if row["finding_categories"] in _NOTHING:
+                raise ConverterError(f"{where}: a box, but {row['finding_categories']!r}; name what it is around")
+            facts = (row["image_id"], box, *map(str, kinds))
+            if facts in seen:
+                self.skip(path.name, f"line {row['#']}: the finding of line {seen[facts]} again")
+                continue
+            seen[facts] = row["#"]
             grade = _grade(row["finding_birads"], where)
             # 0 is an incomplete assessment.
             if grade is None or grade[0] == 0:
                 unassessed.setdefault(row["image_id"], []).append((box, kinds))
-                why = f"row {row['#']}: {', '.join(map(str, kinds))} without an assessment; listed as unassessed"
+                why = f"line {row['#']}: {', '.join(map(str, kinds))} without an assessment; listed as unassessed"
                 self.skip(path.name, why)
                 continue
             here = findings.setdefault(row["image_id"], [])
@@ -117,6 +135,16 @@ class VindrMammo(AssessedConverter):
                 )
             )
         return findings, unassessed
+
+    @staticmethod
+    def _check_images(findings: Mapping, unassessed: Mapping, rows: Sequence[Mapping[str, str]], path: Path) -> None:
+        """Raise if a finding is of an image that the other table does not have: it would be lost without a word."""
+        unknown = sorted({*findings, *unassessed} - {row["image_id"] for row in rows})
+        if unknown:
+            raise ConverterError(
+                f"{path}: finding_annotations.csv has findings of {len(unknown)} image(s) that are not in this table, "
+                f"e.g. image_id {unknown[0]!r:.80}; correct the one or the other"
+            )
 
 
 def _grade(text: str, where: str) -> tuple[int, str] | None:

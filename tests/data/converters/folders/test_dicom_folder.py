@@ -171,7 +171,7 @@ def test_csv_truth(folder, tmp_path):
     truth = tmp_path / "truth.csv"
     truth.write_text(
         "file,category,x,y,width,height,benign,malignant,patient_id\n"
-        "Doe-Jane/Doe-Jane-CC.dcm,malignant,60,100,40,20,0,1,A\n"
+        "Doe-Jane/Doe-Jane-CC.dcm,malignant,60,100,40,20,,1,A\n"
         "Doe-Jane/Doe-Jane-CC.dcm,benign,10,100,40,20,,1,A\n"
         "1.2.3.7.3,,,,,,0,0,B\n"  # by SOP Instance UID: Roe-Ann's MLO
         "Roe-Ann/Roe-Ann-CC.dcm,benign,1,2,3,4,,,B\n"
@@ -193,9 +193,12 @@ def test_csv_truth(folder, tmp_path):
     ("text", "message"),
     [
         ("name\nx\n", "column 'file' is missing"),
-        ("file,category,x,y,width,height\na.dcm,cancer,1,2,3,4\n", "row 2: category 'cancer' must be one of"),
-        ("file,category,x,y,width,height\na.dcm,benign,1,2,3,\n", "row 2: x, y, width, height .* must be four numbers"),
-        ("file,benign\na.dcm,yes\n", "row 2: benign 'yes' must be 0, 1 or empty"),
+        ("file,category,x,y,width,height\na.dcm,cancer,1,2,3,4\n", "line 2: category 'cancer' must be one of"),
+        (
+            "file,category,x,y,width,height\na.dcm,benign,1,2,3,\n",
+            "line 2: x, y, width, height .* must be four numbers",
+        ),
+        ("file,benign\na.dcm,yes\n", "line 2: benign 'yes' must be 0, 1 or empty"),
     ],
 )
 def test_bad_csv(folder, tmp_path, text, message):

@@ -139,16 +139,16 @@ def test_views_without_files_are_skipped(tmp_path):
 
 
 def test_bad_input(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"mass_case_description_train_set\.csv: no such table"):
+    with pytest.raises(FileNotFoundError, match=r"mass_case_description_train_set\.csv: no such"):
         list(CbisDdsm(tmp_path).images())
     write_table(tmp_path, "mass_case_description_train", [row("Mass-Training", pathology="UNPROVEN")])
-    with pytest.raises(ConverterError, match="row 2: pathology 'UNPROVEN' must be one of MALIGNANT"):
+    with pytest.raises(ConverterError, match="line 2: pathology 'UNPROVEN' must be one of MALIGNANT"):
         list(CbisDdsm(tmp_path).images())
     write_table(tmp_path, "mass_case_description_train", [row("../elsewhere/Mass-Training")])
-    with pytest.raises(ConverterError, match=r"row 2: image file path '\.\./elsewhere.* has '\.\.' in it"):
+    with pytest.raises(ConverterError, match=r"line 2: image file path '\.\./elsewhere.* has '\.\.' in it"):
         list(CbisDdsm(tmp_path).images())
     write_table(tmp_path, "mass_case_description_train", [row("/etc/Mass-Training")])
-    with pytest.raises(ConverterError, match=r"row 2: image file path '/etc.* is an absolute path"):
+    with pytest.raises(ConverterError, match=r"line 2: image file path '/etc.* is an absolute path"):
         list(CbisDdsm(tmp_path).images())
     with pytest.raises(ConverterError, match="kinds"):
         CbisDdsm(tmp_path, kinds=["asymmetry"])
@@ -166,3 +166,17 @@ def test_real_tables(shared_data):
     for r in rows:
         splits.setdefault(r["patient_id"], set()).add(r["split"])
     assert sum(len(s) == 2 for s in splits.values()) == 31
+
+
+def test_a_lesion_that_is_there_twice(tmp_path):
+    rows = [row("Mass-Training"), row("Mass-Training", pathology="BENIGN")]
+    write_table(tmp_path, "mass_case_description_train", rows)
+    with pytest.raises(ConverterError, match=r"line 4: P_1 LEFT CC 1 is the lesion of line 2, too"):
+        list(CbisDdsm(tmp_path).images())
+
+
+@pytest.mark.parametrize("assessment", ["nan", "7", "x"])
+def test_an_assessment_that_is_none(tmp_path, assessment):
+    write_table(tmp_path, "mass_case_description_train", [row("Mass-Training", assessment=assessment)])
+    with pytest.raises(ConverterError, match=f"line 2: assessment '{assessment}' is no BI-RADS"):
+        list(CbisDdsm(tmp_path).images())

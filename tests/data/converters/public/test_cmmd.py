@@ -40,7 +40,7 @@ def test_rows_meet_files_by_patient_and_side(source):
 def test_bad_tables(source, monkeypatch):
     path = source / "CMMD_clinicaldata_revision.csv"
     path.write_text(TABLE.replace("Malignant", "Unclear"))
-    with pytest.raises(ConverterError, match="row 3: classification 'Unclear'"):
+    with pytest.raises(ConverterError, match="line 3: classification 'Unclear'"):
         list(Cmmd(source).images())
     path.unlink()
     with pytest.raises(FileNotFoundError, match="no CMMD_clinicaldata_revision"):
@@ -66,3 +66,12 @@ def test_a_patient_id_that_is_a_path_writes_nothing_outside(source, tmp_path_fac
     assert f"1-3.dcm: the image would be called '{patient}/R_None_1-3', which" in issue.problem
     assert sum(n["images"] for n in result.counts.values()) == 2
     assert [p for p in outside.rglob("*") if p.is_file() and out not in p.parents] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04" + bytes(90)])
+def test_a_damaged_workbook(source, content):
+    pytest.importorskip("openpyxl")
+    (source / "CMMD_clinicaldata_revision.csv").unlink()
+    (source / "clinical.xlsx").write_bytes(content)
+    with pytest.raises(ConverterError, match=r"clinical\.xlsx: not an Excel workbook"):
+        list(Cmmd(source).images())

@@ -117,10 +117,10 @@ def test_prepares(source, tmp_path):
 def test_bad_tables_and_contours(source):
     table = source / "INbreast.csv"
     table.write_text(TABLE.replace(";4a\n", ";four\n"))
-    with pytest.raises(ConverterError, match="row 2: Bi-Rads 'four' is no BI-RADS"):
+    with pytest.raises(ConverterError, match="line 2: Bi-Rads 'four' is no BI-RADS"):
         list(Inbreast(source).images())
     table.write_text(TABLE.replace(";4a\n", "; \n"))
-    with pytest.raises(ConverterError, match="row 2: Bi-Rads is empty"):
+    with pytest.raises(ConverterError, match="line 2: Bi-Rads is empty"):
         list(Inbreast(source).images())
     xml = source / "AllXML" / "100.xml"
     xml.write_text("<plist>")
@@ -159,3 +159,20 @@ def test_an_incomplete_assessment_is_neither_benign_nor_malignant(source):
     assert "100" not in {image.key for image in converter.images()}
     why = "BI-RADS 0 (incomplete): its contours are neither benign nor malignant"
     assert ("100_aaa_MG_L_ML_ANON.dcm", why) in converter.skipped
+
+
+def test_an_image_that_is_there_twice(source):
+    (source / "INbreast.csv").write_text(TABLE + "removed;removed;L;MLO;2010;100;2;1\n")
+    with pytest.raises(ConverterError, match=r"line 6: File Name '100' is there twice \(line 2\)"):
+        list(Inbreast(source).images())
+
+
+def test_contours_twice_or_in_fractions(source):
+    triangle = [(60.0, 100.0), (99.0, 100.0), (60.0, 119.0)]
+    (source / "AllXML" / "100.xml").write_bytes(contours(("Mass", triangle), ("Mass", triangle)))
+    (source / "AllXML" / "103.xml").write_bytes(contours(("Mass", [(x / 300, y / 400) for x, y in triangle])))
+    converter = Inbreast(source)
+    found = {i.key: i for i in converter.images()}
+    assert len(found["100"].annotations) == 1
+    assert ("100 finding 2", "mass of the same contour again") in converter.skipped
+    assert "103.xml: contour 1 lies within the first pixel" in found["103"].problem

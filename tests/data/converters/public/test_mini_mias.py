@@ -128,3 +128,28 @@ def test_real_images(shared_data, tmp_path):
     assert check_splits(result.files).problems == []
     for file in result.files:
         assert validate_coco(file, tmp_path / "images", check_images="full").problems == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("mdb001 G CIRC B 535 425 197", "the same row is there twice"),
+        ("mdb001 G NORM", "mdb001 is NORM in one row and has another row"),
+        ("mdb006 G NORM B 535 425 197", "NORM ends the row"),
+        ("mdb006 G CIRC B 535 425 inf", "the radius between 0 and 1024"),
+        ("mdb006 G CIRC B 535 425 nan", "the radius between 0 and 1024"),
+        ("mdb006 G CIRC B 535 425 20 7", "and no more"),
+        ("mdb6 G CIRC B 535 425 20", "'mdb6' is no image's name"),
+    ],
+)
+def test_rows_that_would_be_wrong_without_a_word(source, line, message):
+    (source / "Info.txt").write_text(f"{INFO}{line}\n")
+    with pytest.raises(ConverterError, match=message):
+        list(MiniMias(source).images())
+
+
+@pytest.mark.shared_data
+def test_real_table(shared_data):
+    rows = read_info(shared_data / "mini-mias" / "Info.txt")
+    assert len(rows) == 124
+    assert sum(row.circle is None and row.finding != "NORM" for row in rows) == 2

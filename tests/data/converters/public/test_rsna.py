@@ -29,12 +29,18 @@ def test_labels_and_facts(tmp_path):
 
 def test_bad_row(tmp_path):
     (tmp_path / "train.csv").write_text(TABLE.replace("50.0,1,1", "50.0,yes,1"))
-    with pytest.raises(ConverterError, match="row 2: cancer 'yes' must be 0 or 1"):
+    with pytest.raises(ConverterError, match="line 2: cancer 'yes' must be 0 or 1"):
         list(Rsna(tmp_path).images())
 
 
 @pytest.mark.parametrize("grade", ["x", "inf", "nan", "1e3", "2.5", "7"])
 def test_bad_grade(tmp_path, grade):
     (tmp_path / "train.csv").write_text(TABLE.replace("0,0,0,1.0,", f"0,0,0,{grade},"))
-    with pytest.raises(ConverterError, match=f"row 4: BIRADS '{grade}' must be a grade from 0 to 6"):
+    with pytest.raises(ConverterError, match=f"line 4: BIRADS '{grade}' must be a grade from 0 to 6"):
+        list(Rsna(tmp_path).images())
+
+
+def test_an_image_that_is_there_twice(tmp_path):
+    (tmp_path / "train.csv").write_text(TABLE + TABLE.splitlines()[1].replace(",1,1,1,", ",0,0,0,") + "\n")
+    with pytest.raises(ConverterError, match=r"train\.csv, line 6: patient_id '10', image_id '100' is there twice"):
         list(Rsna(tmp_path).images())

@@ -78,9 +78,9 @@ def test_boxes_without_an_assessment_are_neither_benign_nor_malignant(source, gr
     assert converter.skipped == [
         (
             "finding_annotations.csv",
-            "row 5: Skin Thickening, Nipple Retraction without an assessment; listed as unassessed",
+            "line 5: Skin Thickening, Nipple Retraction without an assessment; listed as unassessed",
         ),
-        ("finding_annotations.csv", "row 6: Suspicious Lymph Node without an assessment; listed as unassessed"),
+        ("finding_annotations.csv", "line 6: Suspicious Lymph Node without an assessment; listed as unassessed"),
     ]
 
 
@@ -92,16 +92,51 @@ def test_other_threshold(source):
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        ("breast-level_annotations.csv", "training", "validation", "row 2: split 'validation'"),
-        ("breast-level_annotations.csv", "BI-RADS 2", "BI-RADS x", "row 4: 'BI-RADS x' is no BI-RADS"),
-        ("finding_annotations.csv", "60.5", "sixty", "row 2: box"),
-        ("finding_annotations.csv", "60.5", "nan", "row 2: box .* must be left, top, right and bottom"),
-        ("finding_annotations.csv", "60.5", "100.5", "row 2: box .* must be left, top, right and bottom"),
-        ("finding_annotations.csv", "['Mass'],", "(" * 5000 + ",", "row 3: box .* or categories"),
+        ("breast-level_annotations.csv", "training", "validation", "line 2: split 'validation'"),
+        ("breast-level_annotations.csv", "BI-RADS 2", "BI-RADS x", "line 4: 'BI-RADS x' is no BI-RADS"),
+        ("finding_annotations.csv", "60.5", "sixty", "line 2: box"),
+        ("finding_annotations.csv", "60.5", "nan", "line 2: box .* must be left, top, right and bottom"),
+        ("finding_annotations.csv", "60.5", "100.5", "line 2: box .* must be left, top, right and bottom"),
+        ("finding_annotations.csv", "['Mass'],", "(" * 5000 + ",", "line 3: box .* or categories"),
     ],
 )
 def test_bad_rows(source, name, old, new, message):
     path = source / name
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ConverterError, match=message):
+        list(VindrMammo(source).images())
+
+
+def findings(source, old, new):
+    path = source / "finding_annotations.csv"
+    path.write_text(path.read_text().replace(old, new))
+    converter = VindrMammo(source)
+    return list(converter.images()), converter.skipped
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("s1,x,i1,L,CC,400,300,BI-RADS 5,DENSITY C,['Mass']", "s1,x,i9,L,CC,400,300,BI-RADS 5,DENSITY C,['Mass']",
+         "findings of 1 image.* not in this table, e.g. image_id 'i9'"),
+        ("BI-RADS 3,10,200,40,220", "BI-RADS 3,,,,", r"line 3: .*'Mass'.* without a box"),
+        ("['Mass'],", "['No Finding'],", r"line 3: a box, but .*No Finding"),
+    ],
+)  # fmt: skip
+def test_findings_that_would_be_lost(source, old, new, message):
+    with pytest.raises(ConverterError, match=message):
+        findings(source, old, new)
+
+
+def test_a_finding_that_is_there_twice_counts_once(source):
+    row = "s1,x,i1,L,CC,400,300,BI-RADS 5,DENSITY C,['Mass'],BI-RADS 3,10,200,40,220,training\n"
+    images, skipped = findings(source, row, row * 2)
+    assert len(images[0].annotations) == 2
+    assert skipped == [("finding_annotations.csv", "line 4: the finding of line 3 again")]
+
+
+def test_an_image_that_is_there_twice(source):
+    path = source / "breast-level_annotations.csv"
+    path.write_text(BREASTS + BREASTS.splitlines()[1].replace("BI-RADS 5", "BI-RADS 1") + "\n")
+    with pytest.raises(ConverterError, match=r"line 5: image_id 'i1' is there twice \(line 2\)"):
         list(VindrMammo(source).images())
