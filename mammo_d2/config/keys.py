@@ -282,8 +282,11 @@ def _add_lesion_keys(cfg: CfgNode) -> None:
     cfg.MODEL.LESION.PATCH_WEIGHTS = ""
     # Cache folder of saliency maps and embeddings, keyed by content; empty: "cache" in OUTPUT_DIR.
     cfg.MODEL.LESION.CACHE = ""
-    # Number of patch epochs whose embeddings are stored for the aggregation network.
-    cfg.MODEL.LESION.STORED_EPOCHS = 1
+    # Number of patch epochs whose embeddings are stored for the aggregation network: of lesion patches (0: as many as
+    # it is trained for, so that every epoch has new ones), and of the far more patches outside and negative (at most as
+    # many; 0: as many). Later epochs begin with the first again.
+    cfg.MODEL.LESION.STORED_EPOCHS = 0
+    cfg.MODEL.LESION.STORED_BACKGROUND_EPOCHS = 10
     # Data sets of the final evaluation; empty: DATASETS.TEST, on which the weights are chosen.
     cfg.MODEL.LESION.FINAL_TEST = []
     # KEY, VALUE overrides for training the patch network and the aggregation network.
@@ -405,9 +408,9 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.REGIONS.TOP = 3
     cfg.TEST.REGIONS.PICTURES = 4
 
-    # Evaluator "lesion": one case per "lesion" (views averaged) or per "annotation"; crops of a lesion are averaged as
-    # "probability" or "logit"; number of malignant and of benign lesions in the report.
+    # Evaluator "lesion": one case per "annotation" on an image (as published) or per "lesion" (its views averaged);
+    # crops of a lesion are averaged as "probability" or "logit"; number of malignant and benign lesions in the report.
     cfg.TEST.LESION = CfgNode()
-    cfg.TEST.LESION.AVERAGE = "lesion"
+    cfg.TEST.LESION.AVERAGE = "annotation"
     cfg.TEST.LESION.CROPS = "probability"
     cfg.TEST.LESION.PICTURES = 4

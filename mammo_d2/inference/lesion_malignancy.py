@@ -16,7 +16,7 @@ from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.lesions.stage_loaders import build_lesion_loader
 from mammo_d2.data.reading.reader import image_size
 from mammo_d2.engine.preparation_record import find_preparation
-from mammo_d2.engine.run_folder import FINAL_WEIGHTS, result_weights
+from mammo_d2.engine.run_folder import FINAL_WEIGHTS
 from mammo_d2.evaluation.files.results import lesion_entry
 from mammo_d2.framework import BoxMode, CfgNode, MetadataCatalog
 from mammo_d2.inference.detected_lesions import is_inside
@@ -24,14 +24,14 @@ from mammo_d2.inference.prediction_files import category_ids as package_category
 from mammo_d2.jobs.job import build_job
 from mammo_d2.jobs.lesion.context_saliency import make_saliency, needs_saliency
 from mammo_d2.jobs.lesion.lesion_job import LesionContextJob
-from mammo_d2.jobs.lesion.lesion_stages import CONTEXT_MODEL, load_classifier, stage_config
+from mammo_d2.jobs.lesion.lesion_stages import load_classifier, stage_config
 from mammo_d2.jobs.lesion.lesion_trainer import LesionMapper
 
 logger = logging.getLogger(__name__)
 
 
 def load_lesion_classifier(cfg: CfgNode) -> tuple[CfgNode, torch.nn.Module]:
-    """The config of the context stage of a lesion classifier's run, and its trained model in evaluation mode.
+    """The config of the last stage of a lesion classifier's run, and its trained model in evaluation mode.
 
     Args:
         cfg: config of the run, with its OUTPUT_DIR.
@@ -40,13 +40,14 @@ def load_lesion_classifier(cfg: CfgNode) -> tuple[CfgNode, torch.nn.Module]:
         ValueError: the config is of another job.
         FileNotFoundError: the run has not finished.
     """
-    if not isinstance(build_job(cfg), LesionContextJob):
+    job = build_job(cfg)
+    if not isinstance(job, LesionContextJob):
         raise ValueError(
             f"JOB is {cfg.JOB} ({cfg.MODEL.META_ARCHITECTURE}), whose model does not score given lesions; use "
             "mammo-d2 predict with this config"
         )
-    stage = stage_config(cfg, CONTEXT_MODEL)
-    return stage, load_classifier(stage, result_weights(stage.OUTPUT_DIR))
+    stage = stage_config(cfg, cfg.MODEL.META_ARCHITECTURE)
+    return stage, load_classifier(stage, job.weights(Path(cfg.OUTPUT_DIR)))
 
 
 def classify_lesions(
@@ -55,7 +56,7 @@ def classify_lesions(
     """Malignancy of all annotations of the records.
 
     Args:
-        cfg: of the context stage.
+        cfg: of the last stage.
         model: the trained model, in evaluation mode.
         records: dataset records whose ``annotations`` are the lesions, located by mask if present, else by box.
         category_ids: COCO category ids of "benign" and "malignant"; None: those of this package's data format.

@@ -137,11 +137,15 @@ class PatchSampler(StreamSampler):
         self._order = np.zeros(0, np.int64)
         self._turn = np.zeros(0, np.int64)
 
+    def classes_of(self, epoch: int) -> np.ndarray:
+        """(length,) int64 patch class at each position of an epoch."""
+        order = np.repeat(np.arange(len(self.counts)), self.counts)
+        return np.random.default_rng([self._seed, _EPOCH_STREAM, epoch]).permutation(order)
+
     def index_at(self, position: int) -> int:
         epoch, place = divmod(position, self.length)
         if epoch != self._epoch:
-            order = np.repeat(np.arange(len(self.counts)), self.counts)
-            self._order = np.random.default_rng([self._seed, _EPOCH_STREAM, epoch]).permutation(order)
+            self._order = self.classes_of(epoch)
             self._turn = np.zeros(self.length, np.int64)
             for kind, count in enumerate(self.counts):
                 self._turn[self._order == kind] = epoch * count + np.arange(count)

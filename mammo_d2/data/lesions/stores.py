@@ -17,6 +17,7 @@ from mammo_d2.core.array_files import load_array, load_arrays
 from mammo_d2.core.files import atomic_write
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.lesions.patch_store import PatchStore
+from mammo_d2.data.lesions.stored_epochs import StoredEpochs
 from mammo_d2.data.loading.samplers import StreamSampler
 
 # Patches in one file of embeddings; an interruption loses at most this many.
@@ -78,7 +79,7 @@ class SaliencyStore:
 
 
 class EmbeddingStore:
-    """Embeddings of the first N positions of a patch stream, in parts of ``PART``, each file whole or absent."""
+    """Embeddings of the N stored patches of a stream (``stored_epochs.py``): files of ``PART``, each whole or none."""
 
     def __init__(self, folder: str | os.PathLike[str], length: int):
         """
@@ -89,8 +90,8 @@ class EmbeddingStore:
         self.folder, self.length = Path(folder), length
 
     def missing(self) -> list[range]:
-        """Positions of the parts that are not there yet."""
-        return [part for part in self._parts() if not self._path(part).is_file()]
+        """Rows of the parts that are not there yet."""
+        return [part for part in self.parts() if not self._path(part).is_file()]
 
     def put(self, part: range, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep a part: ``embedding`` (n, D), ``window`` (n, 4), ``patch_class`` (n,), ``source`` (n,)."""
@@ -105,10 +106,11 @@ class EmbeddingStore:
             FileNotFoundError: a part has not been made.
             ValueError: the file of a part is damaged.
         """
-        parts = [load_arrays(self._path(part), REMEDY) for part in self._parts()]
+        parts = [load_arrays(self._path(part), REMEDY) for part in self.parts()]
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
-    def _parts(self) -> list[range]:
+    def parts(self) -> list[range]:
+        """Rows of all parts."""
         return [range(begin, min(begin + PART, self.length)) for begin in range(0, self.length, PART)]
 
     def _path(self, part: range) -> Path:
@@ -118,24 +120,23 @@ class EmbeddingStore:
 class StoredPatchSampler(StreamSampler):
     """Epoch after epoch of the stored ones, each in a new order; after the last comes the first."""
 
-    def __init__(self, epoch: int, epochs: int, *, seed: int, **share: int):
+    def __init__(self, stored: StoredEpochs, *, seed: int, **share: int):
         """
         Args:
-            epoch: patches of one epoch.
-            epochs: number of stored epochs.
+            stored: the stored epochs.
             seed: of the order, ≥ 0.
             share: ``start``, ``rank``, ``world_size`` of ``StreamSampler``.
         """
         super().__init__(**share)
-        self._length, self._epochs, self._seed = epoch, epochs, seed
-        self._number, self._order = -1, np.zeros(0, np.int64)
+        self._stored, self._seed = stored, seed
+        self._number, self._rows = -1, np.zeros(0, np.int64)
 
     def index_at(self, position: int) -> int:
-        number, place = divmod(position, self._length)
+        number, place = divmod(position, self._stored.length)
         if number != self._number:
             rng = np.random.default_rng([self._seed, _ORDER_STREAM, number])
-            self._number, self._order = number, rng.permutation(self._length)
-        return int(self._order[place]) + (number % self._epochs) * self._length
+            self._number, self._rows = number, rng.permutation(self._stored.rows_of(number))
+        return int(self._rows[place])
 
 
 class StoredPatchMapper:

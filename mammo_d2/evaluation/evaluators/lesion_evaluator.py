@@ -28,6 +28,8 @@ from mammo_d2.evaluation.metrics.scores.levels import LevelCases, undefined_reas
 from mammo_d2.evaluation.metrics.tables import dense_groups, images_from_records
 from mammo_d2.evaluation.study.plots import PlotCurve, plot_tnr
 
+#: Values of TEST.LESION.AVERAGE, in words.
+CASES = {"annotation": "annotation on an image", "lesion": "lesion, mean over views"}
 _TRUTH = {"malignant": 1.0, "benign": 0.0, None: float("nan")}
 
 
@@ -52,10 +54,10 @@ class LesionEvaluator(PredictionEvaluator):
     A row is the lesion's malignancy, that of its crops (n,), or both probabilities (malignant, benign) of them (n, 2).
 
     Truth is the annotation's ``pathology`` ("malignant…" or "benign…"), else its class name; lesions of unknown truth
-    are left out and counted. Annotations of one patient with the same ``lesion_id`` (views of one lesion) are averaged
-    to one case. Writes ``lesion.json``, with the cases (patients as numbers), ``tnr_fnr.png``, and
-    ``lesion_scores.json``: every annotation's malignancy and windows (see ``lesion_entry``), with ``truth`` (1, 0 or
-    null).
+    are left out and counted. A case is an annotation on one image, as published; with ``average`` "lesion" annotations
+    of one patient with the same ``lesion_id`` (views of one lesion) are averaged to one case. Writes ``lesion.json``,
+    with the cases (patients as numbers), ``tnr_fnr.png``, and ``lesion_scores.json``: every annotation's malignancy and
+    windows (see ``lesion_entry``), with ``truth`` (1, 0 or null).
     """
 
     task = "lesion"
@@ -65,12 +67,12 @@ class LesionEvaluator(PredictionEvaluator):
         self,
         dataset: EvaluatedDataset,
         output_dir: str | os.PathLike | None = None,
-        average: str = "lesion",
+        average: str = "annotation",
         crops: str = "probability",
         plan: BootstrapPlan = NO_BOOTSTRAP,
     ) -> None:
         super().__init__(dataset, output_dir)
-        if average not in ("lesion", "annotation"):
+        if average not in CASES:
             raise ValueError(f"TEST.LESION.AVERAGE {average!r} is neither lesion nor annotation")
         self.average, self.crops, self.plan = average, crops, plan
 
@@ -120,7 +122,7 @@ class LesionEvaluator(PredictionEvaluator):
                 "num_benign": float(len(cases.truth) - cases.truth.sum()),
                 "num_unknown": float(cases.unknown),
             },
-            options=f"one case per {self.average}, mean over views; crops averaged by {self.crops}; TNR at FNR in "
+            options=f"one case per {CASES[self.average]}; crops averaged by {self.crops}; TNR at FNR in "
             f"whole lesions; lesions of unknown pathology masked; {self.plan}",
         )
         if reason := undefined_reason(cases):

@@ -2,10 +2,13 @@
 
 * context: the frozen GMIC of MODEL.LESION.CONTEXT_WEIGHTS gives the saliency of every image, stored in a folder
   (``context_saliency.py``);
-* f_loc: ``LesionPatchClassifier`` in OUTPUT_DIR/patch;
+* f_loc: ``LesionPatchClassifier`` in OUTPUT_DIR/patch; its best weights are evaluated in .../best;
 * embeddings: the best f_loc turns the patches of MODEL.LESION.STORED_EPOCHS epochs into embeddings, stored in parts
   (``embeddings.py``);
 * f_agg: ``LesionContextClassifier`` in OUTPUT_DIR/context_<maps>; its best weights are evaluated in .../best.
+
+With MODEL.META_ARCHITECTURE ``LesionPatchClassifier`` the job is f_loc alone: its score of a lesion is the mean over
+the lesion's windows, as f_agg's is.
 
 A stage writes complete files and does only what is missing, so an interrupted job can be resumed. Resuming with another
 config or other data is an error. The stages' folders and configs are in ``lesion_stages.py``.
@@ -20,7 +23,13 @@ from typing import Any
 from mammo_d2.config.named_configs import read_config
 from mammo_d2.data.format.catalog import load_records
 from mammo_d2.engine.evaluator_check import check_evaluators
-from mammo_d2.engine.run_folder import config_of_weights, forget_training, is_finished, result_weights
+from mammo_d2.engine.run_folder import (
+    config_of_weights,
+    evaluation_metrics,
+    forget_training,
+    is_finished,
+    result_weights,
+)
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.engine.setup import check_patients_apart
 from mammo_d2.framework import CfgNode, comm, seed_all_rng
@@ -33,6 +42,7 @@ from mammo_d2.jobs.lesion.lesion_stages import (
     CONTEXT_MODEL,
     PATCH_FOLDER,
     PATCH_MODEL,
+    is_patch_network_alone,
     load_classifier,
     stage_config,
     with_own_settings,
@@ -47,7 +57,7 @@ logger = logging.getLogger(__name__)
 
 @JOB_REGISTRY.register()
 class LesionContextJob(Job):
-    """The lesion classifier with global context; the result is the best f_agg."""
+    """The lesion classifier with global context; the result is the best f_agg, or f_loc where it is alone."""
 
     can_share = True
     stage_keys = ("MODEL.LESION.PATCH_STAGE", "MODEL.LESION.CONTEXT_STAGE")
@@ -63,8 +73,8 @@ class LesionContextJob(Job):
     def train(self, options: JobOptions) -> dict[str, Any] | None:
         """All stages, then the evaluation of the best f_agg; see ``claim_stages``.
 
-        That is on MODEL.LESION.FINAL_TEST, or on DATASETS.TEST where there is none. With ``shared_only`` all that
-        depends on the combination of maps is left out.
+        That is on MODEL.LESION.FINAL_TEST, or on DATASETS.TEST where there is none. An f_loc that was trained here is
+        evaluated on it, too. With ``shared_only`` all that depends on the combination of maps is left out.
         """
         cfg, final = self.cfg, self.cfg.clone()
         if cfg.MODEL.LESION.FINAL_TEST:
@@ -76,6 +86,11 @@ class LesionContextJob(Job):
         if not cfg.MODEL.LESION.PATCH_WEIGHTS:
             train_stage(stage_config(cfg, PATCH_MODEL), options.resume, options.strict_weights)
         comm.synchronize()
+        results = None
+        if not options.shared_only and (self._alone or not cfg.MODEL.LESION.PATCH_WEIGHTS):
+            results = evaluate_best(stage_config(final, PATCH_MODEL))
+        if self._alone:
+            return results
         stage = stage_config(cfg, CONTEXT_MODEL)
         make_embeddings(stage)
         if options.shared_only:
@@ -88,7 +103,11 @@ class LesionContextJob(Job):
         """Evaluate the best f_agg on DATASETS.TEST; MODEL.WEIGHTS is not used."""
         self._check(self.cfg)
         self._make_saliency(self.cfg, [])
-        return evaluate_best(stage_config(self.cfg, CONTEXT_MODEL))
+        return evaluate_best(stage_config(self.cfg, self.cfg.MODEL.META_ARCHITECTURE))
+
+    @property
+    def _alone(self) -> bool:
+        return is_patch_network_alone(self.cfg)
 
     def _check(self, final: CfgNode) -> None:
         """Check evaluators and data sets; ``final`` has those of the final evaluation in DATASETS.TEST."""
@@ -99,17 +118,31 @@ class LesionContextJob(Job):
 
     def _make_saliency(self, final: CfgNode, training_sets: list[str]) -> None:
         """Of all images of the training sets, and of those with lesions of the test sets."""
-        if "saliency" in self.cfg.MODEL.LESION.MAPS:
+        if "saliency" in self.cfg.MODEL.LESION.MAPS and not self._alone:
             records = load_records(self.cfg, training_sets) if training_sets else []
             tests = load_records(self.cfg, list(dict.fromkeys([*self.cfg.DATASETS.TEST, *final.DATASETS.TEST])))
             make_saliency(self.cfg, records + [record for record in tests if record["annotations"]])
 
     def stages(self) -> list[Stage]:
-        """f_loc, unless its weights are given, and f_agg."""
+        """f_loc, unless its weights are given, and f_agg; or f_loc alone."""
         configs = [with_own_settings(self.cfg, model) for model in (PATCH_MODEL, CONTEXT_MODEL)]
         names = ("patch network", "aggregation network")
         stages = [Stage(name, Path(cfg.OUTPUT_DIR).name, cfg) for name, cfg in zip(names, configs, strict=True)]
+        if self._alone:
+            return stages[:1]
         return stages[1:] if self.cfg.MODEL.LESION.PATCH_WEIGHTS else stages
+
+    def is_finished(self, folder: Path) -> bool:
+        """As the base class; f_loc alone, which may be another run's, when it has been evaluated."""
+        if self._alone:
+            return evaluation_metrics(self.evaluation_folder(folder)) is not None
+        return super().is_finished(folder)
+
+    def weights(self, folder: Path) -> Path:
+        """The weights of the best f_agg, or of f_loc alone."""
+        if self._alone and self.cfg.MODEL.LESION.PATCH_WEIGHTS:
+            return Path(self.cfg.MODEL.LESION.PATCH_WEIGHTS)
+        return super().weights(folder)
 
     def evaluation_folder(self, folder: Path) -> Path:
         """The evaluation of the best weights, apart from those that the training wrote."""
@@ -167,10 +200,10 @@ def claim_stages(cfg: CfgNode, shared_only: bool, resume: bool) -> None:
     Raises:
         RunConflictError: a stage to be resumed was started with another config or other data.
     """
-    claims = {}
-    if not cfg.MODEL.LESION.PATCH_WEIGHTS:
+    claims, alone = {}, is_patch_network_alone(cfg)
+    if alone or not cfg.MODEL.LESION.PATCH_WEIGHTS:
         claims[Path(with_own_settings(cfg, PATCH_MODEL).OUTPUT_DIR)] = without_aggregation(cfg)
-    if not shared_only:
+    if not shared_only and not alone:
         final = cfg.clone()
         final.defrost()
         final.MODEL.LESION.FINAL_TEST = []  # evaluated anew every time
@@ -189,6 +222,10 @@ def train_stage(cfg: CfgNode, resume: bool, strict_weights: bool = False) -> Non
     if resume and is_finished(cfg.OUTPUT_DIR):
         logger.info("%s has finished: %s", cfg.MODEL.META_ARCHITECTURE, cfg.OUTPUT_DIR)
         return
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TEST.BOOTSTRAP.REPLICATES = 0  # evaluations on the way choose the weights by the numbers themselves
+    cfg.freeze()
     # The initial weights must not depend on which stages have run in this process before.
     seed_all_rng(cfg.SEED + comm.get_rank())
     trainer = LesionTrainer(cfg, strict_weights=strict_weights)
@@ -197,7 +234,7 @@ def train_stage(cfg: CfgNode, resume: bool, strict_weights: bool = False) -> Non
 
 
 def evaluate_best(stage: CfgNode) -> dict[str, Any]:
-    """Evaluate the best weights of a context stage in the folder ``best`` of its OUTPUT_DIR.
+    """Evaluate the best weights of a stage, or the given ones of f_loc, in the folder ``best`` of its OUTPUT_DIR.
 
     This keeps the results apart from those of the last weights, which the training writes.
     """
@@ -205,7 +242,8 @@ def evaluate_best(stage: CfgNode) -> dict[str, Any]:
     cfg.defrost()
     cfg.OUTPUT_DIR = str(Path(stage.OUTPUT_DIR) / BEST_FOLDER)
     cfg.freeze()
-    return LesionTrainer.test(cfg, load_classifier(stage, result_weights(stage.OUTPUT_DIR)))
+    given = cfg.MODEL.LESION.PATCH_WEIGHTS if is_patch_network_alone(cfg) else ""
+    return LesionTrainer.test(cfg, load_classifier(stage, Path(given) if given else result_weights(stage.OUTPUT_DIR)))
 
 
 def check_lesions_unseen(cfg: CfgNode, final: CfgNode) -> None:

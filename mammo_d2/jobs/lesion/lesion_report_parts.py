@@ -26,7 +26,9 @@ _KEYS = (
     ("MODEL.LESION.PATCH_SIZE", "resized to"),
     ("MODEL.LESION.WINDOWS", "windows of a lesion"),
     ("MODEL.LESION.EPOCH", "malignant, benign, outside and negative patches of an epoch"),
-    ("MODEL.LESION.STORED_EPOCHS", "epochs of stored embeddings"),
+    ("MODEL.LESION.STORED_EPOCHS", "epochs of stored lesion patches (0: all)"),
+    ("MODEL.LESION.STORED_BACKGROUND_EPOCHS", "epochs of other stored patches"),
+    ("MODEL.LESION.SALIENCY_PLACEMENT", "placement of the saliency"),
     ("DATASETS.LABEL_LEVEL", "level of labels"),
     ("INPUT.INTENSITY", "intensity"),
     ("SEED", "seed"),
@@ -51,6 +53,8 @@ def lesion_report_parts(cfg: CfgNode, folder: Path) -> ReportParts:
     patch_folder = Path(given).parent if given else folder / PATCH_FOLDER
     trainings = [ReportedTraining("Training of the patch network", patch_folder, patch, given)]
     evaluations = []
+    if (folder / PATCH_FOLDER / BEST_FOLDER).is_dir():
+        evaluations.append(ReportedEvaluation("patch network alone", folder / PATCH_FOLDER / BEST_FOLDER))
     for path in sorted(folder.glob(f"{CONTEXT_PREFIX}*")):
         if path.is_dir():
             maps = path.name.removeprefix(CONTEXT_PREFIX).replace("_", " + ")

@@ -9,6 +9,8 @@ import torch
 
 from mammo_d2.data.lesions import stores
 from mammo_d2.data.lesions.patch_store import PatchStore
+from mammo_d2.data.lesions.patches import PatchSampler
+from mammo_d2.data.lesions.stored_epochs import StoredEpochs
 from mammo_d2.data.lesions.stores import EmbeddingStore, SaliencyStore, StoredPatchMapper, StoredPatchSampler
 
 
@@ -67,12 +69,13 @@ def test_two_processes_may_make_the_same_part(tmp_path, monkeypatch):
 
 
 def test_stored_epochs_follow_each_other_in_new_orders():
-    sampler = StoredPatchSampler(6, 2, seed=1)
+    stored = StoredEpochs(PatchSampler([[0], [0], [0], [0]], [1, 1, 2, 2], seed=1), 2, 2)
+    sampler = StoredPatchSampler(stored, seed=1)
     epochs = np.array([sampler.index_at(position) for position in range(18)]).reshape(3, 6)
     assert [sorted(epoch) for epoch in epochs] == [list(range(6)), list(range(6, 12)), list(range(6))]
     assert (epochs[0] != epochs[2]).any()
     assert sampler.index_at(7) == epochs[1, 1]
-    shares = [StoredPatchSampler(6, 2, seed=1, rank=rank, world_size=2) for rank in (0, 1)]
+    shares = [StoredPatchSampler(stored, seed=1, rank=rank, world_size=2) for rank in (0, 1)]
     drawn = [[index for index, _ in zip(share, range(3), strict=False)] for share in shares]
     assert np.array(drawn).T.ravel().tolist() == epochs[0].tolist()
 

@@ -59,14 +59,27 @@ def test_intervals_of_lesions(tmp_path):
     assert "intervals" not in json.loads((tmp_path / "lesion.json").read_text())
 
 
-def test_views_of_one_lesion_are_one_case():
+def test_a_case_is_an_annotation_unless_views_are_averaged():
     records = [
         record(1, "a", "L", [annotation(0, pathology="malignant", lesion_id=7)]),
         record(2, "a", "L", [annotation(0, pathology="malignant", lesion_id=7), annotation(0, pathology="unproven")]),
     ]
     dataset = EvaluatedDataset("views", records, ("malignant",), (1,))
     outputs = [{"lesion_scores": [0.2]}, {"lesion_scores": [0.6, 0.5]}]
-    results = run(LesionEvaluator(dataset), outputs, records)["lesion"]
-    assert (results["num_malignant"], results["num_unknown"]) == (1, 1)
-    apart = run(LesionEvaluator(dataset, average="annotation"), outputs, records)["lesion"]
+    apart = run(LesionEvaluator(dataset), outputs, records)["lesion"]
     assert (apart["num_malignant"], apart["num_unknown"]) == (2, 1)
+    averaged = run(LesionEvaluator(dataset, average="lesion"), outputs, records)["lesion"]
+    assert (averaged["num_malignant"], averaged["num_unknown"]) == (1, 1)
+
+
+def test_the_average_over_views_changes_auc():
+    """Malignant in views of 0.2 and 0.9, benign 0.4: one of two views ranks first; their mean 0.55 does."""
+    records = [
+        record(1, "a", "L", [annotation(0, pathology="malignant", lesion_id=7)]),
+        record(2, "a", "L", [annotation(0, pathology="malignant", lesion_id=7)]),
+        record(3, "b", "L", [annotation(0, pathology="benign", lesion_id=7)]),
+    ]
+    dataset = EvaluatedDataset("views", records, ("malignant",), (1,))
+    outputs = [{"lesion_scores": [score]} for score in (0.2, 0.9, 0.4)]
+    assert run(LesionEvaluator(dataset), outputs, records)["lesion"]["auc"] == 0.5
+    assert run(LesionEvaluator(dataset, average="lesion"), outputs, records)["lesion"]["auc"] == 1
