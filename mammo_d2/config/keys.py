@@ -265,7 +265,7 @@ def _add_lesion_keys(cfg: CfgNode) -> None:
     cfg.MODEL.LESION.WINDOWS_PER_FORWARD = 100
     # Normaliser of the class-weighted loss: the batch's number of "patches" (unbiased) or sum of "weights".
     cfg.MODEL.LESION.LOSS_AVERAGE = "patches"
-    # Input maps of the aggregation network: one or more of "indicator", "embedding", "saliency".
+    # Input maps of the aggregation network: "indicator", "embedding", "saliency"; none: the patch network alone.
     cfg.MODEL.LESION.MAPS = ["embedding", "saliency"]
     # Cells (rows, columns) of a map, number of saliency maps (the context network's classes), channels of the
     # aggregation network.

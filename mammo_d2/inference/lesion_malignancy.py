@@ -24,7 +24,7 @@ from mammo_d2.inference.prediction_files import category_ids as package_category
 from mammo_d2.jobs.job import build_job
 from mammo_d2.jobs.lesion.context_saliency import make_saliency, needs_saliency
 from mammo_d2.jobs.lesion.lesion_job import LesionContextJob
-from mammo_d2.jobs.lesion.lesion_stages import load_classifier, stage_config
+from mammo_d2.jobs.lesion.lesion_stages import last_stage, load_classifier, stage_config
 from mammo_d2.jobs.lesion.lesion_trainer import LesionMapper
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def load_lesion_classifier(cfg: CfgNode) -> tuple[CfgNode, torch.nn.Module]:
             f"JOB is {cfg.JOB} ({cfg.MODEL.META_ARCHITECTURE}), whose model does not score given lesions; use "
             "mammo-d2 predict with this config"
         )
-    stage = stage_config(cfg, cfg.MODEL.META_ARCHITECTURE)
+    stage = stage_config(cfg, last_stage(cfg))
     return stage, load_classifier(stage, job.weights(Path(cfg.OUTPUT_DIR)))
 
 

@@ -7,8 +7,8 @@
   (``embeddings.py``);
 * f_agg: ``LesionContextClassifier`` in OUTPUT_DIR/context_<maps>; its best weights are evaluated in .../best.
 
-With MODEL.META_ARCHITECTURE ``LesionPatchClassifier`` the job is f_loc alone: its score of a lesion is the mean over
-the lesion's windows, as f_agg's is.
+With no MODEL.LESION.MAPS the job is f_loc alone: its score of a lesion is the mean over the lesion's windows, as
+f_agg's is.
 
 A stage writes complete files and does only what is missing, so an interrupted job can be resumed. Resuming with another
 config or other data is an error. The stages' folders and configs are in ``lesion_stages.py``.
@@ -43,6 +43,7 @@ from mammo_d2.jobs.lesion.lesion_stages import (
     PATCH_FOLDER,
     PATCH_MODEL,
     is_patch_network_alone,
+    last_stage,
     load_classifier,
     stage_config,
     with_own_settings,
@@ -103,7 +104,7 @@ class LesionContextJob(Job):
         """Evaluate the best f_agg on DATASETS.TEST; MODEL.WEIGHTS is not used."""
         self._check(self.cfg)
         self._make_saliency(self.cfg, [])
-        return evaluate_best(stage_config(self.cfg, self.cfg.MODEL.META_ARCHITECTURE))
+        return evaluate_best(stage_config(self.cfg, last_stage(self.cfg)))
 
     @property
     def _alone(self) -> bool:
@@ -118,7 +119,7 @@ class LesionContextJob(Job):
 
     def _make_saliency(self, final: CfgNode, training_sets: list[str]) -> None:
         """Of all images of the training sets, and of those with lesions of the test sets."""
-        if "saliency" in self.cfg.MODEL.LESION.MAPS and not self._alone:
+        if "saliency" in self.cfg.MODEL.LESION.MAPS:
             records = load_records(self.cfg, training_sets) if training_sets else []
             tests = load_records(self.cfg, list(dict.fromkeys([*self.cfg.DATASETS.TEST, *final.DATASETS.TEST])))
             make_saliency(self.cfg, records + [record for record in tests if record["annotations"]])
@@ -242,7 +243,7 @@ def evaluate_best(stage: CfgNode) -> dict[str, Any]:
     cfg.defrost()
     cfg.OUTPUT_DIR = str(Path(stage.OUTPUT_DIR) / BEST_FOLDER)
     cfg.freeze()
-    given = cfg.MODEL.LESION.PATCH_WEIGHTS if is_patch_network_alone(cfg) else ""
+    given = cfg.MODEL.LESION.PATCH_WEIGHTS if cfg.MODEL.META_ARCHITECTURE == PATCH_MODEL else ""
     return LesionTrainer.test(cfg, load_classifier(stage, Path(given) if given else result_weights(stage.OUTPUT_DIR)))
 
 

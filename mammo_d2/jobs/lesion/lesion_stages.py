@@ -65,18 +65,22 @@ def with_own_settings(cfg: CfgNode, model: str) -> CfgNode:
 
 
 def without_aggregation(cfg: CfgNode) -> CfgNode:
-    """A job's config without the keys that f_agg alone depends on, and as if it had one."""
+    """A job's config without the keys that f_agg alone depends on."""
     rest = cfg.clone()
     rest.defrost()
     for key in _AGGREGATION_KEYS:
         rest.MODEL.LESION[key] = []
-    rest.MODEL.META_ARCHITECTURE = CONTEXT_MODEL
     return rest
 
 
 def is_patch_network_alone(cfg: CfgNode) -> bool:
-    """Whether the job is f_loc alone, without f_agg."""
-    return cfg.MODEL.META_ARCHITECTURE == PATCH_MODEL
+    """Whether the job is f_loc alone: f_agg has no maps."""
+    return not cfg.MODEL.LESION.MAPS
+
+
+def last_stage(cfg: CfgNode) -> str:
+    """The meta-architecture of the job's result."""
+    return PATCH_MODEL if is_patch_network_alone(cfg) else CONTEXT_MODEL
 
 
 def load_classifier(cfg: CfgNode, weights: Path) -> torch.nn.Module:

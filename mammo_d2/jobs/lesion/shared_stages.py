@@ -6,12 +6,7 @@ from pathlib import Path
 from mammo_d2.engine.run_record import fingerprint
 from mammo_d2.framework import CfgNode
 from mammo_d2.jobs.job import SharedRun
-from mammo_d2.jobs.lesion.lesion_stages import (
-    CONTEXT_MODEL,
-    PATCH_MODEL,
-    is_patch_network_alone,
-    without_aggregation,
-)
+from mammo_d2.jobs.lesion.lesion_stages import without_aggregation
 from mammo_d2.modeling.functional.lesion_maps import MAP_KINDS
 
 # Keys of MODEL.LESION for folders whose content is found by what it was made from.
@@ -34,12 +29,8 @@ def shared_runs(configs: Sequence[CfgNode], output: Path) -> list[SharedRun]:
         users.setdefault(output / f"shared_{fingerprint(without_aggregation(cfg))}", []).append(position)
     found = []
     for folder, positions in users.items():
-        aggregating = [position for position in positions if not is_patch_network_alone(configs[position])]
-        maps = {kind for position in aggregating for kind in configs[position].MODEL.LESION.MAPS}
+        maps = {kind for position in positions for kind in configs[position].MODEL.LESION.MAPS}
         kinds = [kind for kind in MAP_KINDS if kind in maps]
         title = f"the patch network in {folder.name}"
-        overrides = ["MODEL.META_ARCHITECTURE", CONTEXT_MODEL if aggregating else PATCH_MODEL]
-        if aggregating:
-            overrides += ["MODEL.LESION.MAPS", repr(kinds)]
-        found.append(SharedRun(folder, title, tuple(positions), tuple(overrides)))
+        found.append(SharedRun(folder, title, tuple(positions), ("MODEL.LESION.MAPS", repr(kinds))))
     return found

@@ -15,7 +15,7 @@ from mammo_d2.jobs.lesion.lesion_trainer import LesionMapper
 from tests.jobs.lesion.lesion_jobs import places, run, write_job
 
 TWO = ["SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "2", "TEST.BOOTSTRAP.REPLICATES", "10"]
-ALONE = ["MODEL.META_ARCHITECTURE", "LesionPatchClassifier"]
+ALONE = ["MODEL.LESION.MAPS", "[]"]
 
 
 @pytest.fixture
