@@ -21,9 +21,11 @@ def add_mammo_config(cfg: CfgNode) -> None:
     # model trained twice, the second time from the result of the first) or "LesionContextJob" (the stages of the lesion
     # classifier).
     cfg.JOB = "SingleStageJob"
-    # For "TwoStageJob": KEY, VALUE overrides of the first training (not of its data sets); weights of a first training
-    # made before, in place of one in OUTPUT_DIR/first_stage.
+    # For "TwoStageJob": config of the first training, if it is not this one (a file or a mammo_d2:// name; the training
+    # sets and the seed are this config's all the same); KEY, VALUE overrides of the first training (not of its data
+    # sets); weights of a first training made before, in place of one in OUTPUT_DIR/first_stage.
     cfg.FIRST_STAGE = CfgNode()
+    cfg.FIRST_STAGE.CONFIG = ""
     cfg.FIRST_STAGE.OVERRIDES = []
     cfg.FIRST_STAGE.WEIGHTS = ""
 

@@ -179,6 +179,10 @@ class Job:
         """
         return result_weights(folder / self.stages()[-1].folder)
 
+    def start_weights(self, folder: Path) -> Path:
+        """What another training starts from, MODEL.WEIGHTS: the result of a finished run, or a part of it."""
+        return self.weights(folder)
+
     def evaluation_folder(self, folder: Path) -> Path:
         """The folder with ``inference/<data set>`` of a run's final evaluation."""
         return folder / self.stages()[-1].folder

@@ -50,6 +50,15 @@ class LesionPatchJob(SingleStageJob):
             comm.synchronize()
         return results
 
+    def is_finished(self, folder: Path) -> bool:
+        """With the backbone's file, which is written last."""
+        return super().is_finished(folder) and self.start_weights(folder).is_file()
+
+    def start_weights(self, folder: Path) -> Path:
+        """The backbone, where the network is one."""
+        is_backbone = self.cfg.MODEL.LESION.NETWORK == BACKBONE
+        return folder / BACKBONE_WEIGHTS if is_backbone else super().start_weights(folder)
+
     def _write_backbone(self) -> None:
         """The backbone of the run's result, by names that end those of any model with this backbone."""
         folder = Path(self.cfg.OUTPUT_DIR)

@@ -62,3 +62,38 @@ def test_its_backbone_starts_models_of_whole_images(trained, model):
 def test_a_backbone_takes_its_weights_from_model_weights(trained):
     with pytest.raises(ValueError, match=r"NETWORK_WEIGHTS is 'x.pth'; weights of a backbone are MODEL.WEIGHTS"):
         build_model(load_config("", [*NARROW, *PATCHES, "MODEL.LESION.NETWORK_WEIGHTS", "x.pth"]))
+
+
+def test_a_first_stage_of_another_config(trained, tmp_path, monkeypatch):
+    """The patch network is trained on the job's own training images, and its backbone is what the model starts from."""
+    folder = trained[0].parent
+    two_stages = [
+        *("JOB", "TwoStageJob", "MODEL.META_ARCHITECTURE", "DeepMIL", "MODEL.DEEP_MIL.HEAD", "max"),
+        *("MODEL.RESNETS.OUT_FEATURES", "['res5']", "SOLVER.MAX_ITER", "1"),
+        *(
+            "INPUT.SIZE",
+            "[64, 64]",
+            "SOLVER.BASE_LR",
+            "0.0",
+            "SOLVER.IMS_PER_BATCH",
+            "2",
+            "TEST.EVALUATORS",
+            "['image']",
+        ),
+        *("DATASETS.ALLOW_SHARED_PATIENTS", "True", "TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0"),
+        *("DATALOADER.SAMPLER_TRAIN", "TrainingSampler", "FIRST_STAGE.CONFIG", str(folder / "job.yaml")),
+    ]
+    first = [*NARROW, *PATCHES, "TEST.EVALUATORS", "[]"]
+    first += ["TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0"]
+    run(folder, *NARROW, *two_stages, "FIRST_STAGE.OVERRIDES", str(first), out=str(tmp_path))
+    first_cfg = load_config(str(tmp_path / "first_stage/config.yaml"))
+    assert (first_cfg.JOB, first_cfg.DATASETS.TRAIN, first_cfg.DATASETS.TEST) == (
+        "LesionPatchJob", ("lesions_train",), ()
+    )  # fmt: skip
+    assert first_cfg.MODEL.LESION.EPOCH == [2, 2, 6, 6]
+    start = torch.load(tmp_path / "first_stage" / BACKBONE_WEIGHTS, weights_only=True)["model"]
+    result = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
+    learned = [name for name in start if name.endswith("conv1.weight")]
+    assert len(learned) == 17
+    for name in learned:
+        assert torch.equal(result[f"backbone.{name}"], start[name])
