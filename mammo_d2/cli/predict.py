@@ -1,7 +1,7 @@
 """The command ``predict``: boxes and scores of image files that were never prepared."""
 
 import sys
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -10,6 +10,7 @@ from mammo_d2 import __version__
 from mammo_d2.cli.common import EXIT_FAILED, EXIT_OK, add_size_limit, make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import make_folder
+from mammo_d2.core.identifiers import SALT_FILE, make_salt, read_salt
 from mammo_d2.data.reading.size_limits import allow_megapixels
 from mammo_d2.inference.prediction_files import FileProblem, Prediction, write_picture, write_predictions
 from mammo_d2.inference.predictor import Predictor, find_image_files
@@ -22,9 +23,12 @@ Writes to the output folder, all boxes in pixels of the original files:
   predictions.csv    a row per box, also in millimetres where the file knows its pixel spacing
   image_scores.csv   a row per file with the score of every class
   errors.csv         files that could not be used, and warnings
+  id_salt.txt        the secret in the hashes of identifiers; keep it, and do not pass it on
   pictures/          with --pictures: the files with the boxes drawn
 
-Patient and exam identifiers of DICOM files are hashed as mammo-d2 prepare does it; names of files stay as given.
+Patient and exam identifiers of DICOM files are hashed as mammo-d2 prepare does it; names of files stay as given. The
+hashes have a random secret, made with the first predictions of an output folder, so that they stay the same when the
+command is repeated. --id-salt "$(cat datasets/mine/id_salt.txt)" gives the hashes of a prepared data set.
 
 Boxes and scores are those of an evaluation with the same weights, so that its thresholds hold.
 
@@ -63,7 +67,11 @@ def run(argv: list[str]) -> int:
     parser.add_argument(
         "--keep-ids", action="store_true", help="write patient and exam identifiers as they are, rather than hash them"
     )
-    parser.add_argument("--id-salt", default="", help="secret text in the hashes; that of prepare gives the same ones")
+    parser.add_argument(
+        "--id-salt",
+        default="",
+        help=f"secret text in the hashes [that in OUTPUT/{SALT_FILE}, a random one]",
+    )
     add_size_limit(parser)
     parser.add_argument("--strict", action="store_true", help="fail at the first file that cannot be used")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -82,14 +90,18 @@ def run(argv: list[str]) -> int:
     files = find_image_files(args.input)
     predictor = Predictor(cfg, autocast=args.autocast)
     make_folder(args.output, "--output")
+    read_salt(args.output)  # an error now, not after hours of predictions
     predictions: list[Prediction] = []
     problems: list[FileProblem] = []
     outcomes = predictor(files, batch_size=args.batch_size, strict=args.strict, pictures=args.pictures)
     info = {"description": f"predictions of {args.weights} by mammo_d2 {__version__}, research software"}
-    write = partial(
-        write_predictions, args.output, predictions, problems, predictor.classes, info,
-        keep_ids=args.keep_ids, id_salt=args.id_salt,
-    )  # fmt: skip
+
+    def write() -> None:
+        salt = "" if args.keep_ids else args.id_salt or _salt_of(args.output, predictions)
+        write_predictions(
+            args.output, predictions, problems, predictor.classes, info, keep_ids=args.keep_ids, id_salt=salt
+        )
+
     try:
         for outcome in tqdm(outcomes, "predict", len(files), unit="image", disable=args.quiet):
             if isinstance(outcome, FileProblem):
@@ -113,3 +125,11 @@ def run(argv: list[str]) -> int:
     if problems:
         print(f"{len(problems)} of {len(files)} files were left out; see errors.csv", file=sys.stderr)
     return EXIT_OK if predictions else EXIT_FAILED
+
+
+def _salt_of(folder: Path, predictions: Sequence[Prediction]) -> str:
+    """The folder's secret text for hashes, made if there is something to hash."""
+    metas = [prediction.meta for prediction in predictions]
+    if not any(meta.patient_id or meta.exam_id or meta.sop_instance_uid for meta in metas):
+        return ""
+    return read_salt(folder) or make_salt(folder)

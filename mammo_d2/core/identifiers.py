@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
+import secrets
+from pathlib import Path
+
+from mammo_d2.core.files import read_text, write_bytes_atomic
+
+#: Holds the secret text in the hashes of a folder's files; not to be given away with them.
+SALT_FILE = "id_salt.txt"
 
 
 def hashed_identifier(text: str, salt: str = "") -> str:
@@ -14,3 +22,26 @@ def hashed_identifier(text: str, salt: str = "") -> str:
         salt: the secret key. Without one, a short identifier is found again by hashing all possible ones.
     """
     return hmac.new(salt.encode(), text.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def read_salt(folder: str | os.PathLike[str]) -> str | None:
+    """The secret text in the hashes of a folder's files; None if it has none.
+
+    Raises:
+        ValueError: its file is empty.
+    """
+    path = Path(folder) / SALT_FILE
+    if not path.is_file():
+        return None
+    salt = read_text(path).strip()
+    if not salt:
+        raise ValueError(f"{path}: empty; write the salt into it again, or name another folder for the results")
+    return salt
+
+
+def make_salt(folder: str | os.PathLike[str]) -> str:
+    """Write a new random secret text into a folder, so that repeated runs give the same hashes, and return it."""
+    path, salt = Path(folder) / SALT_FILE, secrets.token_hex(16)
+    write_bytes_atomic(path, f"{salt}\n".encode())
+    path.chmod(0o600)
+    return salt

@@ -127,6 +127,31 @@ def test_identifiers_of_dicom_files_stay_in_the_house(arguments, tmp_path, more)
     assert [text in written for text in identifiers] == [bool(more)] * 2
 
 
+def test_identifiers_are_salted_and_stay_the_same(arguments, tmp_path, capsys):
+    out = tmp_path / "out"
+
+    def patient():
+        assert run([*arguments, "INPUT.PREPARATION", "none"]) == 0
+        return json.loads((out / "predictions.json").read_text())["images"][-1]["patient_id"]
+
+    pixels = np.random.default_rng(0).integers(500, 4000, (120, 200)).astype(np.uint16)
+    patient()
+    assert not (out / "id_salt.txt").exists()  # PNGs know no identifiers
+    write_dicom(tmp_path / "in" / "c.dcm", pixels, PatientID="1234567")
+    first, salt = patient(), (out / "id_salt.txt").read_text().strip()
+    # Found again by whoever has the salt, and by nobody who hashes all numbers of seven digits.
+    assert first == hashed_identifier("1234567", salt) != hashed_identifier("1234567")
+    assert (out / "id_salt.txt").stat().st_mode & 0o077 == 0
+    assert patient() == first
+    # That of a prepared data set.
+    (out / "id_salt.txt").write_text("of the data set\n")
+    assert patient() == hashed_identifier("1234567", "of the data set")
+    (out / "id_salt.txt").write_text("\n")
+    with pytest.raises(SystemExit):
+        run_tool(run, [*arguments, "INPUT.PREPARATION", "none"])
+    assert "id_salt.txt: empty; write the salt into it again" in capsys.readouterr().err
+
+
 def test_an_interrupted_prediction_leaves_what_it_has(arguments, tmp_path, monkeypatch, capsys):
     def interrupted(*items, **options):
         yield next(iter(items[0]))

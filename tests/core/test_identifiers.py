@@ -1,9 +1,21 @@
 """Hashes of identifiers against an independent HMAC."""
 
-from mammo_d2.core.identifiers import hashed_identifier
+import pytest
+
+from mammo_d2.core.identifiers import hashed_identifier, make_salt, read_salt
 
 
 def test_known_values():
     # RFC 4231, test case 2.
     assert hashed_identifier("what do ya want for nothing?", "Jefe") == "5bdcc146bf60754e"
     assert hashed_identifier("P1") == hashed_identifier("P1") != hashed_identifier("P1", "salt")
+
+
+def test_the_salt_of_a_folder(tmp_path):
+    assert read_salt(tmp_path) is None
+    salt = make_salt(tmp_path)
+    assert len(salt) == 32
+    assert read_salt(tmp_path) == salt != make_salt(tmp_path / "other")
+    (tmp_path / "id_salt.txt").write_text(" \n")
+    with pytest.raises(ValueError, match=r"id_salt\.txt: empty; write the salt into it again"):
+        read_salt(tmp_path)

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from mammo_d2.core.files import read_json, read_text, write_bytes_atomic
-from mammo_d2.core.identifiers import hashed_identifier
+from mammo_d2.core.files import read_json
+from mammo_d2.core.identifiers import SALT_FILE, hashed_identifier, make_salt, read_salt
 from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.converters.source_arguments import read_options
@@ -28,9 +28,6 @@ from mammo_d2.data.converters.truth_files import FolderWithTruth, truth_help
 from mammo_d2.data.reading.dicom.dicom_file import is_dicom, read_dicom_meta
 from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ImageMeta, ImageReadError, ReadOptions
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
-
-#: Holds the secret text in the hashes of a prepared data set; not to be given away with it.
-SALT_FILE = "id_salt.txt"
 
 logger = logging.getLogger(__name__)
 
@@ -224,10 +221,7 @@ def salt_of(out: Path, make: bool) -> str:
         ValueError: the file is empty, or the data set was prepared with a salt that is not in the file.
     """
     path, manifest = out / SALT_FILE, out / "manifest.json"
-    if path.is_file():
-        salt = read_text(path).strip()
-        if not salt:
-            raise ValueError(f"{path}: empty; write the salt into it again, or prepare into another folder")
+    if salt := read_salt(out):
         return salt
     if manifest.is_file():
         content = read_json(manifest)
@@ -243,8 +237,4 @@ def salt_of(out: Path, make: bool) -> str:
                 "Prepare into another folder for new ones", manifest,
             )  # fmt: skip
             return ""
-    salt = secrets.token_hex(16)
-    if make:
-        write_bytes_atomic(path, f"{salt}\n".encode())
-        path.chmod(0o600)
-    return salt
+    return make_salt(out) if make else secrets.token_hex(16)
