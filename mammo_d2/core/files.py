@@ -1,4 +1,4 @@
-"""Reading and writing files: atomic writes, JSON, hashes, folders for results."""
+"""Reading and writing files: atomic writes, JSON, YAML, hashes, folders for results."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import yaml
 
 
 class FileFormatError(ValueError):
@@ -245,6 +246,45 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     return value
+
+
+# --- YAML ------------------------------------------------------------------------------------------------------
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML readers take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in keys:
+                line = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: the key {key!r:.80} is there twice; remove one of them")
+            if isinstance(key, Hashable):
+                keys.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str | os.PathLike[str], *, error: type[ValueError] = FileFormatError) -> Any:
+    """Content of a YAML file in UTF-8: dicts, lists, texts, numbers, dates.
+
+    Args:
+        path: the file.
+        error: raised for a file that is no YAML.
+
+    Raises:
+        FileNotFoundError: no such file.
+        FileFormatError: no YAML, another type than the safe ones, a key twice in a mapping, nested too deeply, or no
+            text in UTF-8; or the given ``error``.
+    """
+    text = read_text(path, error=error)
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as cause:
+        raise error(f"{path}: not YAML: {' '.join(str(cause).split())}") from cause
+    except RecursionError as cause:
+        raise error(f"{path}: lists or mappings are nested too deeply, or hold themselves") from cause
+    except (ValueError, TypeError, OverflowError) as cause:  # a date or number that is none
+        raise error(f"{path}: not YAML: {cause}") from cause
 
 
 # --- hashes -----------------------------------------------------------------------------------------------------

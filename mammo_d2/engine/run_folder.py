@@ -15,9 +15,13 @@ inference/<data set>/metrics.json            {task: {metric: value}}, and the ev
 A job of several trainings has the files from metrics.json on in a folder for each of them (``mammo_d2/jobs``).
 """
 
+import contextlib
 import os
 import re
 from pathlib import Path
+
+from mammo_d2.core.files import read_json
+from mammo_d2.evaluation.files.results import FILES_OF_CURVES, FILES_OF_PREDICTIONS
 
 CONFIG_FILE, EVALUATION_CONFIG_FILE = "config.yaml", "config_eval.yaml"
 PREPARATION_FILE, RECORD_FILE, LOG_FILE = "preparation.json", "run_record.json", "stdout.txt"
@@ -98,6 +102,17 @@ def forget_training(folder: str | os.PathLike) -> None:
     """Delete what --resume would take for results of a training that starts anew in this folder."""
     for name in (LAST_CHECKPOINT, FINAL_WEIGHTS, BEST_WEIGHTS, EMA_WEIGHTS):
         (Path(folder) / name).unlink(missing_ok=True)
+
+
+def forget_evaluation(folder: str | os.PathLike, dataset: str) -> None:
+    """Delete the results of an earlier evaluation of a data set: another one may have other evaluators."""
+    place = inference_folder(folder, dataset)
+    tasks: list[str] = []
+    with contextlib.suppress(OSError, ValueError):
+        tasks = list(read_json(place / METRICS_FILE))
+    names = [METRICS_FILE, *FILES_OF_PREDICTIONS, *FILES_OF_CURVES, *(f"{task}.json" for task in tasks)]
+    for name in names:
+        (place / Path(name).name).unlink(missing_ok=True)
 
 
 def remove_checkpoints(folder: str | os.PathLike) -> None:

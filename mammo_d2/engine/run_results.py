@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,18 @@ from typing import Any
 from mammo_d2.core.files import read_json
 from mammo_d2.engine.run_folder import METRICS_FILE, SCALARS_FILE, inference_folders
 from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, MAPS_FILE, REGIONS_FILE, RESULTS_FILE
+
+# The evaluators that write a file of predictions; others may have left theirs in an earlier evaluation.
+WRITERS = {
+    RESULTS_FILE: ("coco", "froc", "froc_classified"),
+    REGIONS_FILE: ("regions",),
+    MAPS_FILE: ("regions",),
+    LESION_SCORES_FILE: ("lesion",),
+}
+# Evaluators of the package that write no boxes. Of those of other code it is not known.
+_WITHOUT_BOXES = ("patient", "image", "saliency", "regions", "lesion", "voc")
+
+_FORMS = {"image_id": "a number or text", "bbox": "four finite numbers"}
 
 # The evaluator that draws a curve, by the name of its file.
 CURVE_OF = {"froc": "froc", "froc_classified": "froc_classified", "roc": "patient", "tnr_fnr": "lesion"}
@@ -115,6 +127,8 @@ def read_scalars(folder: str | os.PathLike) -> list[dict[str, float]]:
 def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
     """Read the evaluation of one data set from ``inference/<data set>``.
 
+    Predictions that none of its evaluators writes are of an earlier evaluation, and left out.
+
     Raises:
         ValueError: a file that is not JSON of the expected form.
     """
@@ -125,11 +139,13 @@ def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
         if not isinstance(numbers, Mapping):
             raise ValueError(f"{folder / METRICS_FILE}: {task!r} must be an object of numbers, not {numbers!r:.80}")
         details = _load(folder / f"{task}.json", {})
+        place = f"{folder / METRICS_FILE}: {task}"
+        reasons = details.get("reasons", {})
         tasks[task] = TaskResult(
-            {key: math.nan if value is None else float(value) for key, value in numbers.items()},
-            details.get("reasons", {}),
-            details.get("options", ""),
-            *_intervals(details),
+            {key: _number(value, f"{place}/{key}") for key, value in numbers.items()},
+            reasons if isinstance(reasons, Mapping) else {},
+            str(details.get("options", "")),
+            *_intervals(details, folder / f"{task}.json"),
         )
     # Other evaluators may have left their curves here in an earlier evaluation.
     pictures = {
@@ -137,19 +153,55 @@ def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
         for path in sorted(folder.glob("*.png"))
         if path.stem not in CURVE_OF or CURVE_OF[path.stem] in tasks
     }
+
+    def is_of(name: str) -> bool:
+        unknown = name == RESULTS_FILE and not set(tasks) <= set(_WITHOUT_BOXES)
+        return not tasks or unknown or bool(set(WRITERS[name]) & set(tasks))
+
+    def entries(name: str, keys: Sequence[str]) -> list[dict[str, Any]] | None:
+        return _entries(folder / name, keys) if is_of(name) else None
+
     maps = folder / MAPS_FILE
     return DatasetResult(
         folder.name,
         tasks,
-        _load(folder / RESULTS_FILE, None),
+        entries(RESULTS_FILE, ("image_id", "category_id", "bbox", "score")),
         pictures,
-        _load(folder / REGIONS_FILE, None),
-        maps if maps.is_file() else None,
-        _load(folder / LESION_SCORES_FILE, None),
+        entries(REGIONS_FILE, ("image_id", "category_id", "bbox", "score")),
+        maps if maps.is_file() and is_of(MAPS_FILE) else None,
+        entries(LESION_SCORES_FILE, ("image_id", "annotation_id", "bbox", "malignancy")),
     )
 
 
-def _intervals(details: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float]], str]:
+def _number(value: Any, place: str) -> float:
+    """A metric, NaN for null; raises ValueError for what is none."""
+    if value is None:
+        return math.nan
+    too_large = isinstance(value, int) and abs(value) > 10**300
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or too_large:
+        raise ValueError(f"{place} = {value!r:.80}: must be a number or null; evaluate the run again")
+    return float(value)
+
+
+def _entries(path: Path, keys: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Entries of a file of predictions that have ``keys``, of the right types; None where there is no file."""
+    content = _load(path, None)
+    for number, entry in enumerate(content or ()):
+        problem = None if isinstance(entry, dict) else "must be an object"
+        for key in keys if problem is None else ():
+            value = entry.get(key)
+            numbers = value if key == "bbox" and isinstance(value, list) else [value]
+            right = all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e300 for n in numbers)
+            if key == "image_id":
+                right = isinstance(value, (int, str)) and not isinstance(value, bool)
+            if not right or (key == "bbox" and len(numbers) != 4):
+                problem = problem or f"{key} = {value!r:.80}: must be {_FORMS.get(key, 'a finite number')}"
+        if problem:
+            raise ValueError(f"{path}: entry {number}: {problem}; evaluate the run again")
+    return content
+
+
+def _intervals(details: Mapping[str, Any], path: Path) -> tuple[dict[str, tuple[float, float]], str]:
     """Bootstrap intervals, DeLong's for an AUC without one; undefined ones left out. And what kind they are."""
     known: dict[str, tuple[float, float]] = {}
     words: list[str] = []
@@ -161,13 +213,17 @@ def _intervals(details: Mapping[str, Any]) -> tuple[dict[str, tuple[float, float
         ),
     )
     for kind, meaning in kinds:
+        found = details.get(kind) or {}
+        pairs = found.values() if isinstance(found, Mapping) else (None,)
+        if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+            raise ValueError(f"{path}: {kind} = {found!r:.80}: must be pairs of numbers; evaluate the run again")
         new = {
-            key: (limits[0], limits[1])
-            for key, limits in (details.get(kind) or {}).items()
-            if None not in limits and key not in known
+            key: (_number(pair[0], f"{path}: {kind}/{key}"), _number(pair[1], f"{path}: {kind}/{key}"))
+            for key, pair in found.items()
+            if None not in pair and key not in known
         }
         known |= new
-        words += [meaning] if new else []
+        words += [str(meaning)] if new else []
     return known, "; ".join(words)
 
 

@@ -24,6 +24,7 @@ from mammo_d2.engine.run_folder import (
     LAST_GOOD_WEIGHTS,
     METRICS_FILE,
     UNEVALUATED_WEIGHTS,
+    forget_evaluation,
     inference_folder,
 )
 from mammo_d2.engine.setup import draw_seed
@@ -302,8 +303,11 @@ class MammoTrainer(DefaultTrainer):
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None):
         """Evaluate on every data set of ``DATASETS.TEST``; metrics and predictions go to ``OUTPUT_DIR/inference``.
 
-        In float32 also after a mixed-precision training.
+        In float32 also after a mixed-precision training. Results of an earlier evaluation are deleted first.
         """
+        if comm.is_main_process():
+            for name in cfg.DATASETS.TEST:
+                forget_evaluation(cfg.OUTPUT_DIR, name)
         results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             per_dataset = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results

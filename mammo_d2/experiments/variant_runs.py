@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import find_config
+from mammo_d2.core.files import read_yaml
 from mammo_d2.experiments.cells import Cell, predictions_by_row, recorded_job, run_cells
 from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
 from mammo_d2.experiments.processes import read_metrics, summary_table, write_tables
@@ -62,13 +61,19 @@ def load_variants(path: str) -> list[Variant]:
         FileNotFoundError: no such file.
         ValueError: the file is not such a mapping, or two names give the same folder.
     """
-    content = yaml.safe_load(Path(find_config(path)).read_text())
+    content = read_yaml(find_config(path))
     if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path}: expected a mapping of variant name to a list of overrides, got {content!r}")
+        raise ValueError(f"{path}: expected a mapping of variant name to a list of overrides, got {content!r:.80}")
     variants = []
     for name, overrides in content.items():
         if not isinstance(overrides, list) or len(overrides) % 2:
-            raise ValueError(f"{path}: variant {name!r} needs a list of KEY, VALUE pairs, got {overrides!r}")
+            raise ValueError(f"{path}: variant {name!r} needs a list of KEY, VALUE pairs, got {overrides!r:.80}")
+        wrong = [item for item in overrides if item is None or isinstance(item, dict)]
+        if wrong or not all(isinstance(key, str) for key in overrides[::2]):
+            raise ValueError(
+                f"{path}: variant {name!r}: {overrides!r:.80} is no list of KEY, VALUE pairs; a key is a text, and no "
+                "value is empty or a mapping (write '' for an empty text)"
+            )
         variants.append(Variant(str(name), [str(item) for item in overrides]))
     names: dict[str, str] = {}
     for variant in variants:

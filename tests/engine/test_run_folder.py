@@ -6,6 +6,7 @@ from mammo_d2.engine.run_folder import (
     config_file,
     config_of_weights,
     evaluation_metrics,
+    forget_evaluation,
     forget_training,
     inference_folder,
     inference_folders,
@@ -70,6 +71,20 @@ def test_a_training_begun_anew_forgets_where_the_former_one_was(tmp_path):
     touch(tmp_path, "last_checkpoint", "model_0000009.pth", "model_final.pth", "model_best.pth", "metrics.json")
     forget_training(tmp_path)
     assert names_in(tmp_path) == ["metrics.json", "model_0000009.pth"]
+
+
+def test_an_evaluation_forgets_the_former_one_of_its_data_set_and_nothing_else(tmp_path):
+    place = tmp_path / "inference" / "a"
+    touch(place, "top_regions.json", "lesion_scores.json", "response_maps.npz", "coco_instances_results.json",
+          "image_scores.json", "regions.json", "roc.png", "notes.json", "instances_predictions.pth")  # fmt: skip
+    (place / "metrics.json").write_text('{"regions": {}, "../../notes": {}}')
+    touch(tmp_path / "inference" / "b", "metrics.json", "top_regions.json")
+    touch(tmp_path, "notes.json")
+    forget_evaluation(tmp_path, "a")
+    forget_evaluation(tmp_path, "never")
+    assert names_in(place) == ["instances_predictions.pth"]
+    assert names_in(tmp_path / "inference" / "b") == ["metrics.json", "top_regions.json"]
+    assert names_in(tmp_path) == ["inference", "notes.json"]
 
 
 def test_checkpoints_of_finished_trainings_are_removed_with_the_pointer_to_them(tmp_path):

@@ -7,6 +7,8 @@ import pytest
 
 from mammo_d2.engine.run_results import read_dataset_result, read_evaluations, read_scalars
 
+LESION = {"image_id": 1, "annotation_id": 1, "bbox": [0, 0, 5, 5], "malignancy": 0.5}
+
 
 def write_log(path, entries):
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
@@ -106,9 +108,9 @@ def test_evaluations_of_a_folder(tmp_path):
     assert read_evaluations(tmp_path) == []
     for name in ("b_test", "a_test"):
         (tmp_path / "inference" / name).mkdir(parents=True)
-    (tmp_path / "inference" / "b_test" / "lesion_scores.json").write_text('[{"image_id": 1}]')
+    (tmp_path / "inference" / "b_test" / "lesion_scores.json").write_text(json.dumps([LESION]))
     found = [(result.name, result.lesions) for result in read_evaluations(tmp_path)]
-    assert found == [("a_test", None), ("b_test", [{"image_id": 1}])]
+    assert found == [("a_test", None), ("b_test", [LESION])]
 
 
 @pytest.mark.parametrize(
@@ -133,3 +135,43 @@ def test_curves_of_evaluators_that_did_not_run_are_of_an_earlier_evaluation(tmp_
     for name in ("froc", "roc", "mine"):
         (folder / f"{name}.png").write_bytes(name.encode())
     assert read_dataset_result(folder).pictures == {"mine": b"mine", "roc": b"roc"}
+
+
+def test_predictions_of_evaluators_that_did_not_run_are_of_an_earlier_evaluation(tmp_path):
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}
+    for name in ("coco_instances_results.json", "top_regions.json"):
+        (tmp_path / name).write_text(json.dumps([box]))
+    (tmp_path / "lesion_scores.json").write_text(json.dumps([LESION]))
+    (tmp_path / "response_maps.npz").write_bytes(b"")
+
+    def found(*tasks):
+        (tmp_path / "metrics.json").write_text(json.dumps({task: {} for task in tasks}))
+        result = read_dataset_result(tmp_path)
+        return result.predictions, result.regions, result.maps, result.lesions
+
+    assert found("patient", "image") == (None, None, None, None)
+    assert found("froc") == ([box], None, None, None)
+    assert found("regions") == (None, [box], tmp_path / "response_maps.npz", None)
+    assert found("lesion") == (None, None, None, [LESION])
+    # An evaluator of other code may have written the boxes.
+    assert found("mine") == ([box], None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.json", {"froc": {"x": "0.5"}}, r"metrics\.json: froc/x = '0.5': must be a number or null"),
+        ("metrics.json", {"froc": {"x": True}}, r"metrics\.json: froc/x = True: must be a number or null"),
+        ("froc.json", {"intervals": {"x": [1]}}, r"froc\.json: intervals = .* must be pairs of numbers"),
+        ("coco_instances_results.json", [3], r"results\.json: entry 0: must be an object"),
+        ("coco_instances_results.json", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3], "score": 1}],
+         r"results\.json: entry 0: bbox = \[1, 2, 3\]: must be four finite numbers"),
+        ("coco_instances_results.json", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": math.nan}],
+         r"results\.json: entry 0: score = nan: must be a finite number; evaluate the run again"),
+    ],
+)  # fmt: skip
+def test_wrong_values_in_evaluation_files_are_named(tmp_path, name, content, message):
+    (tmp_path / "metrics.json").write_text('{"froc": {"x": 0.5}}')
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        read_dataset_result(tmp_path)

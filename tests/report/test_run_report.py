@@ -74,6 +74,8 @@ def test_weak_localisation_is_drawn_into_the_report_and_to_files(run, tmp_path):
         {"image_id": 3, "category_id": 2, "bbox": [12.0, 22.0, 20.0, 20.0], "score": 0.2},
     ]
     (inference / "top_regions.json").write_text(json.dumps(regions))
+    metrics = json.loads((inference / "metrics.json").read_text())
+    (inference / "metrics.json").write_text(json.dumps({**metrics, "regions": {"malignant/hits": 1.0}}))
     np.savez(inference / "response_maps.npz", **{"3": np.full((1, 4, 3), 0.5)})
     cfg.TEST.FROC.HIT = "iom"
     said: list[str] = []

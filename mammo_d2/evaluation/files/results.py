@@ -20,6 +20,12 @@ LESION_SCORES_FILE = "lesion_scores.json"
 #: COCO results of the best regions; response maps (C, h, w) float16 in [0, 1] by image id, where there are any.
 REGIONS_FILE, MAPS_FILE = "top_regions.json", "response_maps.npz"
 
+#: Every file of predictions, and every curve, that an evaluation may leave.
+FILES_OF_PREDICTIONS = (
+    RESULTS_FILE, SOURCE_RESULTS_FILE, IMAGE_SCORES_FILE, LESION_SCORES_FILE, REGIONS_FILE, MAPS_FILE,
+)  # fmt: skip
+FILES_OF_CURVES = ("froc.png", "froc_classified.png", "roc.png", "tnr_fnr.png")
+
 
 class ResultsError(FileFormatError):
     """A results or ground-truth file that cannot be evaluated; the message names file, entry, field and remedy."""

@@ -11,13 +11,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from mammo_d2.config.loading import ConfigError, load_config
 from mammo_d2.config.named_configs import find_config
+from mammo_d2.core.files import read_yaml
 from mammo_d2.framework import CfgNode
 from mammo_d2.jobs.job import build_job
 
@@ -68,10 +66,7 @@ def load_ranges(path: str, config_file: str, overrides: Sequence[str] = ()) -> l
         ValueError: not a mapping of keys to ranges, a key that the config does not have, or a value that does not fit
             it; with file, key, value and what would be right.
     """
-    try:
-        content = yaml.safe_load(Path(find_config(path)).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {error}") from error
+    content = read_yaml(find_config(path))
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path}: expected a mapping of config key to range, KEY: {_FORMS}; got {content!r:.80}")
     stage_keys = build_job(load_config(config_file, list(overrides))).stage_keys
