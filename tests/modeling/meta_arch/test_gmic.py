@@ -307,3 +307,23 @@ def test_other_files_for_the_patch_network_are_explained(tmp_path):
     torch.save({"model": {"conv1.weight": torch.zeros(64, 3, 7, 7)}}, path)
     with pytest.raises(ValueError, match="are no weights of ResNet-18: Missing key"):
         gmic_model("MODEL.GMIC.PATCH_WEIGHTS", str(path))
+
+
+@pytest.mark.parametrize("variants", [("full", "mil", "loc"), ("random", "loc_random")])
+def test_rows_that_are_readings_of_one_training(variants):
+    """The modules exchange no gradient, so the rows of a seed have the same weights as far as they have them."""
+    trained = []
+    for variant in variants:
+        model = gmic_model("MODEL.GMIC.VARIANT", variant, "MODEL.GMIC.SPARSITY_WEIGHT", 0.01)
+        model.load_state_dict(gmic_model("MODEL.GMIC.VARIANT", variants[0]).state_dict(), strict=False)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        for step in range(3):
+            torch.manual_seed(step)
+            optimizer.zero_grad()
+            sum(model(BATCH).values()).backward()
+            optimizer.step()
+        trained.append(model.state_dict())
+    start = gmic_model("MODEL.GMIC.VARIANT", variants[0]).state_dict()
+    assert not torch.equal(trained[0]["saliency_head.weight"], start["saliency_head.weight"])
+    for other in trained[1:]:
+        assert all(torch.equal(trained[0][name], value) for name, value in other.items())
