@@ -4,7 +4,7 @@ Ablation, cross-validation and comparison make their cells and hand them to ``ru
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -142,6 +142,23 @@ def annotations_of(job: Job, dataset: str) -> Path:
 def rows_named(settings: Sequence[str]) -> list[str]:
     """Rows whose weights some overrides name."""
     return [name for item in settings for name in _WEIGHTS.findall(item)]
+
+
+def check_starting_rows(rows: Mapping[str, Sequence[str]]) -> None:
+    """Check the rows that others start from, before any training.
+
+    Args:
+        rows: overrides by name.
+
+    Raises:
+        ValueError: no such row, or one that starts from a row itself.
+    """
+    for row, overrides in rows.items():
+        for name in rows_named(overrides):
+            if name not in rows:
+                raise ValueError(f"row {row!r} starts from {{weights:{name}}}; the rows are {', '.join(rows)}")
+            if rows_named(rows[name]):
+                raise ValueError(f"row {row!r} starts from row {name!r}, which starts from a row itself")
 
 
 def _with_weights(cell: Cell, cells: Sequence[Cell]) -> Cell:

@@ -21,7 +21,7 @@ from mammo_d2.evaluation.metrics.scores.curves import roc_curve, score_table
 from mammo_d2.evaluation.metrics.scores.delong import delong_interval
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth, level_cases
 from mammo_d2.evaluation.study.plots import PlotCurve, plot_roc
-from mammo_d2.experiments.cells import Cell, predictions_by_row, recorded_job, run_cells
+from mammo_d2.experiments.cells import Cell, predictions_by_row, recorded_job, rows_named, run_cells
 from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
 from mammo_d2.experiments.comparison.predictions import Predictions
 from mammo_d2.experiments.comparison.row_statistics import ANY
@@ -202,6 +202,7 @@ def _cell(
         folder / "test.json",
         record=folder,
         shares=False,
+        turn=int(bool(rows_named(training))),
     )
 
 

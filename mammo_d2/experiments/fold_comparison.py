@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from mammo_d2.experiments.cells import Cell, predictions_by_row, run_cells
+from mammo_d2.experiments.cells import Cell, check_starting_rows, predictions_by_row, run_cells
 from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
 from mammo_d2.experiments.cross_validation import POOLED_WORDS, FoldPlan, fold_cells, read_fold, recorded_cells
 from mammo_d2.experiments.processes import mean_and_spread, write_tables
@@ -46,7 +46,8 @@ def compare_variants(
 
     Args:
         config_file: the config that all variants start from.
-        variants: the rows.
+        variants: the rows. In an override, "{weights:ROW}" is the file of the weights of another row of the same fold;
+            that row comes first.
         plan: data and folds.
         output: folder; one sub-folder a variant, and ``comparison_<class>.md``, ``.csv``, ``.json``, and
             ``paired_<class>.json``.
@@ -63,6 +64,7 @@ def compare_variants(
         RunConflictError, ValueError: a variant's folder holds folds of another config, plan or data.
         ChildProcessError: a fold failed; its log is named.
     """
+    check_starting_rows({variant.name: variant.overrides for variant in variants})
     cells: list[Cell] = []
     for variant in variants:
         folder = output / variant.folder

@@ -14,6 +14,7 @@ from mammo_d2.engine.run_record import RunConflictError
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.experiments import cells, shared_work
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate
+from mammo_d2.experiments.fold_comparison import compare_variants
 from mammo_d2.experiments.variant_runs import Variant, run_ablation
 from mammo_d2.jobs import JobOptions, TwoStageJob, build_job
 from tests.conftest import ROOT
@@ -143,6 +144,39 @@ def test_each_fold_has_its_own_first_stage(config, ran, tmp_path):
     models = [weights(folder / "model_final.pth") for folder in folders]
     assert not is_equal(models[0], models[1])
     assert not is_equal(models[1], models[2])
+
+
+def test_a_fold_can_start_from_the_row_of_another_scheme(config, ran, tmp_path):
+    """Without a training of its own it ends with the model that the two stages make."""
+    file, data = config
+    given = [*TWO_STAGES[:-2], "FIRST_STAGE.WEIGHTS", "{weights:max pooling}"]
+    variants = [Variant("from max", given), Variant("max pooling", []), Variant("two stages", TWO_STAGES)]
+    plan = FoldPlan(tmp_path / "data" / "toy", 3)
+    compare_variants(file, variants, plan, tmp_path / "table", data)
+    assert len(ran) == 18
+    for fold in range(3):
+        folder = tmp_path / "table/from_max" / f"fold{fold}" / "train"
+        first = tmp_path / "table/max_pooling" / f"fold{fold}" / "train/model_final.pth"
+        assert load_config(str(folder / "config.yaml")).FIRST_STAGE.WEIGHTS == str(first)
+        two = tmp_path / "table/two_stages" / f"fold{fold}" / "train"
+        assert is_equal(weights(first), weights(two / "first_stage/model_final.pth"))
+        assert is_equal(weights(folder / "model_final.pth"), weights(two / "model_final.pth"))
+    ran.clear()
+    compare_variants(file, variants, plan, tmp_path / "table", data)
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [("maximum", "the rows are first, second"), ("second", "row 'first' starts from row 'second', which starts from")],
+)
+def test_a_row_to_start_from_must_be_there(tmp_path, start, message):
+    variants = [
+        Variant("first", ["FIRST_STAGE.WEIGHTS", f"{{weights:{start}}}"]),
+        Variant("second", ["FIRST_STAGE.WEIGHTS", "{weights:first}"]),
+    ]
+    with pytest.raises(ValueError, match=message):
+        compare_variants("", variants, FoldPlan(tmp_path, 3), tmp_path / "table")
 
 
 def test_an_ablation_trains_a_common_first_stage_once(config, ran, tmp_path):
