@@ -2,6 +2,7 @@
 
 from mammo_d2.cli.common import run_tool, with_common_help
 from mammo_d2.config.loading import load_config
+from mammo_d2.core.parent_process import stop_with_starter
 from mammo_d2.framework import default_argument_parser, launch
 from mammo_d2.jobs.job import build_job, main
 
@@ -45,6 +46,7 @@ def run(argv: list[str]) -> int:
         "serve every combination of maps",
     )
     args = parser.parse_args(argv)
+    stop_with_starter()
     # What is wrong with the job is an error before anything is started or written.
     job = build_job(load_config(args.config_file, args.opts))
     if args.shared_only and not job.can_share:

@@ -57,8 +57,13 @@ class EMA(HookBase):
     def model(self) -> nn.Module:
         return self.averaged.module
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a step has been averaged."""
+        return int(self.averaged.n_averaged) > 0
+
     def before_train(self) -> None:
-        if int(self.averaged.n_averaged) == 0:  # weights may have been loaded after this hook was made
+        if not self.has_begun:  # weights may have been loaded after this hook was made
             self.averaged.module.load_state_dict(self.source.state_dict())
 
     def after_step(self) -> None:
@@ -113,8 +118,14 @@ class EventWriting(hooks.PeriodicWriter):
     """Writes events periodically, and at every evaluation and checkpoint, so that ``metrics.json`` misses nothing.
 
     The storage keeps only the newest value of an evaluation, and a resumed run does not log again what happened before
-    its checkpoint.
+    its checkpoint. The values that medians are made of are part of the checkpoint, so that those of a resumed run are
+    the same as without an interruption.
     """
+
+    # Iterations of the writers' medians.
+    WINDOW = 20
+    # Scalars that measure time: they would make each checkpoint another one.
+    _TIMES = ("time", "data_time", "rank_data_time")
 
     def __init__(self, writers: Sequence, more_periods: Sequence[int], period: int = 20):
         """
@@ -125,12 +136,35 @@ class EventWriting(hooks.PeriodicWriter):
         """
         super().__init__(writers, period=period)
         self.writers, self.periods = writers, [p for p in (*more_periods, period) if p > 0]
+        self._former: dict[str, list] = {}
+
+    def before_train(self) -> None:
+        super().before_train()
+        storage = get_event_storage()
+        for name, values in self._former.items():
+            for value, iteration in values:
+                storage.put_scalar(name, value, cur_iter=iteration)
+        self._former = {}
 
     def after_step(self) -> None:
         iteration = self.trainer.iter + 1
         if iteration == self.trainer.max_iter or any(iteration % period == 0 for period in self.periods):
             for writer in self.writers:
                 writer.write()
+
+    def state_dict(self) -> dict:
+        """Values and iterations of the noisy scalars, by name, as far as medians look back."""
+        storage = getattr(self.trainer, "storage", None)
+        if storage is None:
+            return {}
+        noisy = [name for name, smooth in storage.smoothing_hints().items() if smooth and name not in self._TIMES]
+        return {
+            name: [list(pair) for pair in storage.history(name).values()[-storage.count_samples(name, self.WINDOW) :]]
+            for name in sorted(noisy)
+        }
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self._former = dict(state_dict)
 
 
 class BestAndEarlyStop(HookBase):

@@ -119,7 +119,7 @@ def remove_checkpoints(folder: str | os.PathLike) -> None:
     """Delete the checkpoints of finished trainings in a folder and below, but for the weights that have a name."""
     for path in Path(folder).rglob("model_*.pth"):
         if re.fullmatch(r"model_\d+\.pth", path.name):
-            path.unlink()
             pointer = path.with_name(LAST_CHECKPOINT)
             if pointer.is_file() and pointer.read_text().strip() == path.name:
-                pointer.unlink()
+                pointer.unlink()  # first: it is found by the file it names
+            path.unlink()

@@ -27,6 +27,9 @@ from mammo_d2.framework import (
 )
 from mammo_d2.framework.machine import machine_facts
 
+# The training's config while the framework's set-up writes that of an evaluation in its place.
+_KEPT_CONFIG = ".config.yaml.kept"
+
 logger = logging.getLogger(__name__)
 
 
@@ -89,19 +92,26 @@ def _set_up_output(cfg: CfgNode, args: argparse.Namespace) -> None:
     folder = Path(cfg.OUTPUT_DIR)
     if comm.is_main_process():
         make_folder(folder, "OUTPUT_DIR")
-    config = folder / CONFIG_FILE
-    kept = config.read_bytes() if getattr(args, "eval_only", False) and config.is_file() else None
+    config, kept = folder / CONFIG_FILE, folder / _KEPT_CONFIG
+    if comm.is_main_process() and kept.is_file():  # an evaluation was killed
+        os.replace(kept, config)
+    keep = getattr(args, "eval_only", False) and config.is_file()
+    comm.synchronize()
+    if keep and comm.is_main_process():
+        with atomic_write(kept) as file:
+            file.write(config.read_bytes())
     # It logs the file's content, and knows no names of configs.
     config_file = find_config(args.config_file) if args.config_file else ""
     default_setup(cfg, argparse.Namespace(**{**vars(args), "config_file": config_file}))
     if ENGINE == "detectron2":  # it opens the log for its own messages and fvcore's
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="mammo_d2")
-    if kept is not None and comm.is_main_process():
-        written = config.read_bytes()
-        with atomic_write(config) as file:
-            file.write(kept)
-        with atomic_write(folder / EVALUATION_CONFIG_FILE) as file:
-            file.write(written)
+    if keep and comm.is_main_process():
+        written, evaluation = config.read_bytes(), folder / EVALUATION_CONFIG_FILE
+        # The same config: that of an evaluation that was killed, in a folder of its own.
+        if written != kept.read_bytes() or evaluation.is_file():
+            with atomic_write(evaluation) as file:
+                file.write(written)
+        os.replace(kept, config)
 
 
 def check_weights(weights: str) -> None:

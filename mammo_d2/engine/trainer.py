@@ -236,6 +236,7 @@ class MammoTrainer(DefaultTrainer):
         self.iter = self.start_iter
         if self.start_iter >= self.max_iter:
             logger.info("Nothing to train: the checkpoint is at the last iteration already")
+            self._save_average()  # the run may have been killed before
             return None
         if comm.is_main_process():
             self.record_config()
@@ -263,9 +264,12 @@ class MammoTrainer(DefaultTrainer):
                 raise
             finally:
                 self.after_train()
-        if self.ema is not None and comm.is_main_process():
-            self._save_weights(EMA_WEIGHTS)
+        self._save_average()
         return getattr(self, "_last_eval_results", None)
+
+    def _save_average(self) -> None:
+        if self.ema is not None and self.ema.has_begun and comm.is_main_process():
+            self._save_weights(EMA_WEIGHTS)
 
     def _one_iteration(self, signals: StopSignals) -> None:
         try:

@@ -1,6 +1,7 @@
 """Trainings in separate processes, and tables of their results."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from mammo_d2.core.files import read_json
+from mammo_d2.core.files import atomic_write, read_json, write_bytes_atomic
+from mammo_d2.core.parent_process import STARTER_VARIABLE
 from mammo_d2.engine.run_folder import LOG_FILE
 
 Item = TypeVar("Item")
@@ -50,11 +52,15 @@ def run_job(folder: Path, name: str, config_file: str, overrides: Sequence[str],
 def start_job(
     folder: Path, config_file: str, overrides: Sequence[str], jobs: int, *flags: str, **options: Any
 ) -> subprocess.Popen:
-    """As ``run_job``, without waiting for the end; ``options`` are those of ``subprocess.Popen``."""
+    """As ``run_job``, without waiting for the end; ``options`` are those of ``subprocess.Popen``.
+
+    The run stops when this process ends before it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mammo_d2.cli.train", "--config-file", config_file, *flags]
     command += [*overrides, "OUTPUT_DIR", str(folder)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
+    environment[STARTER_VARIABLE] = str(os.getpid())
     gpus = _visible_gpus() if jobs > 1 else []
     with _lock, open(folder / LOG_FILE, "a") as log:
         if gpus:
@@ -124,9 +130,12 @@ def summary_table(
 
 def write_tables(rows: Sequence[dict], table: str, output: Path, stem: str) -> None:
     """Write ``<stem>.md`` (the table), ``.json`` and ``.csv`` (one row a run, empty where it lacks a column)."""
-    (output / f"{stem}.md").write_text(table + "\n")
-    (output / f"{stem}.json").write_text(json.dumps(list(rows), indent=1))
-    with open(output / f"{stem}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    with atomic_write(output / f"{stem}.md", "w") as file:
+        file.write(table + "\n")
+    with atomic_write(output / f"{stem}.json", "w") as file:
+        file.write(json.dumps(list(rows), indent=1))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes_atomic(output / f"{stem}.csv", text.getvalue().encode("utf-8"))

@@ -5,7 +5,6 @@ evaluation. All draws follow from the seed, the trial's number and the values of
 resumed search gives the same trials as an uninterrupted one (with one job; random search with any number of jobs).
 """
 
-import json
 import math
 import signal
 import time
@@ -15,13 +14,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.engine.run_folder import LOG_FILE, remove_checkpoints
 from mammo_d2.engine.run_record import claim_folders
+from mammo_d2.experiments.search.journal import open_storage, together
 from mammo_d2.experiments.search.search_outcome import write_report
 from mammo_d2.experiments.search.search_plan import SearchPlan
 from mammo_d2.experiments.search.trial import (
@@ -87,15 +85,13 @@ def search(
             while True:
                 while len(running) < jobs and (waiting or len(study.get_trials(deepcopy=False)) < trials):
                     trial = next_trial(study, plan, waiting.pop(0) if waiting else None)
-                    running.append(RunningTrial(study, plan, trial, start, jobs))
+                    running.append(RunningTrial(study, plan, trial, start, jobs, keep_checkpoints))
                 if not running:
                     break
                 time.sleep(interval)
                 for running_trial in list(running):
                     if running_trial.look():
                         running.remove(running_trial)
-                        if not keep_checkpoints and running_trial.state != TrialState.FAIL:
-                            remove_checkpoints(running_trial.folder)
                         _print_outcome(running_trial, len(study.get_trials(deepcopy=False)), trials)
                         write_report(study, plan, top)
         finally:
@@ -117,7 +113,7 @@ def open_study(plan: SearchPlan) -> optuna.Study:
     claim_folders({plan.output: load_config(plan.config_file, list(plan.overrides))})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=JournalStorage(_journal(plan.output / "study.log")),
+        storage=open_storage(plan.output / "study.log"),
         study_name="search",
         direction="maximize" if plan.mode == "max" else "minimize",
         pruner=_pruner(plan),
@@ -133,38 +129,6 @@ def open_study(plan: SearchPlan) -> optuna.Study:
             "--output"
         )
     return study
-
-
-class _NoLock(JournalFileOpenLock):
-    """``alone_in`` keeps others away; Optuna's own locks remain after a search is killed."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        pass
-
-
-def _journal(path: Path) -> JournalFileBackend:
-    """The file of a study. A last line that a kill left incomplete is removed.
-
-    Raises:
-        SearchError: another line is no JSON.
-    """
-    if path.is_file():
-        *lines, incomplete = path.read_bytes().split(b"\n")
-        for number, line in enumerate(lines, 1):
-            try:
-                json.loads(line)
-            except (ValueError, RecursionError):
-                raise SearchError(
-                    f"{path}, line {number}: damaged, or not the journal of a search; restore it from a copy, or name "
-                    "another --output"
-                ) from None
-        if incomplete:
-            with open(path, "rb+") as file:
-                file.truncate(path.stat().st_size - len(incomplete))
-    return JournalFileBackend(str(path), lock_obj=_NoLock(str(path)))
 
 
 def _pruner(plan: SearchPlan) -> optuna.pruners.BasePruner:
@@ -184,19 +148,28 @@ def next_trial(study: optuna.Study, plan: SearchPlan, number: int | None) -> opt
     seed = int(np.random.SeedSequence([plan.seed, position]).generate_state(1)[0])
     kinds = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler}
     study.sampler = kinds[plan.sampler](seed=seed)
-    # Optuna continues a trial of an earlier process by its id only.
-    trial = study.ask() if number is None else optuna.Trial(study, study.trials[number]._trial_id)
-    for searched in plan.ranges:
-        searched.suggest(trial)
+    with together(study):
+        # Optuna continues a trial of an earlier process by its id only.
+        trial = study.ask() if number is None else optuna.Trial(study, study.trials[number]._trial_id)
+        for searched in plan.ranges:
+            searched.suggest(trial)
     return trial
 
 
 class RunningTrial:
     """A trial whose training runs: reports its evaluations to the study, and stops it if the pruner says so."""
 
-    def __init__(self, study: optuna.Study, plan: SearchPlan, trial: optuna.Trial, start: StartJob, jobs: int):
+    def __init__(
+        self,
+        study: optuna.Study,
+        plan: SearchPlan,
+        trial: optuna.Trial,
+        start: StartJob,
+        jobs: int,
+        keep_checkpoints: bool,
+    ):
         """Start or resume the training in ``<output>/trial<number>``."""
-        self.study, self.plan, self.trial = study, plan, trial
+        self.study, self.plan, self.trial, self.keep_checkpoints = study, plan, trial, keep_checkpoints
         self.folder = trial_folder(plan.output, trial.number)
         overrides = plan.trial_overrides({searched.key: searched.suggest(trial) for searched in plan.ranges})
         self.stages = build_job(load_config(plan.config_file, overrides)).stages()
@@ -222,28 +195,39 @@ class RunningTrial:
             if evaluation.step in self.reported or math.isnan(evaluation.value):
                 continue
             self.reported.add(evaluation.step)
-            self.trial.report(evaluation.value, evaluation.step)
-            # Decided by the step, not by whether the process has ended: the outcome must not depend on timing.
-            if evaluation.step < last_step and self.trial.should_prune():
+            with together(self.study):
+                self.trial.report(evaluation.value, evaluation.step)
+                # Decided by the step, not by whether the process has ended: the outcome must not depend on timing.
+                if evaluation.step < last_step and self.trial.should_prune():
+                    self._tell(TrialState.PRUNED, None, evaluation.iteration)
+            if self.state == TrialState.PRUNED:
                 self.process.stop()
-                self._tell(TrialState.PRUNED, None, evaluation.iteration)
+                self._remove_checkpoints()
                 return True
         if status is None:
             return False
         values = [found for found in evaluations if found.last_stage and not math.isnan(found.value)]
         if status != 0 or not values:
             reason = f"exit status {status}" if status else f"{self.plan.metric} is undefined"
-            self.trial.set_user_attr("reason", f"{reason}; see {self.folder / LOG_FILE}")
-            self._tell(TrialState.FAIL, None, None)
+            with together(self.study):
+                self.trial.set_user_attr("reason", f"{reason}; see {self.folder / LOG_FILE}")
+                self._tell(TrialState.FAIL, None, None)
         else:
             best = _best(values, self.plan.mode)
-            self._tell(TrialState.COMPLETE, best.value, best.iteration)
+            # Before the trial counts as finished: a search that is killed comes to a finished trial no more.
+            self._remove_checkpoints()
+            with together(self.study):
+                self._tell(TrialState.COMPLETE, best.value, best.iteration)
         return True
 
     def _tell(self, state: TrialState, value: float | None, iteration: int | None) -> None:
         self.trial.set_user_attr("iteration", iteration)
         self.study.tell(self.trial.number, value, state=state)
         self.state = state
+
+    def _remove_checkpoints(self) -> None:
+        if not self.keep_checkpoints:
+            remove_checkpoints(self.folder)
 
     def _frozen(self) -> FrozenTrial:
         return self.study.trials[self.trial.number]
