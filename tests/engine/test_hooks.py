@@ -134,3 +134,43 @@ def test_events_are_written_at_every_period():
     for hook.trainer.iter in range(10):
         hook.after_step()
     assert written == [3, 4, 6, 8, 9, 10]
+
+
+def test_medians_of_a_resumed_run_are_those_of_an_uninterrupted_one():
+    values = [5.0, 1.0, 4.0, 2.0, 9.0, 3.0]
+
+    def run(numbers, state=None):
+        """Values of some iterations; the state after the last one, and what is logged then."""
+        hook = EventWriting([], more_periods=[])
+        with EventStorage(numbers[0]) as storage:
+            hook.trainer = SimpleNamespace(storage=storage, iter=0, max_iter=100)
+            if state is not None:
+                hook.load_state_dict(state)
+            hook.before_train()
+            for storage.iter in numbers:
+                storage.put_scalar("loss", values[storage.iter])
+                storage.put_scalar("time", 0.5)
+                storage.put_scalar("lr", 0.1, smoothing_hint=False)
+            return hook.state_dict(), storage.latest_with_smoothing_hint(20)["loss"]
+
+    state, _ = run(range(3))
+    assert state == {"loss": [[5.0, 0], [1.0, 1], [4.0, 2]]}
+    again, resumed = run(range(3, 6), state)
+    whole, uninterrupted = run(range(6))
+    assert resumed == uninterrupted == (3.5, 5)
+    assert again == whole
+
+
+def test_medians_look_back_twenty_iterations_only():
+    hook = EventWriting([], more_periods=[])
+    with EventStorage() as storage:
+        hook.trainer = SimpleNamespace(storage=storage)
+        for storage.iter in range(50):
+            storage.put_scalar("loss", storage.iter)
+        assert [iteration for _, iteration in hook.state_dict()["loss"]] == list(range(30, 50))
+
+
+def test_without_training_there_is_no_state():
+    hook = EventWriting([], more_periods=[])
+    hook.trainer = SimpleNamespace()
+    assert hook.state_dict() == {}

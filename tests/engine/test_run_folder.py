@@ -1,5 +1,7 @@
 """Where the files of a run lie, and which weights are its result."""
 
+from pathlib import Path
+
 import pytest
 
 from mammo_d2.engine.run_folder import (
@@ -94,3 +96,13 @@ def test_checkpoints_of_finished_trainings_are_removed_with_the_pointer_to_them(
     remove_checkpoints(tmp_path)
     assert names_in(tmp_path / "patch") == ["model_best.pth", "model_final.pth"]
     assert names_in(tmp_path / "context") == ["last_checkpoint", "model_best.pth", "model_final.pth"]
+
+
+def test_the_pointer_is_removed_before_the_checkpoint_that_it_is_found_by(tmp_path, monkeypatch):
+    touch(tmp_path, "model_0000009.pth")
+    (tmp_path / "last_checkpoint").write_text("model_0000009.pth")
+    removed = []
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda path, **options: (removed.append(path.name), unlink(path, **options)))
+    remove_checkpoints(tmp_path)
+    assert removed == ["last_checkpoint", "model_0000009.pth"]

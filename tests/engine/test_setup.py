@@ -131,3 +131,29 @@ def test_missing_weights_are_told_before_anything_is_written_with_what_makes_the
     assert error_of("mine.pth") == (
         "MODEL.WEIGHTS mine.pth does not exist; check the path, or start from random weights with MODEL.WEIGHTS ''"
     )
+
+
+def test_a_killed_evaluation_leaves_the_config_of_the_training(tmp_path, monkeypatch):
+    setup(arguments(tmp_path))
+    training = (tmp_path / "config.yaml").read_bytes()
+    weights = tmp_path / "x.pth"
+    weights.touch()
+
+    def killed(*_, **__):
+        (tmp_path / "config.yaml").write_text("that of the evaluation")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mammo_d2.engine.setup.default_setup", killed)
+        with pytest.raises(KeyboardInterrupt):
+            setup(arguments(tmp_path, "MODEL.WEIGHTS", str(weights), eval_only=True))
+    setup(arguments(tmp_path, "MODEL.WEIGHTS", str(weights), eval_only=True))
+    assert (tmp_path / "config.yaml").read_bytes() == training
+    assert f"WEIGHTS: {weights}" in (tmp_path / "config_eval.yaml").read_text()
+    assert not list(tmp_path.glob(".config*"))
+
+
+def test_an_evaluation_made_again_in_a_folder_of_its_own_has_one_config(tmp_path):
+    for _ in range(2):
+        setup(arguments(tmp_path, eval_only=True))
+        assert sorted(path.name for path in tmp_path.glob("*.yaml")) == ["config.yaml"]

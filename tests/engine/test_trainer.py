@@ -245,6 +245,38 @@ def test_a_run_killed_in_its_last_evaluation_is_evaluated_when_resumed(folder, m
     assert (folder / "out" / "inference" / "toy_train" / "metrics.json").is_file()
 
 
+def test_a_run_killed_before_its_average_was_saved_has_it_when_resumed(folder, monkeypatch):
+    run(folder, *EMA, "OUTPUT_DIR", str(folder / "whole"))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MammoTrainer, "_save_weights", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, *EMA)
+    assert (folder / "out" / "model_final.pth").is_file()
+    run(folder, *EMA, resume=True)
+    averages = [torch.load(folder / name / "model_ema.pth", weights_only=True)["model"] for name in ("out", "whole")]
+    assert_same_weights(*averages)
+
+
+def test_log_and_checkpoints_of_a_resumed_run_are_those_of_an_uninterrupted_one(folder):
+    """Losses are logged as medians over iterations before the interruption, too."""
+    run(folder, "OUTPUT_DIR", str(folder / "whole"))
+    assert run_alone([sys.executable, "-m", "tests.engine.toy_training", str(folder), "4"]).returncode == -9
+    run(folder, resume=True)
+    times = ("time", "data_time", "eta_seconds")
+    logs = [
+        [{key: value for key, value in entry.items() if key not in times} for entry in read_scalars(folder / name)]
+        for name in ("out", "whole")
+    ]
+    assert repr(logs[0]) == repr(logs[1])
+    assert {"total_loss", "loss_cls"} <= logs[0][-1].keys()
+    for name in ("model_0000005.pth", "model_final.pth"):
+        assert (folder / "out" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+
+
 def test_non_finite_loss_keeps_the_last_good_checkpoint(folder, monkeypatch):
     original = MammoTrainer.run_step
 

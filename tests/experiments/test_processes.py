@@ -1,3 +1,5 @@
+import json
+import os
 import subprocess
 import sys
 
@@ -62,3 +64,27 @@ def test_without_gpu_nothing_is_chosen(tmp_path, started, monkeypatch):
     monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 0)
     start(tmp_path, 2)
     assert gpus(started) == [None, None]
+
+
+def test_a_started_run_knows_who_waits_for_it(tmp_path, monkeypatch):
+    environments = []
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda command, env, **_: environments.append(env))
+    start(tmp_path, 1)
+    assert environments[0]["MAMMO_D2_STARTED_BY"] == str(os.getpid())
+
+
+def test_tables_replace_former_ones_as_a_whole(tmp_path, monkeypatch):
+    rows = [{"trial": 0, "value": 0.5}, {"trial": 1, "value": None, "reason": "a, b"}]
+    processes.write_tables(rows, "| trial |", tmp_path, "search")
+    assert (tmp_path / "search.md").read_text() == "| trial |\n"
+    assert json.loads((tmp_path / "search.json").read_text()) == rows
+    assert (tmp_path / "search.csv").read_bytes() == b'trial,value,reason\r\n0,0.5,\r\n1,,"a, b"\r\n'
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(KeyboardInterrupt):
+        processes.write_tables(rows[:1], "| other |", tmp_path, "search")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

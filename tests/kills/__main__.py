@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--per-round", type=int, default=5, help="then the run is left alone (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=4, help="of the search (default: %(default)s)")
+    parser.add_argument("--small", action="store_true", help="fewer images and steps")
     parser.add_argument("--fork", action="store_true", help="in forks of this process: no time goes into imports")
     parser.add_argument("--work", type=Path, help="folder for data and runs, kept; default: a temporary one")
     args = parser.parse_args()
@@ -40,7 +41,7 @@ def _run(args: argparse.Namespace, work: Path) -> int:
     for name in args.command:
         folder = (work / name).resolve()
         folder.mkdir(parents=True)
-        make_data(folder / "data")
+        make_data(folder / "data", small=args.small)
         killer = Killer(commands(args.trials)[name], folder, args.seed, args.fork)
         print(f"{name}: undisturbed {killer.whole_seconds:.1f} s", flush=True)
         phases: Counter[str] = Counter()

@@ -42,9 +42,9 @@ class Command:
     unsettled: Callable[[Path], Sequence[Path]] = lambda out: ()
 
 
-def make_data(folder: Path, patients: int = 2) -> None:
+def make_data(folder: Path, small: bool = False) -> None:
     """Write the data of all commands: phantoms as DICOM files, rasters with boxes, a config and weights."""
-    write_phantom(PhantomConfig(n_patients=patients, rows=208, cols=160, seed=3), folder / "phantoms", progress=False)
+    write_phantom(PhantomConfig(n_patients=2, rows=208, cols=160, seed=3), folder / "phantoms", progress=False)
     # A file that cannot be used, as there is in every folder.
     (folder / "phantoms" / "dicom" / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 40)
     for split in ("train", "val"):
@@ -59,6 +59,8 @@ def make_data(folder: Path, patients: int = 2) -> None:
         "TEST.BEST_METRIC": "'patient/auc'", "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "0.0", "SOLVER.EMA.ENABLED": "True",
         "SOLVER.EMA.DECAY": "0.5", "TEST.LOSS_PERIOD": "3",
     }  # fmt: skip
+    if small:
+        settings |= {"SOLVER.MAX_ITER": "4", "TEST.EVALUATORS": "['patient']"}
     content: dict[str, Any] = {}
     for key, value in settings.items():
         *parents, name = key.split(".")

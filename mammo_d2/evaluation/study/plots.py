@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from mammo_d2.core.files import write_bytes_atomic
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ def _new_axes(title: str, size: tuple[float, float] = (5.5, 4.5)):
 
 
 def _save(figure: Figure, path: str | os.PathLike) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    return path
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    write_bytes_atomic(path, buffer.getvalue())
+    return Path(path)
 
 
 def _band(axes, curve: PlotCurve, color: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from mammo_d2.core.files import write_json
+from mammo_d2.core.files import write_bytes_atomic, write_json
 from mammo_d2.evaluation.study.plots import ForestRow, plot_forest, plot_froc, plot_roc
 from mammo_d2.evaluation.study.study import LEVELS, MetricValue, PairReport, Study, SystemReport
 
@@ -120,15 +121,15 @@ def write_metrics_json(study: Study, path: str | os.PathLike) -> Path:
 
 def write_metrics_csv(study: Study, path: str | os.PathLike) -> Path:
     """All metrics in long form: system, metric, value, low, high, reason; undefined numbers are empty."""
-    path = Path(path)
-    with open(path, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["system", "metric", "value", "low", "high", "reason"])
-        for system in study.systems:
-            for name, m in system.metrics.items():
-                numbers = ["" if np.isnan(v) else repr(float(v)) for v in (m.value, m.interval.low, m.interval.high)]
-                writer.writerow([system.name, name, *numbers, m.reason])
-    return path
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["system", "metric", "value", "low", "high", "reason"])
+    for system in study.systems:
+        for name, m in system.metrics.items():
+            numbers = ["" if np.isnan(v) else repr(float(v)) for v in (m.value, m.interval.low, m.interval.high)]
+            writer.writerow([system.name, name, *numbers, m.reason])
+    write_bytes_atomic(path, text.getvalue().encode("utf-8"))
+    return Path(path)
 
 
 def _latex(text: str) -> str:
@@ -186,7 +187,7 @@ def write_study(study: Study, folder: str | os.PathLike, rates: Sequence[float],
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [write_metrics_json(study, folder / "metrics.json"), write_metrics_csv(study, folder / "metrics.csv")]
-    (folder / "table.tex").write_text(latex_table(study), encoding="utf-8")
+    write_bytes_atomic(folder / "table.tex", latex_table(study).encode("utf-8"))
     paths.append(folder / "table.tex")
     for name in dict.fromkeys(name for system in study.systems for name in system.froc_curves):
         curves = [system.froc_curves[name] for system in study.systems if name in system.froc_curves]

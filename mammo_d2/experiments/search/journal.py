@@ -110,9 +110,10 @@ def _repair(path: Path) -> None:
 
 def _is_entry(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        entry = json.loads(line)
     except (ValueError, RecursionError):
         return False
+    return isinstance(entry, dict) and "op_code" in entry
 
 
 def _damaged(path: Path, number: int) -> SearchError:
