@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+import traceback
 import types
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -62,8 +64,16 @@ class Forked:
     The fork does what a new program would see: files that are not inherited are closed.
     """
 
-    def __init__(self, argv: Sequence[str], log: Path, *, cwd: Path | None = None, keep: Sequence[int] = (),
-                 start_new_session: bool = True, pass_fds: Sequence[int] = (), env: dict[str, str] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        argv: Sequence[str],
+        log: Path,
+        *,
+        cwd: Path | None = None,
+        start_new_session: bool = True,
+        pass_fds: Sequence[int] = (),
+        env: dict[str, str] | None = None,
+    ):
         self.returncode: int | None = None
         sys.stdout.flush()
         sys.stderr.flush()
@@ -87,8 +97,6 @@ class Forked:
                         os.close(int(name))
             code = _run_here(argv)
         except BaseException:
-            import traceback
-
             with open(log, "a") as stream:
                 traceback.print_exc(file=stream)
         finally:
@@ -116,11 +124,9 @@ class Forked:
 
 def _run_here(argv: Sequence[str]) -> int:
     """The command line in this process, a fresh fork."""
-    import io
-
+    from mammo_d2.cli import search
     from mammo_d2.cli.main import main
     from mammo_d2.experiments import processes as jobs
-    from mammo_d2.cli import search
     from mammo_d2.experiments.search import search_loop, trial
 
     sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", 0, closefd=False), write_through=True)
