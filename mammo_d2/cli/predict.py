@@ -87,6 +87,8 @@ def run(argv: list[str]) -> int:
     build_job(cfg).check_files()
     threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST if args.score_threshold is None else args.score_threshold
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min(threshold, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
+    # An image whose decoder crashes ends the process that reads it: never this one.
+    cfg.DATALOADER.NUM_WORKERS = max(1, cfg.DATALOADER.NUM_WORKERS)
     files = find_image_files(args.input)
     predictor = Predictor(cfg, autocast=args.autocast)
     make_folder(args.output, "--output")

@@ -45,7 +45,8 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
                        help="part of the data set's own training patients that become val")  # fmt: skip
     split.add_argument("--split-seed", type=int, default=0, help="of the split")
     run = parser.add_argument_group("run")
-    run.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    run.add_argument("--workers", type=int, default=os.cpu_count() or 1,
+                     help="processes; 0: this one, which ends with an image whose decoder crashes")  # fmt: skip
     run.add_argument("--strict", action="store_true", help="stop at the first image that cannot be prepared")
     run.add_argument("--force", action="store_true", help="prepare everything anew, reuse nothing")
     run.add_argument("--dry-run", action="store_true", help="only look at the source, write nothing")

@@ -152,6 +152,14 @@ class EventWriting(hooks.PeriodicWriter):
             for writer in self.writers:
                 writer.write()
 
+    def after_train(self) -> None:
+        # What a training that was told to stop has collected is in its checkpoint: the resumed one logs it in time.
+        if getattr(self.trainer, "stopped_by_signal", False):
+            for writer in self.writers:
+                writer.close()
+        else:
+            super().after_train()
+
     def state_dict(self) -> dict:
         """Values and iterations of the noisy scalars, by name, as far as medians look back."""
         storage = getattr(self.trainer, "storage", None)

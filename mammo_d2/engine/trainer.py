@@ -82,6 +82,7 @@ class MammoTrainer(DefaultTrainer):
         base.SOLVER.AMP.ENABLED = False
         self.ema: EMA | None = None
         self._stop_reason: str | None = None
+        self.stopped_by_signal = False
         super().__init__(base)
         self.cfg = cfg
         self._step = StepTrainer(cfg, self._trainer.model, self._trainer.data_loader, self._trainer.optimizer)
@@ -297,6 +298,7 @@ class MammoTrainer(DefaultTrainer):
 
     def _stop_by(self, signals: StopSignals, number: int) -> NoReturn:
         """Save a checkpoint after the last whole iteration, unless the training is at its end, and stop."""
+        self.stopped_by_signal = True
         if comm.is_main_process() and self.start_iter <= self.iter < self.max_iter - 1:
             self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
             logger.warning("Stopped after iteration %d; --resume goes on from there", self.iter)

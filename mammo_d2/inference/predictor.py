@@ -1,9 +1,11 @@
 """Prediction on image files that were never prepared: the same steps as in training, boxes in the files' own pixels."""
 
 import logging
+import multiprocessing
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,12 +14,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from mammo_d2.core.boxes import clip_boxes
+from mammo_d2.core.crash_safe import CrashSafeMap
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.format.catalog import category_names
-from mammo_d2.data.loading.mapped_images import worker_options
+from mammo_d2.data.loading.mapped_images import start_worker
 from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.data.prepare.recipe import Preparation
 from mammo_d2.data.reading.dicom.dicom_file import is_dicom
@@ -125,10 +127,29 @@ class Predictor:
         if batch_size < 1:
             raise ValueError(f"the batch size must be at least 1, not {batch_size}")
         names = [os.fspath(file) for file in files]
-        options = worker_options(min(self.cfg.DATALOADER.NUM_WORKERS, len(names)))
-        # The loader reads single files, so that a slow one holds up nothing but its own batch.
-        loader = iter(DataLoader(_Files(names, self.preparation, self._mapper, pictures), batch_size=1, **options))
-        while batch := [item for (item,) in islice(loader, batch_size)]:
+        with closing(self._read(names, pictures)) as samples:
+            yield from self._predict(samples, batch_size, strict)
+
+    def _read(self, names: Sequence[str], pictures: bool) -> Generator[dict[str, Any] | FileProblem, None, None]:
+        """Samples of the files in order, read in DATALOADER.NUM_WORKERS processes."""
+        read = _Files(self.preparation, self._mapper, pictures)
+        items = list(enumerate(names))
+        workers = self.cfg.DATALOADER.NUM_WORKERS
+        if workers == 0:
+            yield from map(read, items)
+            return
+        # Forked where that is possible, as torch's loaders are: fresh interpreters would import torch for seconds.
+        method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+        read_all: CrashSafeMap[tuple[int, str], dict[str, Any] | FileProblem] = CrashSafeMap(
+            _read_in_worker, _crashed, workers, _start_reader, (read,), ahead=2 * workers, method=method
+        )
+        for sample in read_all(items):
+            yield _with_tensors(sample)
+
+    def _predict(
+        self, samples: Iterator[dict[str, Any] | FileProblem], batch_size: int, strict: bool
+    ) -> Iterator[Prediction | FileProblem]:
+        while batch := list(islice(samples, batch_size)):
             problems = [item for item in batch if isinstance(item, FileProblem)]
             if strict and problems:
                 raise ValueError(problems[0].problem)
@@ -161,17 +182,14 @@ def _warn_of_unaveraged_weights(cfg: CfgNode) -> None:
         )
 
 
-class _Files(Dataset):
+class _Files:
     """Files as model inputs, with ``file``, ``meta``, ``transform``, ``warnings`` and ``picture``, or as problems."""
 
-    def __init__(self, names: Sequence[str], preparation: Preparation, mapper: MammoMapper, pictures: bool):
-        self._names, self._preparation, self._mapper, self._pictures = names, preparation, mapper, pictures
+    def __init__(self, preparation: Preparation, mapper: MammoMapper, pictures: bool):
+        self._preparation, self._mapper, self._pictures = preparation, mapper, pictures
 
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __getitem__(self, index: int) -> dict[str, Any] | FileProblem:
-        name = self._names[index]
+    def __call__(self, item: tuple[int, str]) -> dict[str, Any] | FileProblem:
+        index, name = item
         try:
             return self._sample(name, index)
         except (OSError, ValueError, MemoryError) as error:
@@ -206,6 +224,42 @@ class _Files(Dataset):
             "warnings": warnings,
             "picture": to_display(prepared.source, PICTURE_SIDE) if self._pictures else None,
         }
+
+
+# Fields of a sample that are tensors.
+_TENSORS = ("image", "tissue")
+# Set in each process that reads files.
+_reader: _Files | None = None
+
+
+def _start_reader(reader: _Files) -> None:
+    global _reader
+    _reader = reader
+    start_worker()
+
+
+def _read_in_worker(item: tuple[int, str]) -> dict[str, Any] | FileProblem:
+    """A sample with arrays for tensors: those that torch shares are lost with the process that made them."""
+    assert _reader is not None
+    sample = _reader(item)
+    if isinstance(sample, FileProblem):
+        return sample
+    return {key: value.numpy() if key in _TENSORS else value for key, value in sample.items()}
+
+
+def _with_tensors(sample: dict[str, Any] | FileProblem) -> dict[str, Any] | FileProblem:
+    if isinstance(sample, FileProblem):
+        return sample
+    return {key: torch.from_numpy(value) if key in _TENSORS else value for key, value in sample.items()}
+
+
+def _crashed(item: tuple[int, str]) -> FileProblem:
+    name = item[1]
+    return FileProblem(
+        name,
+        f"{name}: the process that read this file ended without a message: its data is damaged, or memory is short; "
+        "copy the file again, convert it (gdcmconv --raw) or leave it out",
+    )
 
 
 def to_prediction(sample: Mapping[str, Any], output: Mapping[str, Any], classes: Sequence[str]) -> Prediction:

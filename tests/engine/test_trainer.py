@@ -56,9 +56,11 @@ def test_ctrl_c_and_sigterm_save_a_checkpoint(folder, number, status, workers):
     assert (folder / "out" / "last_checkpoint").read_text() == "model_0000002.pth"
     assert f"{number}: stopping after this iteration" in (folder / "out" / "log.txt").read_text()
 
-    run(folder, *EMA, "OUTPUT_DIR", str(folder / "whole"))
+    run(folder, *rare, "OUTPUT_DIR", str(folder / "whole"))
     run(folder, *rare, resume=True)
     assert_same_weights(final_weights(folder / "out"), final_weights(folder / "whole"))
+    logged = [[entry["iteration"] for entry in read_scalars(folder / name)] for name in ("out", "whole")]
+    assert logged[0] == logged[1]
 
 
 @pytest.mark.slow

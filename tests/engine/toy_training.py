@@ -1,7 +1,8 @@
 """A tiny training job on a toy data set, for tests of the trainer; can be run as a process that kills itself.
 
-``python -m tests.engine.toy_training FOLDER KILL_AT[:SIGNAL] [KEY VALUE ...]`` trains and is killed after the step
-KILL_AT, before any hook of that step has run. SIGNAL (SIGKILL) goes to all processes of its group.
+``python -m tests.engine.toy_training FOLDER KILL_AT[:SIGNAL[:RANK]] [KEY VALUE ...]`` trains and is killed after the
+step KILL_AT, before any hook of that step has run. SIGNAL (SIGKILL) goes to all processes of its group; in a job of
+several processes under torchrun, where each has a group of its own, all send it, or that of RANK alone.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import torch
 
 from mammo_d2.cli.common import run_tool
 from mammo_d2.engine.trainer import MammoTrainer
+from mammo_d2.framework import comm, launch
 from mammo_d2.jobs.job import main as train_main
 
 SETTINGS = {
@@ -67,13 +69,13 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    kill_at, _, kind = sys.argv[2].partition(":")
+    kill_at, kind, rank = [*sys.argv[2].split(":"), "", ""][:3]
     run_step = MammoTrainer.run_step
 
     def run_step_then_die(self):
         run_step(self)
-        if self.iter == int(kill_at):
+        if self.iter == int(kill_at) and rank in ("", str(comm.get_rank())):
             os.killpg(0, signal.Signals[kind or "SIGKILL"])
 
     MammoTrainer.run_step = run_step_then_die
-    run_tool(lambda argv: run(Path(argv[0]), *argv[2:]) and 0)
+    run_tool(lambda argv: launch(run, 1, args=(Path(argv[0]), *argv[2:])) and 0)

@@ -2,6 +2,10 @@
 
 import json
 import logging
+import multiprocessing
+import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,6 +223,29 @@ def test_bad_files_are_reported_and_the_rest_goes_on(tmp_path, workers):
             assert outcome.problem.startswith(str(file))
         else:
             assert outcome.picture.shape == SIZE
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="the crash reaches forks only")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_decoder_that_crashes_costs_one_file_and_names_it(tmp_path, monkeypatch, workers):
+    files = [str(write_mammogram(tmp_path / f"{name}.png")) for name in "abcdef"]
+    apply = Preparation.apply
+
+    def crash(self, path):
+        if Path(path).stem in "be":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return apply(self, path)
+
+    whole = list(Predictor(brightest_cfg(tmp_path))(files))
+    monkeypatch.setattr(Preparation, "apply", crash)
+    outcomes = list(Predictor(brightest_cfg(tmp_path, "DATALOADER.NUM_WORKERS", workers))(files, batch_size=2))
+    assert [outcome.file for outcome in outcomes] == files
+    assert [outcome.file for outcome in outcomes if isinstance(outcome, FileProblem)] == [files[1], files[4]]
+    assert outcomes[1].problem.startswith(f"{files[1]}: the process that read this file ended without a message")
+    for alone, outcome in zip(whole, outcomes, strict=True):
+        if isinstance(outcome, Prediction):
+            np.testing.assert_array_equal(outcome.boxes, alone.boxes)
+            np.testing.assert_array_equal(outcome.scores, alone.scores)
 
 
 def test_strict_fails_at_the_first_bad_file(tmp_path):

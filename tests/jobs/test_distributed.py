@@ -36,6 +36,13 @@ WITHOUT_CHANCE = {
 }
 
 
+def two_processes(module: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a module under torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", module]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(ENGINE == "detectron2", reason="detectron2's trainer asks for one GPU per process")
 @pytest.mark.usefixtures("hidden_gpus")
@@ -43,9 +50,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path):
     write_dataset(tmp_path, positives=3, negatives=4)  # 7 images: the count does not divide
     run(tmp_path, *[item for pair in WITHOUT_CHANCE.items() for item in pair], "OUTPUT_DIR", str(tmp_path / "one"))
     settings = {**SETTINGS, **WITHOUT_CHANCE, "DATASETS.ROOT": str(tmp_path), "OUTPUT_DIR": str(tmp_path / "two")}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "mammo_d2.cli.train", *[item for pair in settings.items() for item in pair]]
-    job = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    job = two_processes("mammo_d2.cli.train", *[item for pair in settings.items() for item in pair])
     assert job.returncode == 0, job.stderr[-3000:]
     assert (tmp_path / "two" / "log.txt.rank1").is_file()
 
@@ -62,3 +67,29 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path):
         assert a["score"] == pytest.approx(b["score"], abs=1e-5)
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in inference]
     assert metrics[0]["patient"] == pytest.approx(metrics[1]["patient"], nan_ok=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(ENGINE == "detectron2", reason="detectron2's trainer asks for one GPU per process")
+@pytest.mark.usefixtures("hidden_gpus")
+@pytest.mark.parametrize("rank", ["", ":1"])
+def test_processes_stop_after_the_same_iteration_whichever_of_them_is_told(tmp_path, rank):
+    write_dataset(tmp_path, positives=3, negatives=4)
+    rare = ["SOLVER.CHECKPOINT_PERIOD", "100"]
+    stopped = two_processes("tests.engine.toy_training", str(tmp_path), f"2:SIGTERM{rank}", *rare)
+    assert stopped.returncode != 0
+    out = tmp_path / "out"
+    assert (out / "last_checkpoint").read_text() == "model_0000002.pth", stopped.stderr[-3000:]
+    for name in ("log.txt", "log.txt.rank1"):
+        told = "SIGTERM: stopping after this iteration" in (out / name).read_text()
+        assert told == (rank == "" or name == "log.txt.rank1")
+    assert "Stopped after iteration 2; --resume goes on from there" in (out / "log.txt").read_text()
+
+    settings = {**SETTINGS, "DATASETS.ROOT": str(tmp_path), "SOLVER.CHECKPOINT_PERIOD": "100"}
+    for name, flags in (("out", ["--resume"]), ("whole", [])):
+        folder = ["OUTPUT_DIR", str(tmp_path / name)]
+        job = two_processes("mammo_d2.cli.train", *flags, *[i for p in settings.items() for i in p], *folder)
+        assert job.returncode == 0, job.stderr[-3000:]
+    resumed, whole = final_weights(out), final_weights(tmp_path / "whole")
+    for name in whole:
+        assert torch.equal(resumed[name], whole[name]), name

@@ -123,14 +123,14 @@ def worker_options(num_workers: int) -> dict:
     """DataLoader arguments common to training, testing and prediction: batches are lists, workers use one thread."""
     return {
         "num_workers": num_workers,
-        "worker_init_fn": _start_worker,
+        "worker_init_fn": start_worker,
         "collate_fn": _as_list,
         # Its own generator: making an iterator must not advance the global one, which a resumed run has restored.
         "generator": torch.Generator(),
     }
 
 
-def _start_worker(worker_id: int) -> None:
+def start_worker(worker_id: int = 0) -> None:
     """Worker processes are the parallelism; threads inside them would only compete. Ctrl-C is for the main process."""
     # torch's own watch lets a worker of a killed run wait for ever where it has samples that nobody takes.
     end_with_parent()

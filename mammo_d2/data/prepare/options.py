@@ -21,7 +21,7 @@ class PrepareOptions:
         fractions: split name -> part of the patients, where the data set has no split of its own.
         val_from_train: part of the training patients that become "val" where the data set's own split has none.
         seed: of the split.
-        workers: processes.
+        workers: processes; 0 prepares in this one, which ends with an image whose decoder crashes.
         strict: stop at the first image that cannot be prepared, rather than leave it out.
         force: prepare everything again; reuse nothing.
         dry_run: only look, write nothing.
@@ -33,7 +33,7 @@ class PrepareOptions:
     fractions: tuple[tuple[str, float], ...] = (("train", 0.7), ("val", 0.1), ("test", 0.2))
     val_from_train: float = 0.0
     seed: int = 0
-    workers: int = 1
+    workers: int = 0
     strict: bool = False
     force: bool = False
     dry_run: bool = False
@@ -47,8 +47,8 @@ class PrepareOptions:
         total = sum(part for _, part in self.fractions)
         if abs(total - 1) > 1e-6 or any(part < 0 for _, part in self.fractions):
             raise ValueError(f"split fractions {dict(self.fractions)} must sum to 1, not {total:g}, none negative")
-        if self.workers < 1 or self.limit < 0 or not 0 <= self.val_from_train < 1:
+        if self.workers < 0 or self.limit < 0 or not 0 <= self.val_from_train < 1:
             raise ValueError(
-                f"workers {self.workers} must be at least 1, limit {self.limit} not negative, val_from_train "
+                f"workers {self.workers} and limit {self.limit} must not be negative, val_from_train "
                 f"{self.val_from_train} in [0, 1)"
             )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mammo_d2.data.loading.mapped_images import PackedRecords, _start_worker, worker_options
+from mammo_d2.data.loading.mapped_images import PackedRecords, start_worker, worker_options
 from tests.data.prepare.test_workers import alive, wait_until
 
 
@@ -27,7 +27,7 @@ def test_workers_start_after_the_parent_has_used_opencv_threads():
     cv2.GaussianBlur(np.zeros((2000, 2000), dtype=np.float32), (9, 9), 3.0)
     time.sleep(0.5)
     for _ in range(3):
-        worker = multiprocessing.get_context("fork").Process(target=_start_worker, args=(0,))
+        worker = multiprocessing.get_context("fork").Process(target=start_worker, args=(0,))
         worker.start()
         worker.join(timeout=20)
         if worker.is_alive():

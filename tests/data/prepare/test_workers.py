@@ -35,8 +35,9 @@ def sources(tmp_path):
     return CrashingSource(tmp_path / "source", [(key, key, []) for key in KEYS])
 
 
-def test_a_crash_costs_one_image_and_names_its_file(sources, tmp_path):
-    options = PrepareOptions(workers=2, progress=False)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_crash_costs_one_image_and_names_its_file(sources, tmp_path, workers):
+    options = PrepareOptions(workers=workers, progress=False)
     with closing(run_images(sources, list(sources.images()), options, tmp_path / "out")) as running:
         outcomes = list(running)
     assert [outcome.key for outcome in outcomes] == KEYS
