@@ -1,4 +1,4 @@
-"""Work in processes of its own: one that ends without a message (a crash of a C library) costs one item, and names it."""
+"""Work in processes of its own: a crash of a C library ends one of these, costs one item, and names it."""
 
 from __future__ import annotations
 

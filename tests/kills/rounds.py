@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.kills.commands import OUT, Command, remove_unsettled
-from tests.kills.comparison import differences, files_of, is_temporary, unreadable
+from tests.kills.comparison import differences, files_of, is_compared, is_temporary, unreadable
 from tests.kills.processes import adopt_orphans, descendants, kill_all, moments, reap, start
 
 #: Seconds that processes of a killed run may live on.
@@ -34,7 +34,7 @@ class Kill:
         seconds: after the start.
         target: see ``TARGETS``.
         aim: "time", or the files whose changes were counted until it came, e.g. "images/.*.png.tmp 3".
-        phase: the file that the run had written last, "start" before the first one.
+        phase: the file that the run had written last, logs aside; "start" before the first one.
         lived_on: seconds until no process of the run was left.
     """
 
@@ -239,7 +239,7 @@ def _state(path: Path) -> tuple[int, int, int] | None:
 
 
 def _states(folder: Path) -> dict[str, tuple[int, int, int] | None]:
-    return {name: _state(folder / name) for name in files_of(folder)} if folder.is_dir() else {}
+    return {name: _state(folder / name) for name in files_of(folder) if is_compared(name)} if folder.is_dir() else {}
 
 
 def _phase(before: dict, after: dict) -> str:
