@@ -60,7 +60,7 @@ def make_data(folder: Path, small: bool = False) -> None:
         "SOLVER.EMA.DECAY": "0.5", "TEST.LOSS_PERIOD": "3",
     }  # fmt: skip
     if small:
-        settings |= {"SOLVER.MAX_ITER": "4", "TEST.EVALUATORS": "['patient']"}
+        settings |= {"SOLVER.MAX_ITER": "4", "SOLVER.STEPS": "[3]", "TEST.EVALUATORS": "['patient']"}
     content: dict[str, Any] = {}
     for key, value in settings.items():
         *parents, name = key.split(".")
