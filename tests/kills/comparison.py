@@ -27,11 +27,13 @@ NOT_COMPARED = {
     r"(.*/)?events\.out\.tfevents\..*": "TensorBoard: time, host and process number are in its name and in each record",
     r"(.*/)?(job|search)\.lock": "holds the number of a process",
 }
-#: Of metrics.json, the log of a training: they measure time or memory.
+#: Fields of metrics.json, the log of a training, that measure time. It is compared by what ``read_scalars`` finds:
+#: a resumed training logs iterations after its checkpoint again.
 TIMES = ("time", "data_time", "rank_data_time", "eta_seconds")
-#: Of a journal: when trials began and ended. It is compared by the trials that it holds.
-#: Of manifest.json: when the data set was made.
+#: The field of manifest.json that says when the data set was made.
 CREATED = "created"
+# study.log is compared by the trials that it holds (number, state, value, parameters, evaluations), not by the times at
+# which they began and ended. Folders of pruned trials are left out (see ``commands.pruned_trials``).
 
 
 def files_of(folder: Path) -> list[str]:
