@@ -56,6 +56,7 @@ def setup(args: argparse.Namespace, complete: Callable[[CfgNode], None] | None =
         ValueError: data sets that are not registered, or that share patients; an output folder that cannot be written.
     """
     cfg = load_config(args.config_file, args.opts)
+    _restore_config(Path(cfg.OUTPUT_DIR))
     wanted = cfg.MODEL.DEVICE
     use_available_device(cfg)
     check_device(cfg)
@@ -87,14 +88,19 @@ def setup(args: argparse.Namespace, complete: Callable[[CfgNode], None] | None =
     return cfg
 
 
+def _restore_config(folder: Path) -> None:
+    """Undo what an evaluation that was killed has left."""
+    if comm.is_main_process() and (folder / _KEPT_CONFIG).is_file():
+        os.replace(folder / _KEPT_CONFIG, folder / CONFIG_FILE)
+    comm.synchronize()
+
+
 def _set_up_output(cfg: CfgNode, args: argparse.Namespace) -> None:
     """The framework's set-up of log, output folder and seeds."""
     folder = Path(cfg.OUTPUT_DIR)
     if comm.is_main_process():
         make_folder(folder, "OUTPUT_DIR")
     config, kept = folder / CONFIG_FILE, folder / _KEPT_CONFIG
-    if comm.is_main_process() and kept.is_file():  # an evaluation was killed
-        os.replace(kept, config)
     keep = getattr(args, "eval_only", False) and config.is_file()
     comm.synchronize()
     if keep and comm.is_main_process():

@@ -268,7 +268,7 @@ def test_log_and_checkpoints_of_a_resumed_run_are_those_of_an_uninterrupted_one(
     run(folder, "OUTPUT_DIR", str(folder / "whole"))
     assert run_alone([sys.executable, "-m", "tests.engine.toy_training", str(folder), "4"]).returncode == -9
     run(folder, resume=True)
-    times = ("time", "data_time", "eta_seconds")
+    times = ("time", "data_time", "rank_data_time", "eta_seconds")
     logs = [
         [{key: value for key, value in entry.items() if key not in times} for entry in read_scalars(folder / name)]
         for name in ("out", "whole")

@@ -75,7 +75,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path):
 @pytest.mark.parametrize("rank", ["", ":1"])
 def test_processes_stop_after_the_same_iteration_whichever_of_them_is_told(tmp_path, rank):
     write_dataset(tmp_path, positives=3, negatives=4)
-    rare = ["SOLVER.CHECKPOINT_PERIOD", "100"]
+    rare = ["SOLVER.CHECKPOINT_PERIOD", "100", "SOLVER.IMS_PER_BATCH", "4"]
     stopped = two_processes("tests.engine.toy_training", str(tmp_path), f"2:SIGTERM{rank}", *rare)
     assert stopped.returncode != 0
     out = tmp_path / "out"
@@ -85,7 +85,7 @@ def test_processes_stop_after_the_same_iteration_whichever_of_them_is_told(tmp_p
         assert told == (rank == "" or name == "log.txt.rank1")
     assert "Stopped after iteration 2; --resume goes on from there" in (out / "log.txt").read_text()
 
-    settings = {**SETTINGS, "DATASETS.ROOT": str(tmp_path), "SOLVER.CHECKPOINT_PERIOD": "100"}
+    settings = {**SETTINGS, "DATASETS.ROOT": str(tmp_path), **dict(zip(rare[::2], rare[1::2], strict=True))}
     for name, flags in (("out", ["--resume"]), ("whole", [])):
         folder = ["OUTPUT_DIR", str(tmp_path / name)]
         job = two_processes("mammo_d2.cli.train", *flags, *[i for p in settings.items() for i in p], *folder)
