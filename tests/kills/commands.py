@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 
-from mammo_d2.data.converters.folders.dicom_folder import SALT_FILE
+from mammo_d2.core.identifiers import SALT_FILE
 from mammo_d2.phantom.settings import PhantomConfig
 from mammo_d2.phantom.writer import write_phantom
 from tests.data.toy_dataset import write_dataset
@@ -125,7 +125,7 @@ def commands(trials: int = 4) -> dict[str, Command]:
         # Identifiers are hashed with a random secret; the undisturbed run gets that of the killed one.
         Command("prepare", _PREPARE, _PREPARE, same_as=[SALT_FILE]),
         Command("train", [*_TRAIN, "OUTPUT_DIR", OUT], [*_TRAIN, "--resume", "OUTPUT_DIR", OUT]),
-        Command("predict", _PREDICT, _PREDICT),
+        Command("predict", _PREDICT, _PREDICT, same_as=[SALT_FILE]),
         Command("search", [*_SEARCH, str(trials)], [*_SEARCH, str(trials)], unsettled=pruned_trials),
     )
     return {command.name: command for command in found}
