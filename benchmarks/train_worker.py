@@ -13,6 +13,7 @@ from mammo_d2.config.loading import load_config
 from mammo_d2.engine.step import StepTrainer
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import Boxes, EventStorage, Instances
+from mammo_d2.framework.weights.weight_files import read_weight_file
 
 
 def synthetic_batch(cfg) -> list[dict]:
@@ -51,9 +52,9 @@ def main() -> None:
     torch.manual_seed(0)
     model = MammoTrainer.build_model(cfg)
     if os.path.isfile(args.weights):  # the first contender's weights are everybody's
-        model.load_state_dict(torch.load(args.weights, weights_only=True))
+        model.load_state_dict(read_weight_file(args.weights)["model"])
     else:
-        torch.save(model.state_dict(), args.weights)
+        torch.save({"model": model.state_dict()}, args.weights)
     batch = synthetic_batch(cfg)
     trainer = StepTrainer(cfg, model, [], MammoTrainer.build_optimizer(cfg, model))
     iteration = 0

@@ -362,6 +362,7 @@ def _add_test_keys(cfg: CfgNode) -> None:
     cfg.TEST.FROC.PRESET = ""
     # Criterion for a hit: "iou", "iom", "iobb", "iogt" (overlap at least THRESHOLD), "center_in_box",
     # "center_half_diagonal", "center_px", "center_mm", "center_max" (distance at most THRESHOLD, in their units).
+    # A length ("center_px", "center_mm", "center_max") needs its own THRESHOLD: 0.5 is an error with them.
     cfg.TEST.FROC.HIT = "iou"
     cfg.TEST.FROC.THRESHOLD = 0.5
     # True: a hit must be strictly better than THRESHOLD; False: equal counts, too.

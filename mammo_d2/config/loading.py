@@ -106,6 +106,8 @@ def _explain_type(wanted: str, given: str, default: str, value: str, key: str) -
         ("str", "int"): f"write \"'{value}'\"",
         ("str", "float"): f"write \"'{value}'\"",
     }
+    if wanted.endswith("CfgNode"):  # its default is a text of many lines
+        return f"{key} is {value} ({given}), but is a group of keys; write them below it, each with its value"
     example = f"such as {default}" if default not in ("", "()", "[]") else "of that type"
     remedy = remedies.get((wanted, given), f"write a value {example}")
     return f"{key} is {value} ({given}), but must be of type {wanted.rsplit('.', 1)[-1]}; {remedy}"

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from mammo_d2.core.files import read_yaml
 from mammo_d2.framework import CfgNode
 
 PREFIX = "mammo_d2://"
@@ -78,6 +79,8 @@ def read_config(name: str | os.PathLike[str]) -> dict[str, Any]:
             a file without config keys.
     """
     path = find_config(name)
+    if os.path.isfile(path):
+        read_yaml(path, error=ConfigError)  # a key that is there twice is no error of the config library
     try:
         content = _Reader.load_yaml_with_base(path, allow_unsafe=False)
     except FileNotFoundError as error:

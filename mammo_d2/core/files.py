@@ -280,11 +280,11 @@ def read_yaml(path: str | os.PathLike[str], *, error: type[ValueError] = FileFor
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as cause:
-        raise error(f"{path}: not YAML: {' '.join(str(cause).split())}") from cause
+        raise error(f"{path}: not plain YAML: {' '.join(str(cause).split())}") from cause
     except RecursionError as cause:
         raise error(f"{path}: lists or mappings are nested too deeply, or hold themselves") from cause
     except (ValueError, TypeError, OverflowError) as cause:  # a date or number that is none
-        raise error(f"{path}: not YAML: {cause}") from cause
+        raise error(f"{path}: not plain YAML: {cause}") from cause
 
 
 # --- hashes -----------------------------------------------------------------------------------------------------

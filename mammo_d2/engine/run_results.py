@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mammo_d2.core.files import read_json
+from mammo_d2.core.files import read_json, read_text
 from mammo_d2.engine.run_folder import METRICS_FILE, SCALARS_FILE, inference_folders
 from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, MAPS_FILE, REGIONS_FILE, RESULTS_FILE
 
@@ -105,7 +105,7 @@ def read_scalars(folder: str | os.PathLike) -> list[dict[str, float]]:
     path = Path(folder) / SCALARS_FILE
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path).splitlines()
     entries: dict[int, dict[str, float]] = {}
     newest = -1
     for number, line in enumerate(lines, start=1):
@@ -116,6 +116,11 @@ def read_scalars(folder: str | os.PathLike) -> list[dict[str, float]]:
             if number == len(lines):
                 break
             raise ValueError(f"{path}: line {number} is not a JSON object with an iteration: {line[:80]!r}") from error
+        for key, value in entry.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or _is_too_large(value):
+                raise ValueError(f"{path}: line {number}: {key} = {value!r:.80}: must be a number; correct the line")
+        if not isinstance(iteration, int) or not 0 <= iteration < 10**12:
+            raise ValueError(f"{path}: line {number}: iteration = {iteration!r:.80}: must be a whole number from 0 on")
         if "total_loss" in entry:
             if iteration <= newest:
                 entries = {known: value for known, value in entries.items() if known < iteration}
@@ -143,7 +148,7 @@ def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
         reasons = details.get("reasons", {})
         tasks[task] = TaskResult(
             {key: _number(value, f"{place}/{key}") for key, value in numbers.items()},
-            reasons if isinstance(reasons, Mapping) else {},
+            {str(key): str(why) for key, why in reasons.items()} if isinstance(reasons, Mapping) else {},
             str(details.get("options", "")),
             *_intervals(details, folder / f"{task}.json"),
         )
@@ -173,12 +178,16 @@ def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
     )
 
 
+def _is_too_large(value: float) -> bool:
+    """Whether a whole number does not fit into a float; infinity does."""
+    return isinstance(value, int) and abs(value) > 10**300
+
+
 def _number(value: Any, place: str) -> float:
     """A metric, NaN for null; raises ValueError for what is none."""
     if value is None:
         return math.nan
-    too_large = isinstance(value, int) and abs(value) > 10**300
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or too_large:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or _is_too_large(value):
         raise ValueError(f"{place} = {value!r:.80}: must be a number or null; evaluate the run again")
     return float(value)
 
@@ -188,10 +197,13 @@ def _entries(path: Path, keys: Sequence[str]) -> list[dict[str, Any]] | None:
     content = _load(path, None)
     for number, entry in enumerate(content or ()):
         problem = None if isinstance(entry, dict) else "must be an object"
+        windows = entry.get("windows") if problem is None and "malignancy" in keys else []
+        if problem is None and not (isinstance(windows, list) and all(_is_window(window) for window in windows)):
+            problem = f"windows = {windows!r:.80}: must be objects with bbox and malignancy"
         for key in keys if problem is None else ():
             value = entry.get(key)
             numbers = value if key == "bbox" and isinstance(value, list) else [value]
-            right = all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e300 for n in numbers)
+            right = all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e12 for n in numbers)
             if key == "image_id":
                 right = isinstance(value, (int, str)) and not isinstance(value, bool)
             if not right or (key == "bbox" and len(numbers) != 4):
@@ -199,6 +211,15 @@ def _entries(path: Path, keys: Sequence[str]) -> list[dict[str, Any]] | None:
         if problem:
             raise ValueError(f"{path}: entry {number}: {problem}; evaluate the run again")
     return content
+
+
+def _is_window(value: Any) -> bool:
+    """Whether a value is a window of a lesion: its box and its malignancy."""
+    box = value.get("bbox") if isinstance(value, dict) else None
+    numbers = [*box, value.get("malignancy")] if isinstance(box, list) else []
+    return len(numbers) == 5 and all(
+        isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e12 for n in numbers
+    )
 
 
 def _intervals(details: Mapping[str, Any], path: Path) -> tuple[dict[str, tuple[float, float]], str]:

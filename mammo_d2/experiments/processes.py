@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from mammo_d2.core.files import atomic_write, read_json, write_bytes_atomic
+from mammo_d2.core.files import atomic_write, read_json, write_bytes_atomic, write_json
 from mammo_d2.core.parent_process import STARTER_VARIABLE
 from mammo_d2.engine.run_folder import LOG_FILE
 
@@ -129,11 +128,13 @@ def summary_table(
 
 
 def write_tables(rows: Sequence[dict], table: str, output: Path, stem: str) -> None:
-    """Write ``<stem>.md`` (the table), ``.json`` and ``.csv`` (one row a run, empty where it lacks a column)."""
+    """Write ``<stem>.md`` (the table), ``.json`` and ``.csv`` (one row a run, empty where it lacks a column).
+
+    Undefined numbers are null in the JSON file.
+    """
     with atomic_write(output / f"{stem}.md", "w") as file:
         file.write(table + "\n")
-    with atomic_write(output / f"{stem}.json", "w") as file:
-        file.write(json.dumps(list(rows), indent=1))
+    write_json(output / f"{stem}.json", list(rows), nan_as_null=True)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()

@@ -20,6 +20,8 @@ PREPARED, SOURCE = "prepared", "source"
 
 # Clipped boxes of a detector may extend beyond their image by this many pixels after scaling.
 _ROUNDING = 1.0
+# No pixel lies as far as this, and no float overflows.
+_LARGEST = 1e12
 
 logger = logging.getLogger(__name__)
 
@@ -111,12 +113,32 @@ def _read(results_file: str | Path, images: Mapping[Any, Any]) -> Iterable[tuple
                 f"{results_file}, entry {number}: no COCO result with image_id, score, and bbox or segmentation; give "
                 "a list of such results, e.g. coco_instances_results.json of an evaluation"
             )
+        if problem := _problem(entry):
+            raise ResultsError(f"{results_file}, entry {number}: {problem}")
         if entry["image_id"] not in images:
             raise ResultsError(
                 f"{results_file}, entry {number}: image_id {entry['image_id']!r} is not in the data set; give the data "
                 "set that the results were made for"
             )
         yield number, entry
+
+
+def _problem(entry: Mapping[str, Any]) -> str | None:
+    """What is wrong with the values of a result."""
+    image_id, score, box, mask = (entry.get(key) for key in ("image_id", "score", "bbox", "segmentation"))
+    if isinstance(image_id, bool) or not isinstance(image_id, (int, str)):
+        return f"image_id {image_id!r:.80} must be a number or text"
+    if not _is_finite(score):
+        return f"score {score!r:.80} must be a finite number"
+    if box and not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
+        return f"bbox {box!r:.80} must be [x, y, width, height], finite numbers"
+    if mask and not isinstance(mask, (dict, list)):
+        return f"segmentation {mask!r:.80} must be polygons or run lengths"
+    return None
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _check_prepared(

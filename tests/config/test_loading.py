@@ -88,8 +88,8 @@ def test_a_file_without_keys(tmp_path, content):
 
 def test_a_file_that_is_not_yaml(tmp_path):
     (tmp_path / "bad.yaml").write_text("SOLVER: [1\n")
-    with pytest.raises(ConfigError, match=r"bad\.yaml: .* not plain YAML"):
+    with pytest.raises(ConfigError, match=r"bad\.yaml: not plain YAML"):
         load_config(str(tmp_path / "bad.yaml"))
     (tmp_path / "bad.yaml").write_text("SOLVER: !!python/object/apply:os.getcwd []\n")
-    with pytest.raises(ConfigError, match=r"bad\.yaml: .* not plain YAML"):
+    with pytest.raises(ConfigError, match=r"bad\.yaml: not plain YAML"):
         load_config(str(tmp_path / "bad.yaml"))

@@ -112,3 +112,9 @@ def test_a_missing_base_names_the_config(tmp_path):
     (tmp_path / "mine.yaml").write_text("_BASE_: missing.yaml\n")
     with pytest.raises(FileNotFoundError, match=r"mine\.yaml: .*missing\.yaml"):
         load_config("mine.yaml")
+
+
+def test_a_key_twice_is_an_error(tmp_path):
+    (tmp_path / "a.yaml").write_text("SEED: 1\nSOLVER: {MAX_ITER: 5}\nSEED: 2\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: .*line 3: the key 'SEED' is there twice"):
+        read_config(str(tmp_path / "a.yaml"))

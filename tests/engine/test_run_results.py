@@ -7,7 +7,7 @@ import pytest
 
 from mammo_d2.engine.run_results import read_dataset_result, read_evaluations, read_scalars
 
-LESION = {"image_id": 1, "annotation_id": 1, "bbox": [0, 0, 5, 5], "malignancy": 0.5}
+LESION = {"image_id": 1, "annotation_id": 1, "bbox": [0, 0, 5, 5], "malignancy": 0.5, "windows": []}
 
 
 def write_log(path, entries):
@@ -163,6 +163,7 @@ def test_predictions_of_evaluators_that_did_not_run_are_of_an_earlier_evaluation
         ("metrics.json", {"froc": {"x": "0.5"}}, r"metrics\.json: froc/x = '0.5': must be a number or null"),
         ("metrics.json", {"froc": {"x": True}}, r"metrics\.json: froc/x = True: must be a number or null"),
         ("froc.json", {"intervals": {"x": [1]}}, r"froc\.json: intervals = .* must be pairs of numbers"),
+        ("metrics.json", {"froc": {"x": 10**400}}, r"metrics\.json: froc/x = 1000.* must be a number or null"),
         ("coco_instances_results.json", [3], r"results\.json: entry 0: must be an object"),
         ("coco_instances_results.json", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3], "score": 1}],
          r"results\.json: entry 0: bbox = \[1, 2, 3\]: must be four finite numbers"),
@@ -175,3 +176,29 @@ def test_wrong_values_in_evaluation_files_are_named(tmp_path, name, content, mes
     (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
         read_dataset_result(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "windows", [None, 3, [3], [{"bbox": [1, 2, 3, 4]}], [{"bbox": [1, None, 3, 4], "malignancy": 1}]]
+)
+def test_windows_of_a_lesion_that_are_none(tmp_path, windows):
+    (tmp_path / "lesion_scores.json").write_text(json.dumps([{**LESION, "windows": windows}]))
+    with pytest.raises(
+        ValueError, match=r"lesion_scores\.json: entry 0: windows = .* must be objects with bbox and mal"
+    ):
+        read_dataset_result(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"iteration": "3"}, "line 1: iteration = '3': must be a number"),
+        ({"iteration": 0.5}, "line 1: iteration = 0.5: must be a whole number"),
+        ({"iteration": 3, "total_loss": [1]}, r"line 1: total_loss = \[1\]: must be a number"),
+        ({"iteration": 3, "time": None}, "line 1: time = None: must be a number"),
+    ],
+)
+def test_values_of_a_log_that_are_no_numbers_are_named(tmp_path, entry, message):
+    log = write_log(tmp_path / "metrics.json", [entry, {"iteration": 4}])
+    with pytest.raises(ValueError, match=rf"metrics\.json: {message}"):
+        read_scalars(log)

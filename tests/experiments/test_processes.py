@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from mammo_d2.experiments import processes
+from mammo_d2.experiments.processes import write_tables
 
 
 @pytest.fixture
@@ -88,3 +89,11 @@ def test_tables_replace_former_ones_as_a_whole(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         processes.write_tables(rows[:1], "| other |", tmp_path, "search")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_undefined_numbers_are_null_in_json_and_nan_in_csv(tmp_path):
+    write_tables([{"fold": 0, "auc": float("nan")}, {"fold": 1, "auc": 0.5}], "| table |", tmp_path, "t")
+    text = (tmp_path / "t.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == [{"fold": 0, "auc": None}, {"fold": 1, "auc": 0.5}]
+    assert (tmp_path / "t.csv").read_text().splitlines() == ["fold,auc", "0,nan", "1,0.5"]
+    assert (tmp_path / "t.md").read_text() == "| table |\n"

@@ -128,3 +128,21 @@ def test_variants_that_would_share_their_results(tmp_path):
     path.write_text("a + b: []\na - b: [SEED, 2]\n")
     with pytest.raises(ValueError, match=r"'a \+ b' and 'a - b' would share the folder 'a___b'"):
         load_variants(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [SEED, 1]\nb: []\na: [SEED, 2]\n", "not plain YAML: line 3: the key 'a' is there twice"),
+        (b"a: [SEED, 1\n", "not plain YAML"),
+        (b"a: [SEED, 1] # \xe4\n", "not UTF-8 text"),
+        (b"a: [SEED, null]\n", "variant 'a': .* no value is empty"),
+        (b"a: [SEED, {x: 1}]\n", "variant 'a': .* or a mapping"),
+        (b"a: [1, SEED]\n", "variant 'a': .* a key is a text"),
+    ],
+)
+def test_files_of_variants_that_would_be_misread(tmp_path, content, message):
+    path = tmp_path / "v.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"v\.yaml: {message}"):
+        load_variants(str(path))

@@ -13,6 +13,7 @@ import io
 import logging
 import random
 import shutil
+import signal
 import time
 import warnings
 from collections import Counter
@@ -24,16 +25,18 @@ from mammo_d2.cli.common import run_tool
 from tests.fuzz.mistakes import Mistake
 from tests.fuzz.outcomes import GOOD, OUTCOMES, Verdict, run_cases
 from tests.fuzz.prepare_targets import targets as prepare_targets
+from tests.fuzz.run_targets import targets as run_targets
 from tests.fuzz.targets import Target
 
 LONGEST = 1500  # characters of an error
+READY = -1
 MOST = 100_000  # more mistakes than any target has
 
 
 @cache
 def all_targets() -> dict[str, Target]:
     """By name."""
-    return {target.name: target for target in (*prepare_targets(),)}
+    return {target.name: target for target in (*prepare_targets(), *run_targets())}
 
 
 # The valid files of a target, by folder and name: where they lie, its mistakes, its result.
@@ -66,7 +69,14 @@ def _run(target: Target, folder: Path) -> tuple[Any, str]:
 
 
 def run_mistake(name: str, number: int, folder: Path) -> Verdict:
-    """Make one mistake, run the command, put the file right again; and how the command ended."""
+    """Make one mistake, run the command, put the file right again; and how the command ended.
+
+    The number READY only writes the valid files.
+    """
+    if number == READY:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _make(name, folder)
+        return Verdict("ready")
     target = all_targets()[name]
     place, mistakes, valid = _make(name, folder)
     if number >= len(mistakes):
@@ -89,9 +99,11 @@ def run_mistake(name: str, number: int, folder: Path) -> Verdict:
     return Verdict(outcome, detail and f"{mistake.kind}, {mistake.where}: {detail}")
 
 
-def run_sampled(name: str, seed: int, folder: Path) -> Verdict:
+def run_sampled(name: str, number: int, folder: Path) -> Verdict:
     """A mistake drawn by a seed."""
-    return run_mistake(name, random.Random(f"{name} {seed}").randrange(len(_make(name, folder)[1])), folder)
+    if number == READY:
+        return run_mistake(name, READY, folder)
+    return run_mistake(name, random.Random(f"{name} {number}").randrange(len(_make(name, folder)[1])), folder)
 
 
 def _judge(target: Target, mistake: Mistake, code: Any, text: str, folder: Path, valid: Any) -> tuple[str, str]:
@@ -123,7 +135,9 @@ def main() -> int:
     counts: Counter[tuple[str, str]] = Counter()
     for name in names:
         start = time.monotonic()
-        for ended in run_cases([(name, number) for number in range(args.sample or MOST)], run):
+        for ended in run_cases([(name, number) for number in range(READY, args.sample or MOST)], run):
+            if ended.outcome == "ready":
+                continue
             counts[name, ended.outcome] += 1
             if ended.outcome not in GOOD or (args.list and ended.outcome == "fine"):
                 print(f"{name} {ended.seed}: {ended.outcome}: {' '.join(ended.detail.split())[:700]}", flush=True)

@@ -9,7 +9,7 @@ import sys
 from tests.conftest import ROOT
 from tests.fuzz.commands import all_targets
 
-CASES_PER_TARGET = 8
+CASES_PER_TARGET = 6
 
 
 def test_no_mistake_ends_in_a_traceback_or_a_wrong_number():

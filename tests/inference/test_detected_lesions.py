@@ -50,6 +50,19 @@ def test_masks_of_a_detector_are_the_lesions_and_what_lies_outside_is_left_out(t
         ('[{"image_id": 3, "score": 0.5}]', "entry 0: no COCO result"),
         ('{"annotations": []}', "entry 0: no COCO result"),
         ("[{", "not valid JSON at line 1"),
+        *(
+            (json.dumps([{"image_id": 3, "score": 0.5, "bbox": [1, 1, 2, 2], **wrong}]), message)
+            for wrong, message in (
+                ({"score": float("nan")}, r"r\.json, entry 0: score nan must be a finite number"),
+                ({"score": None}, "entry 0: score None must be a finite number"),
+                ({"score": float("inf")}, "entry 0: score inf must be a finite number"),
+                ({"bbox": [1, 1, 2]}, r"entry 0: bbox \[1, 1, 2\] must be \[x, y, width, height\]"),
+                ({"bbox": [1, "1", 2, 2]}, "entry 0: bbox .* finite numbers"),
+                ({"bbox": [1, float("nan"), 2, 2]}, "entry 0: bbox .* finite numbers"),
+                ({"image_id": [3]}, r"entry 0: image_id \[3\] must be a number or text"),
+                ({"segmentation": "x"}, "entry 0: segmentation 'x' must be polygons"),
+            )
+        ),
         (
             json.dumps([{"image_id": 3, "score": 1, "segmentation": mask_of([1, 1, 2, 2], (9, 9))}]),
             r"entry 0.*\[9, 9\].*or give --pixels source",

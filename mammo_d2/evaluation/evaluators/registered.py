@@ -82,11 +82,24 @@ def named_evaluators(
     return evaluators
 
 
+# Kinds of hits whose threshold is a length, and its unit.
+_LENGTHS = {"center_px": "pixels", "center_mm": "millimetres", "center_max": "pixels"}
+
+
 def froc_rule_from_config(cfg: CfgNode) -> FrocRule:
-    """The FROC options of TEST.FROC: a preset by name, or the keys."""
+    """The FROC options of TEST.FROC: a preset by name, or the keys.
+
+    Raises:
+        ValueError: unknown words or numbers, or a distance without its THRESHOLD.
+    """
     keys = cfg.TEST.FROC
     if keys.PRESET:
         return get_preset(keys.PRESET).rule
+    if keys.HIT in _LENGTHS and keys.THRESHOLD == 0.5:
+        raise ValueError(
+            f"TEST.FROC.HIT {keys.HIT} with TEST.FROC.THRESHOLD 0.5: that is the default, which is for overlaps; name "
+            f"the distance in {_LENGTHS[keys.HIT]}"
+        )
     return FrocRule(
         hit=HitRule(keys.HIT, keys.THRESHOLD, keys.STRICT),
         matching=keys.MATCHING,

@@ -27,11 +27,16 @@ class PlotCurve:
     band_high: np.ndarray | None = None
 
 
+def plain_text(text: str) -> str:
+    """A text that matplotlib shows as it is: a dollar sign would begin a formula."""
+    return text.replace("$", r"\$")
+
+
 def _new_axes(title: str, size: tuple[float, float] = (5.5, 4.5)):
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(title)
+    axes.set_title(plain_text(title))
     axes.grid(True, alpha=0.3)
     return figure, axes
 
@@ -63,10 +68,10 @@ def plot_froc(
         color = f"C{number}"
         if len(curve.x) and np.isfinite(curve.x).all():
             x, y = np.append(curve.x, max(high, curve.x[-1])), np.append(curve.y, curve.y[-1])
-            axes.step(np.maximum(x, low / 100), y, where="post", color=color, label=curve.name)
+            axes.step(np.maximum(x, low / 100), y, where="post", color=color, label=plain_text(curve.name))
             _band(axes, curve, color)
         else:
-            axes.plot([], [], color=color, label=f"{curve.name} (undefined)")
+            axes.plot([], [], color=color, label=plain_text(f"{curve.name} (undefined)"))
     axes.set_xscale("log", base=2)
     axes.set_xlim(low, high)
     ticks = [rate for rate in rates if rate > 0]
@@ -85,10 +90,10 @@ def plot_roc(curves: Sequence[PlotCurve], path: str | os.PathLike, title: str = 
     for number, curve in enumerate(curves):
         color = f"C{number}"
         if np.isfinite(curve.x).all() and np.isfinite(curve.y).all():
-            axes.plot(curve.x, curve.y, color=color, label=curve.name)
+            axes.plot(curve.x, curve.y, color=color, label=plain_text(curve.name))
             _band(axes, curve, color)
         else:
-            axes.plot([], [], color=color, label=f"{curve.name} (undefined)")
+            axes.plot([], [], color=color, label=plain_text(f"{curve.name} (undefined)"))
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("1 - specificity")
@@ -103,10 +108,10 @@ def plot_tnr(curves: Sequence[PlotCurve], path: str | os.PathLike, title: str = 
     for number, curve in enumerate(curves):
         color = f"C{number}"
         if np.isfinite(curve.y).all():
-            axes.step(curve.x, curve.y, where="post", color=color, label=curve.name)
+            axes.step(curve.x, curve.y, where="post", color=color, label=plain_text(curve.name))
             _band(axes, curve, color)
         else:
-            axes.plot([], [], color=color, label=f"{curve.name} (undefined)")
+            axes.plot([], [], color=color, label=plain_text(f"{curve.name} (undefined)"))
     axes.set_xlim(0, 0.2)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("false negative rate (malignant missed)")

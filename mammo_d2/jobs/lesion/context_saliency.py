@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from mammo_d2.config.loading import load_config
+from mammo_d2.config.named_configs import config_that_makes
 from mammo_d2.data.format.catalog import category_names
 from mammo_d2.data.lesions.stage_loaders import store_from_config
 from mammo_d2.data.lesions.stores import SaliencyStore
@@ -77,9 +78,10 @@ def context_config(cfg: CfgNode) -> CfgNode:
             f"MODEL.LESION.SALIENCY_PLACEMENT is {keys.SALIENCY_PLACEMENT!r}; use one of {', '.join(_PLACED)}"
         )
     if not Path(keys.CONTEXT_WEIGHTS).is_file():
+        maker = config_that_makes(keys.CONTEXT_WEIGHTS) or keys.CONTEXT_CONFIG
         raise FileNotFoundError(
-            f"MODEL.LESION.CONTEXT_WEIGHTS {keys.CONTEXT_WEIGHTS!r}: no such file; train a GMIC first (python "
-            f"mammo-d2 train --config-file {keys.CONTEXT_CONFIG}) and name its model_final.pth"
+            f"MODEL.LESION.CONTEXT_WEIGHTS {keys.CONTEXT_WEIGHTS!r}: no such file; mammo-d2 train --config-file "
+            f"{maker} makes it (the head of that file says from what), or name model_final.pth of another GMIC"
         )
     # The weights include the patch network: the file it started from is not needed.
     settings = {"WEIGHTS": keys.CONTEXT_WEIGHTS, "DEVICE": cfg.MODEL.DEVICE, "GMIC.PATCH_WEIGHTS": ""}

@@ -88,6 +88,18 @@ def test_config_keys_reach_the_rule(dataset):
     assert froc_rule_from_config(cfg) == PRESETS["luna16"].rule
 
 
+@pytest.mark.parametrize(("kind", "unit"), [("center_px", "pixels"), ("center_mm", "millim"), ("center_max", "pixels")])
+def test_a_distance_is_not_the_default_of_an_overlap(kind, unit):
+    cfg = config()
+    cfg.TEST.FROC.HIT = kind
+    with pytest.raises(ValueError, match=rf"HIT {kind} with TEST\.FROC\.THRESHOLD 0\.5: .*the distance in {unit}"):
+        froc_rule_from_config(cfg)
+    cfg.TEST.FROC.THRESHOLD = 20.0
+    assert froc_rule_from_config(cfg).hit.threshold == 20
+    cfg.TEST.FROC.HIT, cfg.TEST.FROC.THRESHOLD = "center_half_diagonal", 0.5  # a factor
+    assert froc_rule_from_config(cfg).hit.threshold == 0.5
+
+
 def test_names_are_checked(dataset):
     with pytest.raises(ValueError, match=r"TEST\.EVALUATORS names lvis; known are coco, froc, froc_classified, image"):
         build_evaluators(config(["lvis"]), dataset, None)

@@ -47,6 +47,13 @@ def test_curves_with_and_without_band(figures, tmp_path, plot):
     assert len(axes.collections) == 1
 
 
+def test_dollar_signs_are_no_formula(figures, tmp_path):
+    plot_roc([PlotCurve("$a^2$ and $", X, Y)], tmp_path / "r.png", "5 $ to 9 $")
+    axes = figures[0].axes[0]
+    assert legend(axes) == [r"\$a^2\$ and \$"]
+    assert axes.get_title() == r"5 \$ to 9 \$"
+
+
 def test_forest_has_a_row_for_every_metric(figures, tmp_path):
     rows = [
         ForestRow("first", 0.1, -0.1, 0.2, "p = 0.3"),

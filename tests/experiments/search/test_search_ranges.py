@@ -41,7 +41,7 @@ def test_numbers_in_every_form_of_writing(tmp_path):
     ("text", "message"),
     [
         ("[]", "expected a mapping of config key to range"),
-        ("{", "not YAML"),
+        ("{", "not plain YAML"),
         ("SOLVER.BASE_LRR: {float: [1, 2]}", r"SOLVER.BASE_LRR: there is no config key .* did you mean SOLVER.BASE_LR"),
         ("SOLVER.BASE_LR: 0.1", r"SOLVER.BASE_LR: 0.1 is no range; write \{float"),
         ("SOLVER.BASE_LR: {float: [1, 2], int: [1, 2]}", "is no range"),

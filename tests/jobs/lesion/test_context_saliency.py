@@ -60,7 +60,9 @@ def test_saliency_enters_as_the_network_gives_it(folder):
 def test_bad_input_is_named(folder):
     with pytest.raises(ValueError, match=r"SALIENCY_PLACEMENT is 'raw'; use one of published, receptive_field"):
         run(folder, "MODEL.LESION.SALIENCY_PLACEMENT", "raw")
-    with pytest.raises(FileNotFoundError, match=r"CONTEXT_WEIGHTS.*train a GMIC first"):
+    with pytest.raises(FileNotFoundError, match=r"CONTEXT_WEIGHTS.*or name model_final\.pth of another GMIC"):
         run(folder, "MODEL.LESION.CONTEXT_WEIGHTS", "absent.pth")
+    with pytest.raises(FileNotFoundError, match=r"--config-file mammo_d2://quickstart/phantom_gmic\.yaml makes it"):
+        run(folder, "MODEL.LESION.CONTEXT_WEIGHTS", "output/phantom_gmic/model_final.pth")
     with pytest.raises(ValueError, match=r"SALIENCY_MAPS is 3.*2 class"):
         run(folder, "MODEL.LESION.SALIENCY_MAPS", "3")

@@ -9,6 +9,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from mammo_d2.core.files import path_problem
 from mammo_d2.framework.embedded.data.catalog import DatasetCatalog, MetadataCatalog, Records
 from mammo_d2.framework.embedded.structures.boxes import BoxMode
 from mammo_d2.framework.embedded.utils.files import PathManager
@@ -35,7 +36,7 @@ def load_coco_json(json_file: str, image_root: str | os.PathLike, dataset_name: 
     Raises:
         AssertionError: annotation ids are not unique, or an annotation has "ignore" other than 0.
         KeyError: an annotation's category is not in the file's categories.
-        ValueError: an annotation has an empty bbox.
+        ValueError: an annotation has an empty bbox, or an image a path that may lead out of the image folder.
     """
     json_file = PathManager.get_local_path(json_file)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
@@ -52,6 +53,9 @@ def load_coco_json(json_file: str, image_root: str | os.PathLike, dataset_name: 
     num_dropped = 0
     for image_id in sorted(coco.imgs):
         image = coco.imgs[image_id]
+        if problem := path_problem(str(image["file_name"])):
+            raise ValueError(f"{json_file}: image {image_id}: file_name {image['file_name']!r:.80} {problem}; write it "
+                             "relative to the image folder")  # fmt: skip
         annotations = []
         for source in coco.imgToAnns[image_id]:
             where = f"{json_file}: annotation {source['id']} of image {image_id}"

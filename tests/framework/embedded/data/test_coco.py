@@ -102,6 +102,14 @@ def test_wrong_files_are_refused(write, name: str, annotations: list, error: typ
         load_coco_json(write(*annotations), "", name)
 
 
+@pytest.mark.parametrize("path", ["../b.png", "/etc/b.png", "a/../../b.png"])
+def test_paths_out_of_the_image_folder_are_refused(write, name: str, path: str) -> None:
+    file = Path(write(annotation()))
+    file.write_text(file.read_text().replace("b.png", path))
+    with pytest.raises(ValueError, match=r"set\.json: image 2: file_name .*write it relative to the image folder"):
+        load_coco_json(str(file), "images", name)
+
+
 def test_registered_data_set_is_read_on_demand(write, name: str, tmp_path: Path) -> None:
     register_coco_instances(name, {"kind": "phantom"}, str(tmp_path / "set.json"), "images")
     write(annotation())
