@@ -182,6 +182,8 @@ def load_ground_truth(
         lesions = replace(lesions, label=np.zeros_like(lesions.label))
         contiguous = dict.fromkeys(contiguous, 0)
     notes = {"annotations of other categories": left_out} if left_out else {}
+    if repeated := _repeated(lesions.image, lesions.label, lesions.boxes):
+        notes["lesions that are there again (counted each time)"] = repeated
     if without := int((~images.patient_known).sum()):
         notes["images without patient_id (each its own patient)"] = without
     others = tuple(number for number in names if number not in contiguous)
@@ -303,7 +305,17 @@ def load_detections(path: str | os.PathLike, truth: GroundTruth) -> tuple[Detect
         raise ResultsError(
             f"{path}: every box lies within the first pixel; boxes are in pixels, not in fractions of the image"
         )
-    return table, ({**notes, "detections of other categories": left_out} if left_out else notes)
+    if left_out:
+        notes["detections of other categories"] = left_out
+    if repeated := _repeated(table.image, table.label, table.boxes, table.scores):
+        notes["detections that are there again (counted each time)"] = repeated
+    return table, notes
+
+
+def _repeated(*columns: np.ndarray) -> int:
+    """How many rows of a table equal another row before them."""
+    rows = np.column_stack([column.astype(np.float64) for column in columns])
+    return len(rows) - len(np.unique(rows, axis=0))
 
 
 def _is_object(path: Path) -> bool:

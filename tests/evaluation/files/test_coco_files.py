@@ -89,7 +89,8 @@ def test_merged_classes(truth_file, results_file):
     np.testing.assert_array_equal(truth.images.truth, [[1], [np.nan], [1], [1], [np.nan]])
     assert truth.lesions.label.tolist() == [0, 0]
     table, notes = load_detections(results_file([entry(), entry(category_id=1)]), truth)
-    assert (table.label.tolist(), notes) == ([0, 0], {})
+    assert table.label.tolist() == [0, 0]
+    assert notes == {"detections that are there again (counted each time)": 1}
     other = load_ground_truth(truth_file(), ["malignant"], ["benign"], merge="cancer")
     assert (other.lesions.label.tolist(), other.lesions.ignore.tolist()) == ([0, 0], [False, True])
 
@@ -369,3 +370,13 @@ def test_bad_image_scores_are_named_errors(truth, tmp_path, text, message):
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(ResultsError, match=f"s.csv: .*{message}"):
         load_image_scores(tmp_path / "s.csv", truth)
+
+
+def test_entries_that_are_there_twice_are_noted(truth_file, results_file):
+    annotations = [*ANNOTATIONS, {**ANNOTATIONS[0], "id": 3}, {**ANNOTATIONS[0], "id": 4, "category_id": 1}]
+    truth = load_ground_truth(truth_file(annotations=annotations))
+    assert truth.notes == {"lesions that are there again (counted each time)": 1}
+    entries = [entry(), entry(), entry(), entry(score=0.25), entry(category_id=1)]
+    assert load_detections(results_file(entries), truth)[1] == {
+        "detections that are there again (counted each time)": 2
+    }
