@@ -17,7 +17,7 @@ PLACES = [
     *ROOT.glob("tools/*.py"),
     *ROOT.glob("mammo_d2/cli/*.py"),
     *ROOT.glob("*.md"),
-    *(path for path in ROOT.glob("docs/*.md") if not path.name.startswith("add_a_")),  # tests/docs carries them out
+    *(path for path in ROOT.glob("docs/**/*.md") if not path.name.startswith("add_a_")),  # tests/docs carries them out
     *ROOT.glob("datasets/*.md"),
     *ROOT.glob("configs/**/*.yaml"),
 ]
