@@ -79,8 +79,13 @@ def test_train_and_evaluate(run):
     assert {"loss_global", "loss_local", "loss_sparsity"} <= set(logged[0])
 
 
-def test_baseline_trains_on_the_same_data(run):
-    results, _ = run("MODEL.META_ARCHITECTURE", "ResNet22Classifier")
+def test_baseline_trains_on_the_same_data_for_epochs_of_exams(run):
+    """An epoch: the two exams with a finding and the only one known to have none; two batches of four images."""
+    epochs = ("SOLVER.EPOCHS", "2", "SOLVER.MAX_ITER", "0", "SOLVER.WARMUP_EPOCHS", "0.5")
+    results, folder = run("MODEL.META_ARCHITECTURE", "ResNet22Classifier", *epochs)
+    stored = load_config(str(folder / "config.yaml")).SOLVER
+    assert (stored.MAX_ITER, stored.WARMUP_ITERS, stored.CHECKPOINT_PERIOD) == (4, 1, 10)
+    assert torch.load(folder / "model_final.pth", weights_only=True)["iteration"] == 3
     assert 0 <= results["image"]["malignant/breast_auc"] <= 1
 
 
