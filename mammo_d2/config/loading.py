@@ -39,6 +39,7 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
     """
     cfg = get_cfg()
     add_mammo_config(cfg)
+    defaults = cfg.clone()
     content = read_config(config_file) if config_file else {}
     overrides = list(overrides or ())
     _check_overrides(overrides)
@@ -53,10 +54,21 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
         cfg.merge_from_other_cfg(CfgNode(content))
     with _explained(cfg, "the command line"):
         cfg.merge_from_list(overrides)
+    _check_filled(cfg, defaults, config_file or "the command line")
     with _explained(cfg, "the command line" if "DATASETS.CATEGORIES" in overrides[::2] else config_file):
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(category_names(cfg))
     check_epochs(cfg)
     return cfg
+
+
+def _check_filled(cfg: CfgNode, defaults: CfgNode, where: str, prefix: str = "") -> None:
+    """Raise if a key is null whose default is a number or list: the config library takes null for any value."""
+    for key, default in defaults.items():
+        value = cfg[key]
+        if isinstance(default, CfgNode):
+            _check_filled(value, default, where, f"{prefix}{key}.")
+        elif value is None and isinstance(default, (bool, int, float, list, tuple)):
+            raise ConfigError(f"{where}: {prefix}{key} is empty (null); write a value such as {default!r:.80}")
 
 
 def _check_overrides(overrides: list[str]) -> None:

@@ -170,7 +170,7 @@ def _froc_blocks(values: TaskResult) -> list[Block]:
     rates = list(dict.fromkeys(key.split("sens@")[1] for key in numbers if "/sens@" in key))
     rows: list[list[str | float | Estimate | None]] = []
     for name in _class_names(values):
-        counts = [f"{int(value)} {key.split('/num_')[1]}" for key, value in numbers.items() if f"{name}/num_" in key]
+        counts = [f"{value:.0f} {key.split('/num_')[1]}" for key, value in numbers.items() if f"{name}/num_" in key]
         found = [_value(values, f"{name}/sens@{rate}") for rate in rates]
         rows.append([f"{name} ({', '.join(counts)}): sensitivity", _value(values, f"{name}/mean_sens"), *found])
         thresholds = [numbers.get(f"{name}/threshold@{rate}", math.nan) for rate in rates]

@@ -93,3 +93,14 @@ def test_a_file_that_is_not_yaml(tmp_path):
     (tmp_path / "bad.yaml").write_text("SOLVER: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(ConfigError, match=r"bad\.yaml: not plain YAML"):
         load_config(str(tmp_path / "bad.yaml"))
+
+
+@pytest.mark.parametrize("key", ["DATASETS.CATEGORIES", "SOLVER.MAX_ITER", "INPUT.SIZE", "SOLVER.AMP.ENABLED"])
+def test_an_empty_value_is_an_error(tmp_path, key):
+    first, *rest = key.split(".")
+    text = "null"
+    for part in reversed(rest):
+        text = f"{{{part}: {text}}}"
+    (tmp_path / "a.yaml").write_text(f"{first}: {text}\n")
+    with pytest.raises(ConfigError, match=rf"a\.yaml: {key} is empty .null.; write a value such as"):
+        load_config(str(tmp_path / "a.yaml"))

@@ -365,7 +365,7 @@ def same_or_said(new: dict[str, Any], valid: dict[str, Any], mistake: Mistake) -
 
 def arguments(*words: str) -> Callable[[Path], list[str]]:
     """Arguments of ``prepare`` with {} for the folder."""
-    more = ["--out", "{}/out", "--workers", "1", "--quiet", "--check", "0"]
+    more = ["--out", "{}/out", "--workers", "0", "--quiet", "--check", "0"]
     return lambda folder: [word.format(folder) for word in (*words, *(more if words[0] != "validate" else ()))]
 
 
