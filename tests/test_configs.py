@@ -10,7 +10,9 @@ from mammo_d2.jobs.lesion.lesion_stages import stage_config
 from tests.conftest import ROOT
 
 CONFIGS = ROOT / "configs"
-FILES = sorted(p for p in CONFIGS.rglob("*.yaml") if not p.name.startswith("ablation_") and p.parent.name != "search")
+FILES = sorted(
+    p for p in CONFIGS.rglob("*.yaml") if not p.name.startswith(("ablation_", "compare_")) and p.parent.name != "search"
+)
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(CONFIGS)) for p in FILES])

@@ -24,6 +24,7 @@ COMMANDS = {
     "report": "write the HTML report of a finished run",
     "ablation": "train variants of a config with several seeds, in one table",
     "cross-validate": "train patient-wise folds, in one table",
+    "compare": "train and test any methods on the same patients, in one table",
     "search": "search hyper-parameters on a validation set",
     "average-scores": "average the image scores of several runs and a reader",
     "convert-weights": "convert checkpoints of other programs",

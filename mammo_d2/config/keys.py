@@ -19,7 +19,7 @@ def add_mammo_config(cfg: CfgNode) -> None:
     cfg.MODULES = []
     # Training job by registry name: "SingleStageJob" (one model, MODEL.META_ARCHITECTURE), "TwoStageJob" (the same
     # model trained twice, the second time from the result of the first) or "LesionContextJob" (the stages of the lesion
-    # classifier).
+    # classifier), "UntrainedJob" (models without weights, which are only evaluated).
     cfg.JOB = "SingleStageJob"
     # For "TwoStageJob": config of the first training, if it is not this one (a file or a mammo_d2:// name; the training
     # sets and the seed are this config's all the same); KEY, VALUE overrides of the first training (not of its data
@@ -33,6 +33,7 @@ def add_mammo_config(cfg: CfgNode) -> None:
     _add_model_keys(cfg)
     _add_deep_mil_keys(cfg)
     _add_dual_branch_keys(cfg)
+    _add_baseline_keys(cfg)
     _add_lesion_keys(cfg)
     _add_solver_keys(cfg)
     _add_test_keys(cfg)
@@ -241,6 +242,16 @@ def _add_dual_branch_keys(cfg: CfgNode) -> None:
     # Width of the layer FC3 before the branches, and the dropout after it.
     cfg.MODEL.DUAL_BRANCH.FC_DIM = 128
     cfg.MODEL.DUAL_BRANCH.DROPOUT = 0.5
+
+
+def _add_baseline_keys(cfg: CfgNode) -> None:
+    # Baselines without training (CenterPrior, BrightestBlob).
+    cfg.MODEL.BASELINE = CfgNode()
+    # CenterPrior: side of the boxes, as a part of the longer side of the breast.
+    cfg.MODEL.BASELINE.SIDE = 0.2
+    # BrightestBlob: sizes of the spots (sigma, half the radius) as parts of the image's longer side, and their number.
+    cfg.MODEL.BASELINE.SIGMAS = [0.01, 0.015, 0.02, 0.03, 0.04]
+    cfg.MODEL.BASELINE.COUNT = 10
 
 
 def _add_lesion_keys(cfg: CfgNode) -> None:

@@ -1,4 +1,4 @@
-"""Checks before a training that its evaluators can be built and that they fit the model."""
+"""What fits the model, before a training: its evaluators, and what INPUT.PREPROCESSING makes of an image."""
 
 from mammo_d2.evaluation.evaluators.registered import named_evaluators
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, GeneralizedRCNN
@@ -8,6 +8,14 @@ _WORDS = {
     "image_scores": "image scores",
     "saliency": "saliency maps",
     "lesion_scores": "scores of given lesions",
+}
+
+# Evaluators that keep an output, by its key; "regions" keeps the maps for the pictures.
+_KEEPING = {
+    "instances": ("coco", "froc"),
+    "image_scores": ("image",),
+    "saliency": ("saliency", "regions"),
+    "lesion_scores": ("lesion",),
 }
 
 
@@ -36,6 +44,35 @@ def check_evaluators(cfg: CfgNode) -> None:
                 f"{cfg.MODEL.META_ARCHITECTURE} (MODEL.META_ARCHITECTURE) as configured gives "
                 f"{_in_words(given) or 'nothing that is evaluated'}: {remedy}"
             )
+
+
+def check_preprocessing(cfg: CfgNode) -> None:
+    """Compare INPUT.PREPROCESSING with the model: other ways than "resize" need one that maps its boxes back.
+
+    Raises:
+        ValueError: the model of MODEL.META_ARCHITECTURE does not (``takes_network_transform``); or TEST.WINDOWS is for
+            a model that does not average (``averages_windows``).
+    """
+    name, model = cfg.INPUT.PREPROCESSING, cfg.MODEL.META_ARCHITECTURE
+    if name != "resize" and not getattr(META_ARCH_REGISTRY.get(model), "takes_network_transform", False):
+        raise ValueError(f"INPUT.PREPROCESSING {name} is for GMIC and the ResNet-22 classifier; {model} needs resize")
+    if cfg.TEST.WINDOWS.COUNT > 1 and not getattr(META_ARCH_REGISTRY.get(model), "averages_windows", False):
+        raise ValueError(
+            f"TEST.WINDOWS.COUNT is {cfg.TEST.WINDOWS.COUNT}, but {model} does not average windows; set COUNT 1, SHIFT "
+            "0 and NOISE 0.0"
+        )
+
+
+def evaluators_of_predictions(cfg: CfgNode) -> list[str]:
+    """The evaluators that keep everything a model predicts (see ``evaluation/files/results.py``), for comparisons.
+
+    Args:
+        cfg: the config; of a model that does not say what it gives, its own TEST.EVALUATORS count.
+    """
+    given = _given(cfg)
+    if given is None:
+        return list(cfg.TEST.EVALUATORS)
+    return [name for key, names in _KEEPING.items() if key in given for name in names]
 
 
 def _given(cfg: CfgNode) -> set[str] | None:

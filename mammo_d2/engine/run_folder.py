@@ -4,6 +4,7 @@ config.yaml, config_eval.yaml                the complete configuration of the t
 preparation.json                             how the training images were prepared
 machine.json                                 CPU, threads and versions (``framework/machine.py``)
 run_record.json                              config and data, of runs that may be continued (``run_record.py``)
+training_cost.json                           seconds and peak memory of the training (``cost.py``)
 stdout.txt                                   output of a run that an ablation, cross-validation or search started
 metrics.json                                 one JSON object per line: iteration, losses, learning rate, ...
 model_<iteration>.pth, last_checkpoint       checkpoints that --resume starts from
@@ -11,6 +12,7 @@ model_final.pth                              the last weights; written when ever
 model_best.pth                               those of the best evaluation, with TEST.BEST_METRIC
 model_ema.pth                                the average at the end, with SOLVER.EMA.ENABLED
 inference/<data set>/metrics.json            {task: {metric: value}}, and the evaluators' files (``run_results.py``)
+inference/<data set>/prediction_cost.json    seconds and peak memory of the prediction
 
 A job of several trainings has the files from metrics.json on in a folder for each of them (``mammo_d2/jobs``).
 """

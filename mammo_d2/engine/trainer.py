@@ -12,11 +12,11 @@ from mammo_d2.config.epochs import resolve_epochs
 from mammo_d2.core.files import atomic_write, write_json
 from mammo_d2.core.stop_signals import StopSignals
 from mammo_d2.data.loading.loader import build_test_loader, build_train_loader, epoch_images
-from mammo_d2.engine.evaluator_check import check_evaluators
+from mammo_d2.engine.cost import PredictionClock, TrainingCost
+from mammo_d2.engine.evaluator_check import check_evaluators, check_preprocessing
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, EventWriting, PeriodicEvaluation, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
 from mammo_d2.engine.preparation_record import record_preparation
-from mammo_d2.engine.preprocessing_check import check_preprocessing
 from mammo_d2.engine.run_folder import (
     CONFIG_FILE,
     EMA_WEIGHTS,
@@ -166,6 +166,7 @@ class MammoTrainer(DefaultTrainer):
             )
         # After the evaluation, so that a checkpoint holds what the evaluation decided and resuming repeats nothing.
         if comm.is_main_process():
+            built.append(TrainingCost(Path(cfg.OUTPUT_DIR)))
             periods = [cfg.TEST.EVAL_PERIOD, cfg.TEST.LOSS_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD]
             built.append(EventWriting(self.build_writers(), periods))
             built.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
@@ -314,12 +315,14 @@ class MammoTrainer(DefaultTrainer):
         if comm.is_main_process():
             for name in cfg.DATASETS.TEST:
                 forget_evaluation(cfg.OUTPUT_DIR, name)
-        results = super().test(cfg, model, evaluators)
+        with PredictionClock(model) as clock:
+            results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             per_dataset = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
             for name in cfg.DATASETS.TEST:
                 folder = inference_folder(cfg.OUTPUT_DIR, name)
                 write_json(folder / METRICS_FILE, per_dataset[name], indent=2, nan_as_null=True)
+                clock.write(folder)
         return results
 
 

@@ -1,1 +1,1 @@
-"""Several trainings in one table: ablation, cross-validation, search."""
+"""Several trainings in one table: comparison of methods, ablation, cross-validation, search."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.format.catalog import check_names, register_datasets
-from mammo_d2.engine.run_folder import LOG_FILE, METRICS_FILE, config_file, inference_folder
+from mammo_d2.engine.run_folder import CONFIG_FILE, LOG_FILE, METRICS_FILE, config_file, inference_folder
 from mammo_d2.engine.run_record import claim_folders
 from mammo_d2.experiments.comparison.predictions import Predictions, has_predictions, join_folds, read_predictions
 from mammo_d2.experiments.processes import run_all, run_job
@@ -40,6 +40,7 @@ class Cell:
         annotations: its COCO file; None: as registered.
         record: folder that keeps the record of config and data; None: that of the training.
         shares: uses what several cells can share, see ``Job.shared_runs``.
+        is_tested: False for a training that others start from, of which no test is needed.
         turn: cells of a turn start when those of lower turns are finished.
     """
 
@@ -57,6 +58,7 @@ class Cell:
     annotations: Path | None = None
     record: Path | None = None
     shares: bool = True
+    is_tested: bool = True
     turn: int = 0
 
     def metrics_file(self) -> Path | None:
@@ -66,6 +68,10 @@ class Cell:
         results = self.job.result_evaluation(self.folder, self.test_folder, self.dataset).results
         path = inference_folder(results, self.dataset) / METRICS_FILE
         return path if path.is_file() else None
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.metrics_file() is not None if self.is_tested else self.job.is_finished(self.folder)
 
     def finished_metrics(self) -> Path:
         """As ``metrics_file``.
@@ -78,19 +84,21 @@ class Cell:
         folder = self.test_folder or self.folder
         raise ChildProcessError(f"{folder} has no finished evaluation; see {folder / LOG_FILE}")
 
-    def predictions(self) -> Predictions | None:
-        """What the evaluation left; None if there is nothing to compare."""
+    def predictions(self, by_finding: bool = False) -> Predictions | None:
+        """What the evaluation left, see ``read_predictions``; None if there is nothing to compare."""
         folder = self.finished_metrics().parent
         if not has_predictions(folder):
             return None
-        return read_predictions(folder, self.annotations or annotations_of(self.job, folder.name), self.job.cfg)
+        annotations = self.annotations or annotations_of(self.job, folder.name)
+        return read_predictions(folder, annotations, self.job.cfg, by_finding)
 
 
 def run_cells(cells: Sequence[Cell], output: Path, jobs: int = 1) -> None:
     """Train and test the cells that are not finished, each in processes of its own.
 
     Args:
-        cells: of the experiment. In an override, "{weights:ROW}" is the file of the weights that this row ends with.
+        cells: of the experiment. In an override, "{weights:ROW}" is the file of the weights that this row ends with
+            (``Job.start_weights``).
         output: folder of the experiment.
         jobs: number of cells at the same time, see ``run_job``.
 
@@ -104,32 +112,33 @@ def run_cells(cells: Sequence[Cell], output: Path, jobs: int = 1) -> None:
         claim_folders({cell.record or cell.folder: cell.job.cfg for cell in part})
         run_all(
             lambda cell: _finish(cell, jobs),
-            _with_shared([c for c in part if not c.metrics_file()], output, jobs),
+            _with_shared([cell for cell in part if not cell.is_done()], output, jobs),
             jobs,
         )
 
 
-def predictions_by_row(cells: Sequence[Cell]) -> dict[str, list[Predictions]]:
+def predictions_by_row(cells: Sequence[Cell], by_finding: bool = False) -> dict[str, list[Predictions]]:
     """Predictions of each row: one entry per seed, its folds joined. Seeds without predictions are left out."""
     found: dict[str, list[Predictions]] = {cell.row: [] for cell in cells}
     for row in found:
         of_row = [cell for cell in cells if cell.row == row]
         for seed in dict.fromkeys(cell.seed for cell in of_row):
             of_seed = [cell for cell in of_row if cell.seed == seed]
-            parts = [cell.predictions() for cell in of_seed]
+            parts = [cell.predictions(by_finding) for cell in of_seed]
             known = [part for part in parts if part is not None]
             if len(known) == len(parts):
                 found[row].append(known[0] if of_seed[0].fold is None else join_folds(known))
     return found
 
 
-def recorded_job(folder: Path) -> Job:
-    """The job of a run that has been started, by its own ``config.yaml``.
+def recorded_job(folder: Path, test_folder: Path | None = None) -> Job:
+    """The job of a run that has been started, by its own ``config.yaml``, or that of its test if it needs no training.
 
     Raises:
         FileNotFoundError: the folder is not a run's.
     """
-    return build_job(load_config(config_file(folder)))
+    place = test_folder if test_folder is not None and not (folder / CONFIG_FILE).is_file() else folder
+    return build_job(load_config(config_file(place)))
 
 
 def annotations_of(job: Job, dataset: str) -> Path:
@@ -168,7 +177,7 @@ def _with_weights(cell: Cell, cells: Sequence[Cell]) -> Cell:
 
     def path(match: re.Match) -> str:
         other = next(c for c in cells if (c.row, c.seed, c.fold) == (match[1], cell.seed, cell.fold))
-        return str(other.job.weights(other.folder))
+        return str(other.job.start_weights(other.folder))
 
     settings = [_WEIGHTS.sub(path, item) for item in cell.settings]
     test_settings = [_WEIGHTS.sub(path, item) for item in cell.test_settings]
@@ -193,7 +202,7 @@ def _finish(cell: Cell, jobs: int) -> None:
     job, folder = cell.job, cell.folder
     if cell.test_folder is None or not job.is_finished(folder):
         run_job(folder, cell.title, cell.config, cell.settings, jobs, "--resume")
-    if cell.test_folder is None or cell.metrics_file():
+    if cell.test_folder is None or cell.is_done():
         return
     test = job.result_evaluation(folder, cell.test_folder, cell.dataset)
     weights = ["MODEL.WEIGHTS", str(job.weights(folder))] if test.needs_weights else []

@@ -141,7 +141,13 @@ def write_folds(plan: FoldPlan, output: Path) -> list[dict[str, Path]]:
 
 
 def fold_cells(
-    row: str, config_file: str, plan: FoldPlan, output: Path, overrides: Sequence[str] = (), seed: int = 0
+    row: str,
+    config_file: str,
+    plan: FoldPlan,
+    output: Path,
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    test_overrides: Sequence[str] = (),
 ) -> list[Cell]:
     """Write the folds, and make their cells.
 
@@ -149,11 +155,14 @@ def fold_cells(
         row: name of the row.
         config_file, plan, output, overrides: see ``cross_validate``.
         seed: number of the cells' seed; the key SEED is among the overrides or in the config.
+        test_overrides: KEY VALUE overrides for the tests alone.
 
     Raises:
         ValueError: a job that cannot be cross-validated, or see ``write_folds``.
     """
-    build_job(load_config(config_file, list(overrides))).check_folds()
+    job = build_job(load_config(config_file, list(overrides)))
+    if not rows_named(overrides):  # a row that starts from another one starts from that of its own fold
+        job.check_folds()
     images = str(plan.dataset.resolve() / "images")
     # Without validation nothing may be chosen on the test set.
     choice = [] if plan.validation else ["TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0", "TEST.EVAL_EPOCHS", "0"]
@@ -162,17 +171,19 @@ def fold_cells(
     for fold, files in enumerate(write_folds(plan, output)):
         registered = [[f"cv{fold}_{split}", str(path), images] for split, path in files.items()]
         common = [*overrides, "DATASETS.REGISTER", str(registered), "DATASETS.TRAIN", f"('cv{fold}_train',)"]
-        training = [*common, *choice, "DATASETS.TEST", f"('cv{fold}_{watched}',)"]
-        job = build_job(load_config(config_file, training))
-        test = [*common, "DATASETS.TEST", f"('cv{fold}_test',)"]
-        cells.append(_cell(row, config_file, output, fold, seed, job, training, test))
+        own_test = job.overrides_of_test(f"cv{fold}_test")
+        training = [*common, *choice, "DATASETS.TEST", f"('cv{fold}_{watched}',)", *own_test]
+        own_job = build_job(load_config(config_file, training))
+        test = [*common, "DATASETS.TEST", f"('cv{fold}_test',)", *test_overrides]
+        cells.append(_cell(row, config_file, output, fold, seed, own_job, training, test))
     return cells
 
 
 def recorded_cells(row: str, plan: FoldPlan, output: Path, seed: int = 0) -> list[Cell]:
     """The cells of folds that have been trained, by the ``config.yaml`` in their folders."""
     return [
-        _cell(row, "", output, fold, seed, recorded_job(output / f"fold{fold}" / "train")) for fold in range(plan.folds)
+        _cell(row, "", output, fold, seed, recorded_job(folder / "train", folder / "test"))
+        for fold, folder in enumerate(output / f"fold{fold}" for fold in range(plan.folds))
     ]
 
 

@@ -5,6 +5,7 @@ from mammo_d2.jobs.lesion.lesion_job import LesionContextJob
 from mammo_d2.jobs.lesion.patch_job import LesionPatchJob
 from mammo_d2.jobs.single_stage import SingleStageJob
 from mammo_d2.jobs.two_stage import TwoStageJob
+from mammo_d2.jobs.untrained import UntrainedJob
 
 __all__ = [
     "JOB_REGISTRY",
@@ -14,5 +15,6 @@ __all__ = [
     "LesionPatchJob",
     "SingleStageJob",
     "TwoStageJob",
+    "UntrainedJob",
     "build_job",
 ]

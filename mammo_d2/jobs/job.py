@@ -201,6 +201,15 @@ class Job:
         """
         return ResultEvaluation(output, output)
 
+    def overrides_of_test(self, dataset: str) -> list[str]:
+        """KEY VALUE overrides with which the training evaluates its result on one data set, where it can do that apart
+        from DATASETS.TEST; none of other jobs.
+
+        Args:
+            dataset: registered name.
+        """
+        return []
+
     # --- what several runs share --------------------------------------------------------------------------------
     def shared_folders(self, folder: Path) -> list[str]:
         """KEY VALUE overrides that let several runs store in ``folder`` what all of them may use."""

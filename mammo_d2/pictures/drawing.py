@@ -102,7 +102,8 @@ def overlay(
         prediction_colors: one per box; by default all have ``PREDICTION_COLOR``.
         region: XYXY of the evaluated part of the image, drawn as a thin grey frame.
         max_side: largest longer side of the picture in pixels; larger images are shrunk.
-        windowed: ``image`` comes from ``to_display`` and is drawn unchanged; ``max_side`` is ignored.
+        windowed: ``image`` comes from ``to_display``, or is a picture (H, W, 3) uint8 RGB, and is drawn unchanged;
+            ``max_side`` is ignored.
         caption: a line written below the picture.
 
     Returns:
@@ -121,7 +122,7 @@ def overlay(
     if len(colors) != len(predictions):
         raise ValueError(f"predictions: {len(colors)} colours for {len(predictions)} boxes")
 
-    picture = cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB)
+    picture = shown.copy() if shown.ndim == 3 else cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB)
     if region is not None:
         picture = draw_boxes(picture, np.asarray(region, np.float64)[np.newaxis] * factor, REGION_COLOR, thickness=1)
     order = np.argsort(np.asarray(scores, np.float64), kind="stable") if len(scores) else range(len(predictions))

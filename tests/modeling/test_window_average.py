@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mammo_d2.data.breast.window_transform import WindowTransform
-from mammo_d2.engine.preprocessing_check import check_preprocessing
+from mammo_d2.engine.evaluator_check import check_preprocessing
 from tests.modeling.gmic_models import gmic_cfg, gmic_input, gmic_model
 
 

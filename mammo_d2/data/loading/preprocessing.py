@@ -30,7 +30,7 @@ def breast_window(cfg: CfgNode) -> Preprocessing:
 def build_preprocessing(cfg: CfgNode) -> Preprocessing | None:
     """The preprocessing named by INPUT.PREPROCESSING; None for "resize".
 
-    Whether the model can map its boxes back is checked where the model is built (``engine/preprocessing_check.py``).
+    Whether the model can map its boxes back is checked where the model is built (``engine/evaluator_check.py``).
 
     Raises:
         ValueError: an unknown name, or an augmentation of grey levels.

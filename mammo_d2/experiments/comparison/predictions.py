@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mammo_d2.core.boxes import xywh_to_xyxy
 from mammo_d2.core.files import read_json
+from mammo_d2.core.lesion_classes import lesion_pathology
 from mammo_d2.evaluation.files.coco_files import GroundTruth, load_detections, load_ground_truth, load_image_scores
 from mammo_d2.evaluation.files.results import (
     IMAGE_SCORES_FILE,
@@ -30,6 +32,15 @@ PREDICTION_FILES = (RESULTS_FILE, IMAGE_SCORES_FILE, REGIONS_FILE, SALIENCY_FILE
 
 
 @dataclass(frozen=True)
+class Findings:
+    """Boxes of the ground truth: ``boxes`` (G, 4) XYXY, ``image`` (G,) rows, ``malignant`` (G,) in {0, 1}."""
+
+    boxes: np.ndarray
+    image: np.ndarray
+    malignant: np.ndarray
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Test images with what was predicted on them; several folds may be joined.
 
@@ -41,6 +52,8 @@ class Predictions:
         saliency: by class (4, N) numbers of ``SALIENCY_KEYS``, NaN for images without a finding.
         lesion_cases: given lesions with their malignancy; None likewise.
         fold: (N,) fold of each image.
+        findings: all boxes that are known to be benign or malignant, whatever the classes; None where they were not
+            asked for.
     """
 
     source: str
@@ -52,6 +65,7 @@ class Predictions:
     saliency: dict[str, np.ndarray]
     lesion_cases: LevelCases | None
     fold: np.ndarray
+    findings: Findings | None = None
 
     @property
     def patients(self) -> int:
@@ -70,13 +84,15 @@ def has_predictions(folder: Path) -> bool:
     return any((folder / name).is_file() for name in PREDICTION_FILES)
 
 
-def read_predictions(folder: Path, annotations: Path, cfg: CfgNode) -> Predictions:
+def read_predictions(folder: Path, annotations: Path, cfg: CfgNode, by_finding: bool = False) -> Predictions:
     """Read the predictions of one evaluation.
 
     Args:
         folder: ``inference/<data set>``.
         annotations: COCO file of the data set.
         cfg: config of the run; DATASETS.CATEGORIES, DATASETS.MERGE_CATEGORIES and TEST.LESION.AVERAGE are used.
+        by_finding: read ``findings``, and take every one of them as a lesion case by itself whatever
+            TEST.LESION.AVERAGE is.
 
     Raises:
         ResultsError: a damaged file, or one about other images; the message names it.
@@ -87,6 +103,7 @@ def read_predictions(folder: Path, annotations: Path, cfg: CfgNode) -> Predictio
         return load_detections(folder / name, truth)[0] if (folder / name).is_file() else None
 
     has_scores = (folder / IMAGE_SCORES_FILE).is_file()
+    average = "annotation" if by_finding else cfg.TEST.LESION.AVERAGE
     has_lesions = (folder / LESION_SCORES_FILE).is_file()
     return Predictions(
         str(folder),
@@ -96,8 +113,9 @@ def read_predictions(folder: Path, annotations: Path, cfg: CfgNode) -> Predictio
         boxes_of(REGIONS_FILE),
         load_image_scores(folder / IMAGE_SCORES_FILE, truth) if has_scores else None,
         _saliency(folder / SALIENCY_FILE, truth),
-        _lesion_cases(folder / LESION_SCORES_FILE, truth, cfg.TEST.LESION.AVERAGE) if has_lesions else None,
+        _lesion_cases(folder / LESION_SCORES_FILE, truth, average) if has_lesions else None,
         np.zeros(len(truth.images), np.int64),
+        _findings(truth) if by_finding else None,
     )
 
 
@@ -158,6 +176,18 @@ def join_folds(parts: Sequence[Predictions]) -> Predictions:
         },
         lesion_cases,
         np.repeat(np.arange(len(parts)), list(map(len, images))),
+        _joined_findings([part.findings for part in parts], starts),
+    )
+
+
+def _joined_findings(parts: Sequence[Findings | None], starts: np.ndarray) -> Findings | None:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return Findings(
+        np.concatenate([part.boxes for part in known]),
+        np.concatenate([part.image + start for part, start in zip(known, starts, strict=True)]),
+        np.concatenate([part.malignant for part in known]),
     )
 
 
@@ -189,6 +219,23 @@ def _saliency(path: Path, truth: GroundTruth) -> dict[str, np.ndarray]:
         table[:, places] = np.array([columns[key] for key in SALIENCY_KEYS], float)
         found[name] = table
     return found
+
+
+def _findings(truth: GroundTruth) -> Findings:
+    """All annotations whose pathology, or else category, is benign or malignant."""
+    content = read_json(truth.path, error=ResultsError)
+    names = [category["name"] for category in content["categories"]]
+    place = {category["id"]: number for number, category in enumerate(content["categories"])}
+    rows = {image_id: row for row, image_id in enumerate(truth.images.ids)}
+    found = [
+        (a["bbox"], rows[a["image_id"]], float(pathology == "malignant"))
+        for a in content["annotations"]
+        if (pathology := lesion_pathology({**a, "category_id": place[a["category_id"]]}, names)) is not None
+    ]
+    boxes, image, malignant = zip(*found, strict=True) if found else ((), (), ())
+    return Findings(
+        xywh_to_xyxy(np.array(boxes, float).reshape(-1, 4)), np.array(image, np.int64), np.array(malignant, float)
+    )
 
 
 def _lesion_cases(path: Path, truth: GroundTruth, average: str) -> LevelCases:

@@ -156,6 +156,10 @@ class LesionContextJob(Job):
             folder, self.evaluation_folder(folder), needs_weights=False, is_by_training=dataset in tested
         )
 
+    def overrides_of_test(self, dataset: str) -> list[str]:
+        """The final test; DATASETS.TEST chooses the weights."""
+        return ["MODEL.LESION.FINAL_TEST", f"('{dataset}',)"]
+
     def shared_folders(self, folder: Path) -> list[str]:
         """Images and saliency, which are found by what they were made from."""
         return shared_folders(self.cfg, folder)

@@ -1,5 +1,6 @@
 """Meta-architectures of the package."""
 
+from mammo_d2.modeling.meta_arch.baselines import BrightestBlob, CenterPrior
 from mammo_d2.modeling.meta_arch.deep_mil import DeepMIL
 from mammo_d2.modeling.meta_arch.gmic import GMIC
 from mammo_d2.modeling.meta_arch.gmic_ensemble import GMICEnsemble
@@ -10,6 +11,8 @@ from mammo_d2.modeling.meta_arch.weakly_supervised import WeaklySupervisedRCNN
 
 __all__ = [
     "GMIC",
+    "BrightestBlob",
+    "CenterPrior",
     "DeepMIL",
     "GMICEnsemble",
     "LesionContextClassifier",

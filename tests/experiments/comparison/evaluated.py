@@ -45,13 +45,13 @@ def config(root: Path, *more: str) -> CfgNode:
     return load_config("", [*settings, "DATASETS.CATEGORIES", "['malignant', 'benign']", *more])
 
 
-def evaluate(cfg: CfgNode, folder: Path, seed: int) -> dict[str, dict[str, float]]:
+def evaluate(cfg: CfgNode, folder: Path, seed: int, dataset: str = NAME) -> dict[str, dict[str, float]]:
     """Random outputs, better than chance, evaluated into ``folder``; the evaluators' numbers."""
     rng = np.random.default_rng(seed)
     register_datasets(cfg)
-    records = load_records(cfg, NAME)
+    records = load_records(cfg, dataset)
     classes = len(cfg.DATASETS.CATEGORIES) if not cfg.DATASETS.MERGE_CATEGORIES else 1
-    evaluator = build_evaluators(cfg, NAME, str(folder))
+    evaluator = build_evaluators(cfg, dataset, str(folder))
     evaluator.reset()
     for record in records:
         boxes, scores, labels = [], [], []
@@ -73,7 +73,7 @@ def evaluate(cfg: CfgNode, folder: Path, seed: int) -> dict[str, dict[str, float
         output = {"instances": instances, "saliency": torch.tensor(rng.random((classes, 8, 6)), dtype=torch.float32)}
         if "image" in cfg.TEST.EVALUATORS:
             shown = {a["category_id"] for a in record["annotations"]}
-            names = [cfg.DATASETS.MERGE_CATEGORIES] if classes == 1 else cfg.DATASETS.CATEGORIES
+            names = [cfg.DATASETS.MERGE_CATEGORIES] if cfg.DATASETS.MERGE_CATEGORIES else cfg.DATASETS.CATEGORIES
             output["image_scores"] = {n: rng.uniform(0, 0.7) + 0.3 * (k in shown) for k, n in enumerate(names)}
         evaluator.process([{"image_id": record["image_id"]}], [output])
     return evaluator.evaluate()

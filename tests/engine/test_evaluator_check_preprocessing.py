@@ -1,7 +1,7 @@
 import pytest
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.engine.preprocessing_check import check_preprocessing
+from mammo_d2.engine.evaluator_check import check_preprocessing
 from mammo_d2.engine.trainer import MammoTrainer
 
 
