@@ -76,7 +76,7 @@ def test_lesion_cases_are_lesions_or_annotations(root, tmp_path):
     """Two views of each lesion: 4 malignant lesions and 3 benign ones."""
     annotations = root / "toy/annotations/test.json"
     entries = write_lesion_scores(tmp_path / "lesion_scores.json", annotations, seed=4)
-    cases = read_predictions(tmp_path, annotations, config(root)).lesion_cases
+    cases = read_predictions(tmp_path, annotations, config(root, "TEST.LESION.AVERAGE", "lesion")).lesion_cases
     assert (len(cases.truth), cases.truth.sum()) == (7, 4)
     names = {a["id"]: a["lesion_id"] for a in json.loads(annotations.read_text())["annotations"]}
     first = names[entries[0]["annotation_id"]]
