@@ -15,9 +15,10 @@ from tests.jobs.lesion.lesion_jobs import places, run, write_job
 SEVEN = ROOT / "configs" / "quickstart" / "ablation_lesion_context.yaml"
 
 
-def test_the_file_has_the_seven_combinations():
+def test_the_file_has_the_patch_network_alone_and_the_seven_combinations():
     maps = {tuple(literal_eval(variant.overrides[1])) for variant in load_variants(str(SEVEN))}
-    assert len(maps) == 7
+    assert len(maps) == 8
+    assert () in maps
     assert {kind for one in maps for kind in one} == {"indicator", "embedding", "saliency"}
 
 
