@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import yaml
 
 from mammo_d2.config.named_configs import find_config
-from mammo_d2.core.files import read_text
+from mammo_d2.core.files import read_yaml
 from mammo_d2.experiments.cells import rows_named
 
 _KEYS = {"config", "opts", "table"}
@@ -47,10 +44,7 @@ def load_method_rows(path: str) -> list[MethodRow]:
         ValueError: the file is not such a mapping, two names give the same folder, or a row starts from one that is
             not there, or from itself.
     """
-    try:
-        content = yaml.safe_load(read_text(Path(find_config(path))))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not a YAML file ({error})") from error
+    content = read_yaml(find_config(path))
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path}: expected a mapping of row name to config and opts, got {content!r:.80}")
     rows = [_row(path, str(name), entry) for name, entry in content.items()]

@@ -29,7 +29,8 @@ A + b: {config: a.yaml, opts: [SOLVER.MAX_ITER, 5], table: false}
     ("text", "message"),
     [
         ("[a]", "expected a mapping"),
-        ("a: [", "not a YAML file"),
+        ("a: [", "not YAML"),
+        ("a: {config: x}\na: {config: y}", "the key 'a' is there twice"),
         ("a: {opts: []}", "row 'a' needs"),
         ("a: {config: x, option: []}", "row 'a' needs"),
         ("a: {config: x, opts: [SEED]}", "opts of row 'a' must be a list of KEY, VALUE pairs"),
