@@ -210,7 +210,8 @@ def workbook_mistakes(folder: Path) -> Iterator[Mistake]:
         if mistake.kind == "encoding" or any(text in mistake.where for text in texts):
             continue
         lines = list(csv.reader(io.StringIO(mistake.content.decode())))  # type: ignore[union-attr]
-        yield Mistake(mistake.kind, mistake.where, partial(workbook, lines), mistake.bad)
+        yield Mistake(mistake.kind, mistake.where, partial(workbook, lines),
+                      mistake.bad and "cut" not in mistake.where)  # fmt: skip
     for value in (None, 1, 1.5, True, datetime.datetime(2020, 1, 1), "=1/0", "=A1"):
         for column, name in enumerate(rows[0]):
             changed = changed_at(rows, (2, column), value)
@@ -234,10 +235,13 @@ def contour_mistakes(folder: Path) -> Iterator[Mistake]:
                       bad=value not in ("(-5, 4)", "(500, 4)"))  # fmt: skip
         for key in ("Name", "Point_px", "NumberOfPoints"):
             changed = changed_at(CONTOURS, (*place, key), value)
-            yield Mistake("type", f"{key} {value!r:.30}", plistlib.dumps(changed), bad=key == "Point_px")
+            yield Mistake(
+                "type", f"{key} {value!r:.30}", plistlib.dumps(changed), bad=key == "Point_px" and value != []
+            )
     for path in (("Images",), ("Images", 0), ("Images", 0, "ROIs"), place):
         for value in ("", "x", 0, [], {}, True):
-            yield Mistake("type", f"{path} {value!r}", plistlib.dumps(changed_at(CONTOURS, path, value)), bad=True)
+            yield Mistake("type", f"{path} {value!r}", plistlib.dumps(changed_at(CONTOURS, path, value)),
+                          bad=not isinstance(value, (list, dict)))  # fmt: skip
     region = CONTOURS["Images"][0]["ROIs"][0]  # type: ignore[index]
     twice = changed_at(CONTOURS, ("Images", 0, "ROIs"), [region, region])
     yield Mistake("duplicate", "a contour twice", plistlib.dumps(twice), bad=True)

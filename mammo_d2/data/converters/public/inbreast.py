@@ -175,7 +175,7 @@ def read_contours(path: str | os.PathLike[str]) -> list[tuple[str, list[tuple[fl
         ConverterError: the file is no property list, or a point cannot be read.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         return []
     try:
         content = plistlib.loads(path.read_bytes())

@@ -176,3 +176,10 @@ def test_contours_twice_or_in_fractions(source):
     assert len(found["100"].annotations) == 1
     assert ("100 finding 2", "mass of the same contour again") in converter.skipped
     assert "103.xml: contour 1 lies within the first pixel" in found["103"].problem
+
+
+def test_a_folder_in_the_place_of_contours_is_not_none_of_them(source):
+    (source / "AllXML" / "100.xml").unlink()
+    (source / "AllXML" / "100.xml").mkdir()
+    found = {i.key: i for i in Inbreast(source).images()}
+    assert "100.xml: not an OsiriX property list" in found["100"].problem
