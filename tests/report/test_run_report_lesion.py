@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -106,6 +107,20 @@ def test_several_combinations_of_maps(job):
     assert "Training of the aggregation network with indicator</h2>" in html
     assert "There is no training log" in html
     assert "Results on lesions_train with indicator" not in html
+
+
+def test_the_patch_network_has_results_of_its_own(job):
+    folder, cfg = job
+    shutil.copytree(folder / MAPS / "best", folder / "patch" / "best")
+    html = report(job)
+    assert "Results on lesions_train with patch network alone" in html
+    assert "Results on lesions_train with embedding + saliency" in html
+    # Without maps of an aggregation network it is the whole job.
+    shutil.rmtree(folder / MAPS)
+    cfg.MODEL.LESION.MAPS = []
+    html = report(job)
+    assert "Results on lesions_train with patch network alone" in html
+    assert "No aggregation network" not in html
 
 
 def test_patch_network_of_another_job(job, tmp_path):
