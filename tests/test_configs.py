@@ -113,7 +113,7 @@ def test_ablation_rows_are_valid_overrides():
     assert {row.SOLVER.IMS_PER_BATCH for row in rows} == {4}
     assert [row.DATALOADER.SAMPLER_TRAIN for row in rows] == ["PairSampler"] * 6 + ["PositiveSampler"]
     assert {row.MODEL.RPN.LOSS_AVERAGE for row in rows} == {"kind"}
-    assert rows[5].MODEL.WEIGHTS == f"{{output}}/{variants[0].folder}_seed{{seed}}/model_final.pth"
+    assert rows[5].MODEL.WEIGHTS == f"{{weights:{variants[0].name}}}"
     assert rows[6].DATASETS.CATEGORIES == ["malignant", "benign"]
 
 

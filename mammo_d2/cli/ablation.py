@@ -34,7 +34,7 @@ def run(argv: list[str]) -> int:
         "--opts",
         nargs="*",
         default=[],
-        help='KEY VALUE overrides for all runs; "{seed}" is the seed, "{output}" the folder --output',
+        help='KEY VALUE overrides for all runs; "{seed}" is the seed',
     )
     add_table_options(parser)
     args = parser.parse_args(argv)

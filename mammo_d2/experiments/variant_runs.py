@@ -10,7 +10,14 @@ from pathlib import Path
 from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import find_config
 from mammo_d2.core.files import read_yaml
-from mammo_d2.experiments.cells import Cell, predictions_by_row, recorded_job, run_cells
+from mammo_d2.experiments.cells import (
+    Cell,
+    check_starting_rows,
+    predictions_by_row,
+    recorded_job,
+    rows_named,
+    run_cells,
+)
 from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
 from mammo_d2.experiments.processes import read_metrics, summary_table, write_tables
 from mammo_d2.jobs.job import build_job
@@ -38,8 +45,6 @@ ABLATION_COLUMNS = {
 
 
 _DEFAULT = TableOptions()
-# In an override: the folder of the ablation.
-_OUTPUT = "{output}"
 
 
 @dataclass
@@ -104,8 +109,9 @@ def run_ablation(
         seeds: values of SEED.
         output: folder; one sub-folder a run, and ``ablation.md``, ``ablation.csv``, ``ablation.json`` and
             ``paired_<class>.json`` (see ``paired_tables.py``).
-        overrides: KEY VALUE overrides for all runs. In a value, here or in a variant's, "{seed}" is the run's seed and
-            "{output}" is ``output``; runs with "{output}" start from the results of others and come after them.
+        overrides: KEY VALUE overrides for all runs. In a value, here or in a variant's, "{seed}" is the run's seed.
+            In a variant's, "{weights:ROW}" is the file of the weights of another row with the same seed; such runs come
+            after the others.
         jobs: number of parallel runs, see ``run_job``.
         options: what the tables show.
 
@@ -114,8 +120,10 @@ def run_ablation(
 
     Raises:
         RunConflictError: a folder holds a run of another config or other data; nothing is started.
+        ValueError: "{weights:ROW}" of a row that there is not.
         ChildProcessError: a run failed; its log is named.
     """
+    check_starting_rows({variant.name: variant.overrides for variant in variants})
     cells = [
         _cell(config_file, variant, seed, output, overrides, options.only_tables)
         for variant in variants
@@ -136,11 +144,11 @@ def run_ablation(
 def _cell(config: str, variant: Variant, seed: int, output: Path, overrides: Sequence[str], is_recorded: bool) -> Cell:
     """The run of a variant with a seed; ``is_recorded``: by its own ``config.yaml``."""
     items = (*overrides, *variant.overrides, "SEED", str(seed))
-    settings = [item.replace("{seed}", str(seed)).replace(_OUTPUT, str(output)) for item in items]
+    settings = [item.replace("{seed}", str(seed)) for item in items]
     folder = output / f"{variant.folder}_seed{seed}"
     job = recorded_job(folder) if is_recorded else build_job(load_config(config, settings))
     title = f"the run {variant.name!r} with seed {seed}"
-    turn = int(any(_OUTPUT in item for item in items))
+    turn = 1 if rows_named(variant.overrides) else 0
     return Cell(variant.name, seed, None, title, folder, config, settings, job, turn=turn)
 
 

@@ -99,13 +99,16 @@ def test_a_row_that_starts_from_another_comes_after_it(tmp_path, monkeypatch):
         (folder / "model_final.pth").write_bytes(b"weights")
 
     monkeypatch.setattr("mammo_d2.experiments.cells.run_job", train)
-    tuned = Variant("tuned", ["MODEL.WEIGHTS", "{output}/plain_seed{seed}/model_final.pth"])
-    run_ablation("", [tuned, Variant("plain", ["MODEL.WEIGHTS", ""])], [3], tmp_path)
+    tuned = Variant("tuned", ["MODEL.WEIGHTS", "{weights:plain}"])
+    rows = [tuned, Variant("plain", ["MODEL.WEIGHTS", ""])]
+    run_ablation("", rows, [3], tmp_path)
     assert started == [("plain_seed3", ""), ("tuned_seed3", str(tmp_path / "plain_seed3" / "model_final.pth"))]
-    run_ablation("", [tuned], [3], tmp_path)  # kept
+    run_ablation("", rows, [3], tmp_path)  # kept
     assert len(started) == 2
     (tmp_path / "plain_seed3" / "model_final.pth").write_bytes(b"others")
     with pytest.raises(RunConflictError, match=r"tuned_seed3 holds a run .*: MODEL\.WEIGHTS"):
+        run_ablation("", rows, [3], tmp_path)
+    with pytest.raises(ValueError, match=r"row 'tuned' starts from \{weights:plain\}; the rows are tuned"):
         run_ablation("", [tuned], [3], tmp_path)
 
 
