@@ -30,6 +30,7 @@ DATA_FLOORS = {"reading": 0, "format": 1, "breast": 2, "converters": 3, "prepare
 CROSS_CUTTING = {
     "tests/cli/test_mutated_inputs.py": "every command that reads result files",
     "tests/docs/": "the guides, carried out",
+    "tests/kills/": "killed commands, run again",
     "tests/framework/embedded/backbone/test_backbones.py": "backbones of the embedded engine",
     "tests/framework/test_door.py": "the contract, the engines' choice",
     "tests/framework/test_engine_semantics.py": "both engines: subtle behaviour of models",

@@ -2,7 +2,7 @@
 
 from mammo_d2.cli.common import run_tool, with_common_help
 from mammo_d2.config.loading import load_config
-from mammo_d2.core.parent_process import stop_with_starter
+from mammo_d2.core.processes.parent_process import stop_with_starter
 from mammo_d2.framework import default_argument_parser, launch
 from mammo_d2.jobs.job import build_job, main
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from mammo_d2.config.epochs import resolve_epochs
 from mammo_d2.core.files import atomic_write, write_json
-from mammo_d2.core.stop_signals import StopSignals
+from mammo_d2.core.processes.stop_signals import StopSignals
 from mammo_d2.data.loading.loader import build_test_loader, build_train_loader, epoch_images
 from mammo_d2.engine.cost import PredictionClock, TrainingCost
 from mammo_d2.engine.evaluator_check import check_evaluators, check_preprocessing

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mammo_d2.core.boxes import clip_boxes
-from mammo_d2.core.crash_safe import CrashSafeMap
+from mammo_d2.core.processes.crash_safe import CrashSafeMap
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.format.catalog import category_names
 from mammo_d2.data.loading.mapped_images import start_worker

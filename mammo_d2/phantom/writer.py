@@ -20,7 +20,7 @@ import cv2
 from tqdm import tqdm
 
 from mammo_d2.core.files import sha256_bytes, write_bytes_atomic, write_json
-from mammo_d2.core.parent_process import end_with_parent
+from mammo_d2.core.processes.parent_process import end_with_parent
 from mammo_d2.phantom.dicom_writer import dicom_bytes
 from mammo_d2.phantom.patient import generate_patient
 from mammo_d2.phantom.settings import PhantomConfig

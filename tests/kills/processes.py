@@ -143,7 +143,7 @@ def _run_here(argv: Sequence[str]) -> int:
 
 def _start_job(folder: Path, config_file: str, overrides: Sequence[str], jobs: int, *flags: str, **options: Any):
     """In place of ``mammo_d2.experiments.processes.start_job``: the same training in a fork."""
-    from mammo_d2.core.parent_process import STARTER_VARIABLE
+    from mammo_d2.core.processes.parent_process import STARTER_VARIABLE
     from mammo_d2.engine.run_folder import LOG_FILE
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mammo_d2.core.parent_process import end_with_parent
+from mammo_d2.core.processes.parent_process import end_with_parent
 from mammo_d2.data.loading.samplers import StreamSampler
 
 # Keeps the generators of the augmentation apart from those of the samplers' pools (0, 1, ...).

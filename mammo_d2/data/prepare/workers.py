@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from mammo_d2.core.crash_safe import CrashSafeMap, WorkerStartError
+from mammo_d2.core.processes.crash_safe import CrashSafeMap, WorkerStartError
 from mammo_d2.data.converters.converter import Converter, SourceImage
 from mammo_d2.data.prepare.image import Issue, Outcome, prepare_image
 from mammo_d2.data.prepare.options import PrepareError, PrepareOptions

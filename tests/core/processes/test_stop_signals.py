@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mammo_d2.core.stop_signals import StopSignals
+from mammo_d2.core.processes.stop_signals import StopSignals
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])

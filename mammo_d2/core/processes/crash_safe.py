@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from mammo_d2.core.parent_process import end_with_parent
+from mammo_d2.core.processes.parent_process import end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

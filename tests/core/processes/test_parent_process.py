@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from mammo_d2.core.parent_process import STARTER_VARIABLE
+from mammo_d2.core.processes.parent_process import STARTER_VARIABLE
 from tests.conftest import ROOT
 
 CHILD = """
 import signal, sys, time
-from mammo_d2.core.parent_process import stop_with_starter
+from mammo_d2.core.processes.parent_process import stop_with_starter
 if sys.argv[1] == "saves":
     signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[2], "w").write("saved"), sys.exit(0)))
 else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mammo_d2.core.crash_safe import CrashSafeMap, WorkerStartError
+from mammo_d2.core.processes.crash_safe import CrashSafeMap, WorkerStartError
 
 _offset = 0
 

@@ -1,0 +1,1 @@
+"""What processes need: crashes of a worker, the end of the parent, signals to stop."""
