@@ -245,13 +245,15 @@ def _add_dual_branch_keys(cfg: CfgNode) -> None:
 
 
 def _add_baseline_keys(cfg: CfgNode) -> None:
-    # Baselines without training (CenterPrior, BrightestBlob).
+    # Baselines without training (CenterPrior, BrightestBlob), and results of other programs (StoredResults).
     cfg.MODEL.BASELINE = CfgNode()
     # CenterPrior: side of the boxes, as a part of the longer side of the breast.
     cfg.MODEL.BASELINE.SIDE = 0.2
     # BrightestBlob: sizes of the spots (sigma, half the radius) as parts of the image's longer side, and their number.
     cfg.MODEL.BASELINE.SIGMAS = [0.01, 0.015, 0.02, 0.03, 0.04]
     cfg.MODEL.BASELINE.COUNT = 10
+    # StoredResults: COCO results file of another program, in pixels of the data set's images.
+    cfg.MODEL.BASELINE.RESULTS = ""
 
 
 def _add_lesion_keys(cfg: CfgNode) -> None:

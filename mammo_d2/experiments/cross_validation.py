@@ -170,7 +170,8 @@ def fold_cells(
     cells = []
     for fold, files in enumerate(write_folds(plan, output)):
         registered = [[f"cv{fold}_{split}", str(path), images] for split, path in files.items()]
-        common = [*overrides, "DATASETS.REGISTER", str(registered), "DATASETS.TRAIN", f"('cv{fold}_train',)"]
+        own = [item.replace("{fold}", str(fold)) for item in overrides]
+        common = [*own, "DATASETS.REGISTER", str(registered), "DATASETS.TRAIN", f"('cv{fold}_train',)"]
         own_test = job.overrides_of_test(f"cv{fold}_test")
         training = [*common, *choice, "DATASETS.TEST", f"('cv{fold}_{watched}',)", *own_test]
         own_job = build_job(load_config(config_file, training))
@@ -234,7 +235,7 @@ def cross_validate(
         plan: data and folds.
         output: folder; one sub-folder a fold, and ``cross_validation.md`` (mean ± standard deviation; intervals of all
             folds together), ``.csv``, ``.json``, ``paired_<class>.json`` and ``roc.png``.
-        overrides: KEY VALUE overrides for all folds.
+        overrides: KEY VALUE overrides for all folds; "{fold}" in a value is the fold's number.
         jobs: number of folds run in parallel.
         options: what the tables show.
 

@@ -14,7 +14,7 @@ from mammo_d2.cli import main as console
 from mammo_d2.cli.common import EXTRAS
 from tests.conftest import ROOT
 
-HELPERS = {"__init__", "common", "main", "prepare_arguments"}
+HELPERS = {"__init__", "common", "comparison_arguments", "main", "prepare_arguments"}
 
 
 def run(*arguments, code="", **environment):

@@ -13,7 +13,8 @@ class RowCost:
     """Means over the cells of a row, and the largest memory; NaN where it was not measured.
 
     Attributes:
-        minutes: of a training, all its stages together; without the rows that it starts from.
+        minutes: of a training, all its own stages together; without the rows that it starts from, and without what
+            several rows share.
         training_mb: memory.
         seconds: in the model, per image.
         prediction_mb: memory.
@@ -42,8 +43,8 @@ def row_cost(cells: Sequence[Cell]) -> RowCost:
     on_gpu = False
     for cell in cells:
         stages = [read_cost(cell.folder / stage.folder / TRAINING_COST_FILE) for stage in cell.job.stages()]
-        if stages and all(stages):
-            minutes.append(sum(stage["seconds"] for stage in stages) / 60)
+        if any(stages):  # a stage that several rows share is another run's
+            minutes.append(sum(stage.get("seconds", 0.0) for stage in stages) / 60)
         predicted = read_cost(cell.finished_metrics().parent / PREDICTION_COST_FILE)
         if predicted.get("images"):
             seconds.append(predicted["seconds"] / predicted["images"])

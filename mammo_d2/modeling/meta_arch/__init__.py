@@ -1,6 +1,6 @@
 """Meta-architectures of the package."""
 
-from mammo_d2.modeling.meta_arch.baselines import BrightestBlob, CenterPrior
+from mammo_d2.modeling.meta_arch.baselines import BrightestBlob, CenterPrior, StoredResults
 from mammo_d2.modeling.meta_arch.deep_mil import DeepMIL
 from mammo_d2.modeling.meta_arch.gmic import GMIC
 from mammo_d2.modeling.meta_arch.gmic_ensemble import GMICEnsemble
@@ -18,5 +18,6 @@ __all__ = [
     "LesionContextClassifier",
     "LesionPatchClassifier",
     "ResNet22Classifier",
+    "StoredResults",
     "WeaklySupervisedRCNN",
 ]

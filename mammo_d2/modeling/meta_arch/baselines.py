@@ -1,4 +1,4 @@
-"""Baselines without training, as models: what a detector must be better than."""
+"""Baselines without training, as models: what a detector must be better than, and results of other programs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mammo_d2.core.files import FileFormatError, read_json
+from mammo_d2.core.lesion_classes import CATEGORIES
 from mammo_d2.framework import META_ARCH_REGISTRY, Boxes, CfgNode, Instances, configurable
 from mammo_d2.modeling.functional.blobs import bright_blobs, center_boxes
 from mammo_d2.modeling.meta_arch.image_model import to_image_pixels
@@ -112,3 +114,63 @@ class BrightestBlob(UntrainedDetector):
 
     def boxes_of(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return bright_blobs(image, [sigma * max(image.shape) for sigma in self.sigmas], self.count)
+
+
+@META_ARCH_REGISTRY.register()
+class StoredResults(UntrainedDetector):
+    """Boxes of another program, from a COCO results file in pixels of the data set's images.
+
+    An image without an entry has no box. Categories are those of the package's format (benign 1, malignant 2); entries
+    of categories that are no detection classes are left out.
+    """
+
+    @configurable
+    def __init__(self, *, path: str, category_ids: Sequence[int], **kwargs: Any):
+        """
+        Args:
+            path: the results file, a list of {image_id, category_id, bbox XYWH, score}.
+            category_ids: of the classes, in order.
+            kwargs: see the base class.
+
+        Raises:
+            FileNotFoundError: no such file.
+            FileFormatError: it is no such list.
+        """
+        super().__init__(**kwargs)
+        entries = read_json(path, if_missing="name a COCO results file in MODEL.BASELINE.RESULTS")
+        if not isinstance(entries, list):
+            raise FileFormatError(f"{path}: a COCO results file is a list of {{image_id, category_id, bbox, score}}")
+        label_of = {number: label for label, number in enumerate(category_ids)}
+        self.found: dict[Any, list[tuple[list[float], float, int]]] = {}
+        for number, entry in enumerate(entries):
+            try:
+                x, y, w, h = (float(value) for value in entry["bbox"])
+                image_id, category, score = entry["image_id"], entry["category_id"], float(entry["score"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise FileFormatError(
+                    f"{path}: entry {number}: {entry!r:.80} must have image_id, category_id, bbox XYWH and score"
+                ) from error
+            if category in label_of:
+                self.found.setdefault(image_id, []).append(([x, y, x + w, y + h], score, label_of[category]))
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        numbers = {str(category["name"]): category["id"] for category in CATEGORIES}
+        names = list(cfg.DATASETS.CATEGORIES)
+        if not set(names) <= set(numbers):
+            raise ValueError(f"StoredResults: DATASETS.CATEGORIES is {names}; it can be of {', '.join(numbers)} alone")
+        return {
+            "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+            "path": cfg.MODEL.BASELINE.RESULTS,
+            "category_ids": [numbers[name] for name in names],
+        }
+
+    def _output(self, record: dict) -> dict[str, Any]:
+        found = self.found.get(record["image_id"], [])
+        height, width = record["image"].shape[-2:]
+        instances = Instances((record.get("height", height), record.get("width", width)))
+        instances.pred_boxes = Boxes(torch.tensor([box for box, _, _ in found], dtype=torch.float32).reshape(-1, 4))
+        instances.pred_boxes.clip(instances.image_size)
+        instances.scores = torch.tensor([score for _, score, _ in found], dtype=torch.float32)
+        instances.pred_classes = torch.tensor([label for _, _, label in found], dtype=torch.int64)
+        return {"instances": instances[instances.pred_boxes.nonempty()]}

@@ -1,5 +1,7 @@
 """Baselines without training as models."""
 
+import json
+
 import pytest
 import torch
 
@@ -47,3 +49,43 @@ def test_boxes_of_every_class():
 def test_there_is_nothing_to_train():
     with pytest.raises(RuntimeError, match="CenterPrior has nothing to train; set JOB UntrainedJob"):
         model("center_prior").train()([record()])
+
+
+def stored(tmp_path, entries, *overrides):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(entries))
+    return model("stored_results", "MODEL.BASELINE.RESULTS", str(path), *overrides)
+
+
+def test_results_of_another_program(tmp_path):
+    entries = [
+        {"image_id": 7, "category_id": 2, "bbox": [10, 20, 30, 40], "score": 0.25},
+        {"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5},
+        {"image_id": 8, "category_id": 2, "bbox": [100, 0, 50, 10], "score": 0.75},
+    ]
+    first, second, third = stored(tmp_path, entries)([record(image_id=n) for n in (7, 8, 9)])
+    found = first["instances"]
+    assert found.pred_boxes.tensor.tolist() == [[10, 20, 40, 60]]
+    assert (found.scores.tolist(), found.pred_classes.tolist()) == ([0.25], [0])
+    assert second["instances"].pred_boxes.tensor.tolist() == [[100, 0, 120, 10]]  # the image is 120 wide
+    assert len(third["instances"]) == 0
+    both = stored(tmp_path, entries, "DATASETS.CATEGORIES", "['benign', 'malignant']")([record(image_id=7)])
+    assert both[0]["instances"].pred_classes.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"images": []}, r"results\.json: a COCO results file is a list"),
+        ([{"image_id": 1}], r"entry 0: .* must have image_id"),
+        ([{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3], "score": 1}], r"entry 0: .*bbox XYWH"),
+    ],
+)
+def test_damaged_results(tmp_path, entries, message):
+    with pytest.raises(ValueError, match=message):
+        stored(tmp_path, entries)
+
+
+def test_results_of_other_categories():
+    with pytest.raises(ValueError, match=r"DATASETS\.CATEGORIES is \['mass'\]; it can be of benign, malignant alone"):
+        model("stored_results", "DATASETS.CATEGORIES", "['mass']")
