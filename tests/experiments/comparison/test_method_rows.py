@@ -29,7 +29,7 @@ A + b: {config: a.yaml, opts: [SOLVER.MAX_ITER, 5], table: false}
     ("text", "message"),
     [
         ("[a]", "expected a mapping"),
-        ("a: [", "not YAML"),
+        ("a: [", "not plain YAML"),
         ("a: {config: x}\na: {config: y}", "the key 'a' is there twice"),
         ("a: {opts: []}", "row 'a' needs"),
         ("a: {config: x, option: []}", "row 'a' needs"),
