@@ -153,21 +153,28 @@ def rows_named(settings: Sequence[str]) -> list[str]:
     return [name for item in settings for name in _WEIGHTS.findall(item)]
 
 
-def check_starting_rows(rows: Mapping[str, Sequence[str]]) -> None:
-    """Check the rows that others start from, before any training.
+def turns_of(rows: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Turn of each row: 0, or one more than that of the latest row that it starts from.
 
     Args:
         rows: overrides by name.
 
     Raises:
-        ValueError: no such row, or one that starts from a row itself.
+        ValueError: a row starts from one that is not there, or in a circle.
     """
-    for row, overrides in rows.items():
-        for name in rows_named(overrides):
-            if name not in rows:
-                raise ValueError(f"row {row!r} starts from {{weights:{name}}}; the rows are {', '.join(rows)}")
-            if rows_named(rows[name]):
-                raise ValueError(f"row {row!r} starts from row {name!r}, which starts from a row itself")
+    needs = {row: rows_named(overrides) for row, overrides in rows.items()}
+    for row, needed in needs.items():
+        for name in needed:
+            if name not in needs:
+                raise ValueError(f"row {row!r} starts from {{weights:{name}}}; the rows are {', '.join(needs)}")
+    turns: dict[str, int] = {}
+    while len(turns) < len(needs):
+        ready = [row for row in needs if row not in turns and all(name in turns for name in needs[row])]
+        if not ready:
+            left = ", ".join(row for row in needs if row not in turns)
+            raise ValueError(f"rows start from each other in a circle: {left}")
+        turns |= {row: max((turns[name] + 1 for name in needs[row]), default=0) for row in ready}
+    return turns
 
 
 def _with_weights(cell: Cell, cells: Sequence[Cell]) -> Cell:

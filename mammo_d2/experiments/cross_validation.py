@@ -214,7 +214,6 @@ def _cell(
         folder / "test.json",
         record=folder,
         shares=False,
-        turn=int(bool(rows_named(training))),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from mammo_d2.experiments.cells import Cell, check_starting_rows, predictions_by_row, run_cells
+from mammo_d2.experiments.cells import Cell, predictions_by_row, run_cells, turns_of
 from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
 from mammo_d2.experiments.cross_validation import POOLED_WORDS, FoldPlan, fold_cells, read_fold, recorded_cells
 from mammo_d2.experiments.processes import mean_and_spread, write_tables
@@ -64,7 +64,7 @@ def compare_variants(
         RunConflictError, ValueError: a variant's folder holds folds of another config, plan or data.
         ChildProcessError: a fold failed; its log is named.
     """
-    check_starting_rows({variant.name: variant.overrides for variant in variants})
+    turns = turns_of({variant.name: variant.overrides for variant in variants})
     cells: list[Cell] = []
     for variant in variants:
         folder = output / variant.folder
@@ -75,7 +75,8 @@ def compare_variants(
     configs = {cell.row: cell.job.cfg for cell in cells if cell.fold == 0}
     class_name = next(iter(options.rules(configs).values())).class_name
     if not options.only_tables:
-        run_cells([replace(cell, title=f"{cell.title} of {cell.row!r}") for cell in cells], output, jobs)
+        named = [replace(cell, title=f"{cell.title} of {cell.row!r}", turn=turns[cell.row]) for cell in cells]
+        run_cells(named, output, jobs)
     rows = [{"variant": cell.row, **read_fold(cell)} for cell in cells]
     predicted = predictions_by_row(cells)
     tables = {f"Class {class_name}, mean ± standard deviation over the folds": comparison_table(rows, class_name)}

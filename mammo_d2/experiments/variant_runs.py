@@ -12,11 +12,10 @@ from mammo_d2.config.named_configs import find_config
 from mammo_d2.core.files import read_yaml
 from mammo_d2.experiments.cells import (
     Cell,
-    check_starting_rows,
     predictions_by_row,
     recorded_job,
-    rows_named,
     run_cells,
+    turns_of,
 )
 from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
 from mammo_d2.experiments.processes import read_metrics, summary_table, write_tables
@@ -123,9 +122,9 @@ def run_ablation(
         ValueError: "{weights:ROW}" of a row that there is not.
         ChildProcessError: a run failed; its log is named.
     """
-    check_starting_rows({variant.name: variant.overrides for variant in variants})
+    turns = turns_of({variant.name: variant.overrides for variant in variants})
     cells = [
-        _cell(config_file, variant, seed, output, overrides, options.only_tables)
+        _cell(turns[variant.name], config_file, variant, seed, output, overrides, options.only_tables)
         for variant in variants
         for seed in seeds
     ]
@@ -141,14 +140,15 @@ def run_ablation(
     return rows
 
 
-def _cell(config: str, variant: Variant, seed: int, output: Path, overrides: Sequence[str], is_recorded: bool) -> Cell:
+def _cell(
+    turn: int, config: str, variant: Variant, seed: int, output: Path, overrides: Sequence[str], is_recorded: bool
+) -> Cell:
     """The run of a variant with a seed; ``is_recorded``: by its own ``config.yaml``."""
     items = (*overrides, *variant.overrides, "SEED", str(seed))
     settings = [item.replace("{seed}", str(seed)) for item in items]
     folder = output / f"{variant.folder}_seed{seed}"
     job = recorded_job(folder) if is_recorded else build_job(load_config(config, settings))
     title = f"the run {variant.name!r} with seed {seed}"
-    turn = 1 if rows_named(variant.overrides) else 0
     return Cell(variant.name, seed, None, title, folder, config, settings, job, turn=turn)
 
 

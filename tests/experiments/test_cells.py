@@ -6,7 +6,7 @@ import pytest
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.experiments import cells
-from mammo_d2.experiments.cells import Cell, rows_named, run_cells
+from mammo_d2.experiments.cells import Cell, rows_named, run_cells, turns_of
 from mammo_d2.jobs import build_job
 
 
@@ -35,6 +35,13 @@ def started(monkeypatch):
 
 def test_rows_named_in_overrides():
     assert rows_named(["A", "{weights:first row}", "B", "x {weights:b}{weights:c}"]) == ["first row", "b", "c"]
+
+
+def test_turns():
+    rows = {"c": ["K", "{weights:b}", "L", "{weights:a}"], "a": [], "b": ["K", "{weights:a}"]}
+    assert turns_of(rows) == {"a": 0, "b": 1, "c": 2}
+    with pytest.raises(ValueError, match="in a circle: a, b"):
+        turns_of({"a": ["{weights:b}"], "b": ["{weights:a}"], "c": []})
 
 
 def test_a_row_starts_from_the_weights_of_its_own_seed(tmp_path, started):

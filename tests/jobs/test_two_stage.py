@@ -168,7 +168,7 @@ def test_a_fold_can_start_from_the_row_of_another_scheme(config, ran, tmp_path):
 
 @pytest.mark.parametrize(
     ("start", "message"),
-    [("maximum", "the rows are first, second"), ("second", "row 'first' starts from row 'second', which starts from")],
+    [("maximum", "the rows are first, second"), ("second", "in a circle: first, second")],
 )
 def test_a_row_to_start_from_must_be_there(tmp_path, start, message):
     variants = [

@@ -11,9 +11,9 @@ from mammo_d2.engine.evaluator_check import evaluators_of_predictions
 from mammo_d2.evaluation.metrics.detection.froc import FrocRule
 from mammo_d2.evaluation.metrics.detection.matching import HitRule
 from mammo_d2.evaluation.metrics.row_comparison import ComparedRows
-from mammo_d2.experiments.cells import Cell, predictions_by_row, recorded_job, run_cells
+from mammo_d2.experiments.cells import Cell, predictions_by_row, recorded_job, run_cells, turns_of
 from mammo_d2.experiments.comparison.method_costs import COST_COLUMNS, RowCost, cells_of, row_cost
-from mammo_d2.experiments.comparison.method_rows import MethodRow, turns_of
+from mammo_d2.experiments.comparison.method_rows import MethodRow
 from mammo_d2.experiments.comparison.paired_tables import (
     TableOptions,
     as_text,
@@ -112,7 +112,7 @@ def compare_methods(
         RunConflictError: a folder holds a run of another config or other data.
         ChildProcessError: a training or test failed; its log is named.
     """
-    turns = turns_of(rows)
+    turns = turns_of({row.name: row.overrides for row in rows})
     cells = [
         replace(cell, turn=turns[row.name], is_tested=row.in_table)
         for row in rows

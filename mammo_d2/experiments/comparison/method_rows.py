@@ -1,11 +1,10 @@
 """The rows of a comparison of methods, from a YAML file."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mammo_d2.config.named_configs import find_config
 from mammo_d2.core.files import read_yaml
-from mammo_d2.experiments.cells import rows_named
+from mammo_d2.experiments.cells import turns_of
 
 _KEYS = {"config", "opts", "table"}
 
@@ -56,7 +55,7 @@ def load_method_rows(path: str) -> list[MethodRow]:
                 f"{path}: rows {other!r} and {row.name!r} would share the folder {row.folder!r}; let their names "
                 "differ in letters or digits"
             )
-    turns_of(rows, path)
+    turns_of({row.name: row.overrides for row in rows})
     return rows
 
 
@@ -71,29 +70,3 @@ def _row(path: str, name: str, entry: object) -> MethodRow:
     if not isinstance(entry.get("table", True), bool):
         raise ValueError(f"{path}: table of row {name!r} must be true or false, not {entry['table']!r}")
     return MethodRow(name, entry["config"], [str(item) for item in overrides], entry.get("table", True))
-
-
-def turns_of(rows: Sequence[MethodRow], path: str = "") -> dict[str, int]:
-    """Turn of each row: 0, or one more than the latest that it starts from.
-
-    Args:
-        rows: all rows.
-        path: their file, for messages.
-
-    Raises:
-        ValueError: a row starts from one that is not there, or in a circle.
-    """
-    needs = {row.name: rows_named(row.overrides) for row in rows}
-    for name, needed in needs.items():
-        for other in needed:
-            if other not in needs:
-                raise ValueError(f"{path}: row {name!r} starts from {other!r}, which is none of {', '.join(needs)}")
-    turns: dict[str, int] = {}
-    while len(turns) < len(needs):
-        ready = {name for name in needs.keys() - turns if all(other in turns for other in needs[name])}
-        if not ready:
-            raise ValueError(
-                f"{path}: rows start from each other in a circle: {', '.join(sorted(needs.keys() - turns))}"
-            )
-        turns |= {name: max((turns[other] + 1 for other in needs[name]), default=0) for name in ready}
-    return turns
