@@ -16,7 +16,8 @@ Examples (the quickstart's head says how its data are made; a run's config.yaml 
 
 Label assignment (deep MIL; JOB TwoStageJob) is trained twice: with FIRST_STAGE.OVERRIDES, in OUTPUT_DIR/first_stage,
 then as the config says from the result of that, in OUTPUT_DIR. --resume goes on where the job was interrupted.
-    mammo-d2 train --config-file mammo_d2://deep_mil/AlexNet_label_assignment.yaml
+    mammo-d2 train --config-file mammo_d2://deep_mil/AlexNet_label_assignment.yaml \\
+        DATASETS.TRAIN "['mine_train']" DATASETS.TEST "['mine_val']"
 
 The lesion classifier (JOB LesionContextJob) is trained in stages: patch network, then aggregation network. Its context
 network is a trained GMIC, named by MODEL.LESION.CONTEXT_CONFIG and CONTEXT_WEIGHTS. --resume goes on at the stage and

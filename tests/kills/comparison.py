@@ -26,6 +26,7 @@ NOT_COMPARED = {
     r"(.*/)?stdout\.txt": "the log of a training that a search started: as log.txt",
     r"(.*/)?events\.out\.tfevents\..*": "TensorBoard: time, host and process number are in its name and in each record",
     r"(.*/)?(job|search)\.lock": "holds the number of a process",
+    r"(.*/)?(training|prediction)_cost\.json": "seconds and memory",
 }
 #: Fields of metrics.json, the log of a training, that measure time. It is compared by what ``read_scalars`` finds:
 #: a resumed training logs iterations after its checkpoint again.
