@@ -66,7 +66,7 @@ def resolve_epochs(cfg: CfgNode, images_per_epoch: Callable[[], float]) -> str:
         cfg.freeze()
     counted_keys = [counted for key, counted in IN_ITERATIONS.items() if _get(cfg, key)]
     return (
-        f"SOLVER.EPOCHS {cfg.SOLVER.EPOCHS}: an epoch has {round(images, 1):g} images, {iterations} iterations of "
+        f"SOLVER.EPOCHS {cfg.SOLVER.EPOCHS}: an epoch has {round(images, 1):.12g} images, {iterations} iterations of "
         f"{per_iteration} images; " + ", ".join(f"{key} {_get(cfg, key)}" for key in counted_keys)
     )
 
