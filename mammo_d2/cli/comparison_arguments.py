@@ -20,6 +20,10 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
         help="false positives per image at which sensitivities are compared",
     )  # fmt: skip
     parser.add_argument(
+        "--fold-means", action="store_true",
+        help="with folds: compare the means over the folds, not the values of all folds together",
+    )  # fmt: skip
+    parser.add_argument(
         "--tables-only", action="store_true",
         help="train nothing: make the tables of finished runs again, by the config.yaml in their folders",
     )  # fmt: skip
@@ -27,4 +31,4 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
 
 def table_options(args: argparse.Namespace) -> TableOptions:
     """The options that were given."""
-    return TableOptions(args.reference, args.class_name, tuple(args.rates), args.tables_only)
+    return TableOptions(args.reference, args.class_name, tuple(args.rates), args.fold_means, args.tables_only)

@@ -130,7 +130,7 @@ def compare_methods(
         run_cells(cells, output, jobs)
     cells = [cell for cell in cells if cell.row in shown]
     predicted = predictions_by_row(cells, by_finding=True)
-    compared = compare_predictions(predicted, rules, options.reference)
+    compared = compare_predictions(predicted, rules, options.reference, fold_means=options.fold_means)
     if compared is None:
         raise ValueError(f"{output}: no test has left predictions; name evaluators of them in TEST.EVALUATORS")
     costs = {name: row_cost([cell for cell in cells if cell.row == name]) for name in shown}
@@ -147,6 +147,8 @@ def compare_methods(
         ),
     }
     units = "Values" if len(seeds) == 1 else f"Mean over {len(seeds)} seeds"
+    if data.folds is not None:
+        units += ", mean over the folds" if options.fold_means else ", all folds together"
     tables = paired_tables(compared, rule.headings(), units)
     kind = "GPU memory" if any(cost.on_gpu for cost in costs.values()) else "memory of the process"
     lines = [[name, *cells_of(cost)] for name, cost in costs.items()]

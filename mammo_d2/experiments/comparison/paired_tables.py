@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
 from mammo_d2.core.files import write_json
 from mammo_d2.data.format.catalog import category_names
-from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
+from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan, Statistic
 from mammo_d2.evaluation.metrics.row_comparison import ComparedRows, RowDifference, RowMetric, compare_rows
-from mammo_d2.experiments.comparison.predictions import Predictions, check_same_images
+from mammo_d2.experiments.comparison.predictions import Predictions, check_same_images, part_of_fold
 from mammo_d2.experiments.comparison.row_statistics import (
     ANY,
     RATES,
@@ -35,6 +36,8 @@ class TableOptions:
         reference: row that the others are compared with; empty: the first.
         class_name: class that is judged; empty: "malignant" if the first row knows it, else its first class.
         rates: false positives per image at which sensitivities are given.
+        fold_means: with folds, the mean over the folds in place of all folds together: scores of different models are
+            then never compared with each other, but each value is of few patients.
         only_tables: make the tables of runs that are finished, and train nothing. Each run's own ``config.yaml``
             counts; the config that was given is not read.
     """
@@ -42,7 +45,13 @@ class TableOptions:
     reference: str = ""
     class_name: str = ""
     rates: tuple[float, ...] = RATES
+    fold_means: bool = False
     only_tables: bool = False
+
+    @property
+    def words_of_folds(self) -> str:
+        """What the values of a cross-validation are of, in words."""
+        return "Mean over the folds" if self.fold_means else "All folds together"
 
     def rules(self, configs: Mapping[str, CfgNode]) -> dict[str, RowRule]:
         """How the rows are judged: with the reference's TEST.FROC, each with its own TEST.IMAGE.AGGREGATE.
@@ -71,6 +80,7 @@ def compare_predictions(
     rules: Mapping[str, RowRule],
     reference: str = "",
     plan: BootstrapPlan = PLAN,
+    fold_means: bool = False,
 ) -> ComparedRows | None:
     """Compare rows by their predictions, all on the same images.
 
@@ -79,6 +89,7 @@ def compare_predictions(
         rules: how each row is judged.
         reference: row to compare with; empty: the first.
         plan: how to resample.
+        fold_means: every fold is a unit by itself.
 
     Returns:
         None where no row has predictions.
@@ -91,9 +102,28 @@ def compare_predictions(
     if not everything:
         return None
     check_same_images(everything)
-    statistics = {name: [row_statistics(one, rules[name]) for one in units] for name, units in rows.items()}
     first = everything[0]
+    folds = range(int(first.fold.max(initial=0)) + 1)
+    if fold_means and len(folds) > 1:
+        rows = {name: [part_of_fold(one, fold) for one in units for fold in folds] for name, units in rows.items()}
+    statistics = {
+        name: [
+            {task: _OfPatients(statistic, one.patients) for task, statistic in row_statistics(one, rules[name]).items()}
+            for one in units
+        ]
+        for name, units in rows.items()
+    }
     return compare_rows(statistics, first.patients, plan, first.strata(), reference)
+
+
+class _OfPatients:
+    """A statistic of the first ``count`` patients, those that a fold's numbers reach to."""
+
+    def __init__(self, statistic: Statistic, count: int):
+        self.keys, self._statistic, self._count = statistic.keys, statistic, count
+
+    def replicate(self, weights: np.ndarray) -> np.ndarray:
+        return self._statistic.replicate(weights[: self._count])
 
 
 def paired_tables(
@@ -167,7 +197,7 @@ def write_comparison(
         Table by heading; empty without predictions.
     """
     rules = options.rules(configs)
-    compared = compare_predictions(rows, rules, options.reference)
+    compared = compare_predictions(rows, rules, options.reference, fold_means=options.fold_means)
     if compared is None:
         return {}
     rule = rules[compared.reference]

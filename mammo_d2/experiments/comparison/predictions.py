@@ -7,6 +7,7 @@ Files of ``inference/<data set>``, each as far as it is there: boxes (evaluators
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,46 @@ class Predictions:
         fold = np.zeros(self.patients, np.int64)
         fold[self.images.patient] = self.fold
         return 3 * fold + np.nan_to_num(aggregate_truth(truth, self.images.patient), nan=2.0)
+
+
+def part_of_fold(found: Predictions, fold: int) -> Predictions:
+    """The images of one fold out of joined ones; patients, exams and breasts keep their numbers."""
+    rows = np.flatnonzero(found.fold == fold)
+    place = np.full(len(found.images), -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    images = found.images
+    columns = {
+        name: getattr(images, name)[rows]
+        for name in ("patient", "exam", "breast", "truth", "size", "spacing", "patient_known")
+    }
+
+    def moved(table: Any) -> Any:
+        """A table of boxes with the rows of the fold's images."""
+        if table is None:
+            return None
+        kept = table.take(place[table.image] >= 0)
+        return replace(kept, image=place[kept.image])
+
+    cases, findings = found.lesion_cases, found.findings
+    patients = np.unique(columns["patient"])
+    if cases is not None:
+        mine = np.isin(cases.patient, patients)
+        cases = LevelCases(cases.truth[mine], cases.scores[mine], cases.patient[mine], 0)
+    if findings is not None:
+        here = place[findings.image] >= 0
+        findings = Findings(findings.boxes[here], place[findings.image[here]], findings.malignant[here])
+    return replace(
+        found,
+        images=replace(images, ids=tuple(images.ids[row] for row in rows), **columns),
+        lesions=moved(found.lesions),
+        boxes=moved(found.boxes),
+        regions=moved(found.regions),
+        image_scores=None if found.image_scores is None else found.image_scores[rows],
+        saliency={name: table[:, rows] for name, table in found.saliency.items()},
+        lesion_cases=cases,
+        fold=found.fold[rows],
+        findings=findings,
+    )
 
 
 def has_predictions(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from mammo_d2.experiments.comparison.paired_tables import (
     write_comparison,
     write_paired,
 )
-from mammo_d2.experiments.comparison.predictions import read_predictions
+from mammo_d2.experiments.comparison.predictions import join_folds, read_predictions
 from tests.experiments.comparison.evaluated import config, evaluate, write_dataset
 
 PLAN = BootstrapPlan(200)
@@ -121,3 +121,31 @@ def test_rows_without_predictions_have_no_tables(tmp_path):
     cfg = config(tmp_path)
     assert compare_predictions({"a": [], "b": []}, TableOptions().rules({"a": cfg, "b": cfg})) is None
     assert write_comparison({"a": []}, {"a": cfg}, TableOptions(), tmp_path, "All") == {}
+
+
+def test_means_over_folds(tmp_path):
+    """The values are those of the folds' own evaluations; patients are drawn within each fold."""
+    parts, written = [], []
+    for fold, (patients, start) in enumerate(((12, 0), (9, 12), (12, 21))):
+        root = tmp_path / str(fold)
+        annotations = write_dataset(root, patients, start)
+        cfg = config(root)
+        written.append(evaluate(cfg, root / "out", fold))
+        parts.append(read_predictions(root / "out", annotations, cfg))
+    rules = TableOptions(rates=(1.0,)).rules({"a": cfg})
+    rows = {"a": [join_folds(parts)]}
+    means = compare_predictions(rows, rules, plan=PLAN, fold_means=True).metrics["a"]
+    together = compare_predictions(rows, rules, plan=PLAN).metrics["a"]
+    for metric, task, key in (
+        ("image/auc", "image", "malignant/auc"),
+        ("breast/auc", "image", "malignant/breast_auc"),
+        ("froc/sens@1", "froc", "malignant/sens@1"),
+        ("ap/AP50", "coco", "malignant/AP50"),
+        ("saliency/f1", "saliency", "malignant/f1"),
+        ("regions/hit@1", "regions", "malignant/hit@1"),
+    ):
+        values = [numbers[task][key] for numbers in written]
+        assert means[metric].units == pytest.approx(values)
+        assert means[metric].value == pytest.approx(np.mean(values))
+        assert means[metric].interval.low <= means[metric].value <= means[metric].interval.high
+        assert len(together[metric].units) == 1

@@ -10,6 +10,7 @@ from mammo_d2.experiments.comparison.predictions import (
     check_same_images,
     has_predictions,
     join_folds,
+    part_of_fold,
     read_predictions,
 )
 from tests.experiments.comparison.evaluated import config, evaluate, write_dataset, write_lesion_scores
@@ -51,6 +52,20 @@ def test_joined_folds_keep_images_patients_and_boxes_together(parts):
     cases = joined.lesion_cases
     assert len(cases.truth) == len(first.lesion_cases.truth) + len(second.lesion_cases.truth)
     assert cases.patient[-1] == second.lesion_cases.patient[-1] + 12
+
+
+def test_the_part_of_a_fold_is_what_was_joined(parts):
+    joined = join_folds(parts)
+    for fold, (part, first) in enumerate(zip(parts, (0, 12), strict=True)):
+        mine = part_of_fold(joined, fold)
+        assert mine.images.ids == part.images.ids
+        assert mine.images.patient.tolist() == (part.images.patient + first).tolist()
+        assert mine.boxes.image.tolist() == part.boxes.image.tolist()
+        assert mine.boxes.scores.tolist() == part.boxes.scores.tolist()
+        assert mine.lesions.image.tolist() == part.lesions.image.tolist()
+        assert mine.image_scores.tolist() == part.image_scores.tolist()
+        assert mine.lesion_cases.scores.tolist() == part.lesion_cases.scores.tolist()
+        assert mine.lesion_cases.patient.tolist() == (part.lesion_cases.patient + first).tolist()
 
 
 def test_patients_are_drawn_within_their_fold_and_truth(parts):
