@@ -31,4 +31,4 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
 
 def table_options(args: argparse.Namespace) -> TableOptions:
     """The options that were given."""
-    return TableOptions(args.reference, args.class_name, tuple(args.rates), args.fold_means, args.tables_only)
+    return TableOptions(args.reference, args.class_name, tuple(args.rates), args.tables_only, args.fold_means)

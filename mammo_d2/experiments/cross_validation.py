@@ -29,8 +29,8 @@ from mammo_d2.experiments.processes import read_metrics, summary_table, write_ta
 from mammo_d2.jobs.job import Job, build_job
 
 FOLDS_FILE = "folds.json"
-#: Name of the only row of a table.
-WHOLE = "all folds"
+#: Name of the only row of a table, and what its values are of.
+WHOLE, POOLED_WORDS, MEAN_WORDS = "all folds", "All folds together", "Mean over the folds"
 
 _DEFAULT = TableOptions()
 
@@ -256,7 +256,9 @@ def cross_validate(
     rows = [read_fold(cell) for cell in cells]
     text = folds_table(rows)
     predicted = predictions_by_row(cells)
-    if tables := write_comparison(predicted, {WHOLE: cfg}, options, output, options.words_of_folds):
+    if tables := write_comparison(
+        predicted, {WHOLE: cfg}, options, output, MEAN_WORDS if options.fold_means else POOLED_WORDS
+    ):
         text = "\n\n".join([text, as_text(tables)])
     for pooled in predicted[WHOLE]:
         if pooled.image_scores is not None:

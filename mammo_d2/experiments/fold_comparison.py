@@ -10,7 +10,14 @@ from tabulate import tabulate
 
 from mammo_d2.experiments.cells import Cell, predictions_by_row, run_cells, turns_of
 from mammo_d2.experiments.comparison.paired_tables import TableOptions, as_text, write_comparison
-from mammo_d2.experiments.cross_validation import FoldPlan, fold_cells, read_fold, recorded_cells
+from mammo_d2.experiments.cross_validation import (
+    MEAN_WORDS,
+    POOLED_WORDS,
+    FoldPlan,
+    fold_cells,
+    read_fold,
+    recorded_cells,
+)
 from mammo_d2.experiments.processes import mean_and_spread, write_tables
 from mammo_d2.experiments.variant_runs import Variant
 
@@ -80,7 +87,7 @@ def compare_variants(
     rows = [{"variant": cell.row, **read_fold(cell)} for cell in cells]
     predicted = predictions_by_row(cells)
     tables = {f"Class {class_name}, mean ± standard deviation over the folds": comparison_table(rows, class_name)}
-    tables |= write_comparison(predicted, configs, options, output, options.words_of_folds)
+    tables |= write_comparison(predicted, configs, options, output, MEAN_WORDS if options.fold_means else POOLED_WORDS)
     table = as_text(tables)
     write_tables(rows, table, output, f"comparison_{class_name}")
     return table

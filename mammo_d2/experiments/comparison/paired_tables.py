@@ -36,22 +36,17 @@ class TableOptions:
         reference: row that the others are compared with; empty: the first.
         class_name: class that is judged; empty: "malignant" if the first row knows it, else its first class.
         rates: false positives per image at which sensitivities are given.
-        fold_means: with folds, the mean over the folds in place of all folds together: scores of different models are
-            then never compared with each other, but each value is of few patients.
         only_tables: make the tables of runs that are finished, and train nothing. Each run's own ``config.yaml``
             counts; the config that was given is not read.
+        fold_means: with folds, the mean over the folds in place of all folds together: scores of different models are
+            then never compared with each other, but each value is of few patients.
     """
 
     reference: str = ""
     class_name: str = ""
     rates: tuple[float, ...] = RATES
-    fold_means: bool = False
     only_tables: bool = False
-
-    @property
-    def words_of_folds(self) -> str:
-        """What the values of a cross-validation are of, in words."""
-        return "Mean over the folds" if self.fold_means else "All folds together"
+    fold_means: bool = False
 
     def rules(self, configs: Mapping[str, CfgNode]) -> dict[str, RowRule]:
         """How the rows are judged: with the reference's TEST.FROC, each with its own TEST.IMAGE.AGGREGATE.
