@@ -37,7 +37,11 @@ def run(argv: list[str]) -> int:
     parser.add_argument(
         "--jobs", type=int, default=1, help="folds trained in parallel, each on its own GPU if there are several"
     )
-    parser.add_argument("--variants", help="YAML: row name → list of KEY, VALUE overrides; all on the same folds")
+    parser.add_argument(
+        "--variants",
+        help='YAML: row name → list of KEY, VALUE overrides; all on the same folds; "{weights:ROW}" in a value is the '
+        "file of another row's weights of the same fold",
+    )
     parser.add_argument("--opts", nargs="*", default=[], help="KEY VALUE overrides for all folds")
     add_table_options(parser)
     args = parser.parse_args(argv)
