@@ -71,7 +71,7 @@ def pair_regions(sampled: list[Instances], proposals: list[Instances], num_class
 
 
 class _SimilarityMixin:
-    """Training step of both forms; a subclass implements ``_classify``."""
+    """Training step of both forms; a subclass implements ``classify_regions``."""
 
     num_classes: int
     box_predictor: Any
@@ -108,7 +108,7 @@ class _SimilarityMixin:
             "ignore_negatives": cfg.MODEL.RPN.NEGATIVE_IMAGES == "ignore",
         }
 
-    def _classify(self, features: dict[str, Tensor], boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
+    def classify_regions(self, features: dict[str, Tensor], boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
         """Class logits (R, C+1) and box deltas (R, 4C or 4) of the boxes of all images, concatenated."""
         raise NotImplementedError
 
@@ -137,7 +137,7 @@ class _SimilarityMixin:
         pairs = pair_regions(sampled, proposals, self.num_classes)
         # One pass of the head over sampled proposals and suspects together; the masks take them apart again.
         boxes = [Boxes.cat([image.proposal_boxes, extra]) for image, extra in zip(sampled, pairs.suspects, strict=True)]
-        logits, deltas = self._classify(features, boxes)
+        logits, deltas = self.classify_regions(features, boxes)
         is_sampled = torch.cat(
             [
                 torch.arange(len(image) + len(extra), device=logits.device) < len(image)
@@ -166,7 +166,7 @@ class SimilarityROIHeads(_SimilarityMixin, StandardROIHeads):
         Xiao et al., "Learning from suspected target", MICCAI 2019, eq. 3 and 4.
     """
 
-    def _classify(self, features: dict[str, Tensor], boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
+    def classify_regions(self, features: dict[str, Tensor], boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
         pooled = self.box_pooler([features[f] for f in self.box_in_features], boxes)
         return self.box_predictor(self.box_head(pooled))
 
@@ -179,6 +179,6 @@ class SimilarityRes5ROIHeads(_SimilarityMixin, Res5ROIHeads):
         Xiao et al., "Learning from suspected target", MICCAI 2019, eq. 3 and 4.
     """
 
-    def _classify(self, features: dict[str, Tensor], boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
+    def classify_regions(self, features: dict[str, Tensor], boxes: list[Boxes]) -> tuple[Tensor, Tensor]:
         regions = self._shared_roi_transform([features[f] for f in self.in_features], boxes)
         return self.box_predictor(regions.mean(dim=[2, 3]))

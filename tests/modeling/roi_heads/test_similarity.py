@@ -82,7 +82,7 @@ def test_similarity_is_the_mean_cosine_of_paired_probabilities(make_model, form,
     model = make_model(form, "MODEL.ROI_HEADS.SIMILARITY_WEIGHT", 1.0)
     batch = [make_image([BOX], seed=1), make_image([], seed=2)]
     seen = {}
-    classify = model.roi_heads._classify
+    classify = model.roi_heads.classify_regions
 
     def spy_classify(features, boxes):
         seen["boxes"], seen["logits"] = boxes, classify(features, boxes)
@@ -92,7 +92,7 @@ def test_similarity_is_the_mean_cosine_of_paired_probabilities(make_model, form,
         seen["pairs"] = pair_regions(*args)
         return seen["pairs"]
 
-    monkeypatch.setattr(model.roi_heads, "_classify", spy_classify)
+    monkeypatch.setattr(model.roi_heads, "classify_regions", spy_classify)
     monkeypatch.setattr("mammo_d2.modeling.roi_heads.similarity.pair_regions", spy_pairs)
     losses = losses_of(model, batch)
 
