@@ -1,6 +1,10 @@
-"""Every configuration key that mammo_d2 adds to detectron2's, each with its default and a comment."""
+"""Every configuration key that mammo_d2 adds to detectron2's, each with its default and a comment.
+
+Those of mixed supervision are in ``supervision.py``.
+"""
 
 import mammo_d2.modeling  # noqa: F401  registers the components that the keys name
+from mammo_d2.config.supervision import add_supervision_keys
 from mammo_d2.framework import CfgNode
 
 
@@ -30,6 +34,7 @@ def add_mammo_config(cfg: CfgNode) -> None:
     cfg.FIRST_STAGE.WEIGHTS = ""
 
     _add_data_keys(cfg)
+    add_supervision_keys(cfg)
     _add_model_keys(cfg)
     _add_deep_mil_keys(cfg)
     _add_dual_branch_keys(cfg)

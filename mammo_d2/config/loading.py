@@ -9,6 +9,7 @@ from mammo_d2.config.epochs import check_epochs
 from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.config.modules import import_modules, named_modules
 from mammo_d2.config.named_configs import ConfigError, read_config
+from mammo_d2.config.supervision import check_supervision
 from mammo_d2.data.format.catalog import category_names
 from mammo_d2.framework import CfgNode, get_cfg
 
@@ -58,6 +59,7 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
     with _explained(cfg, "the command line" if "DATASETS.CATEGORIES" in overrides[::2] else config_file):
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(category_names(cfg))
     check_epochs(cfg)
+    check_supervision(cfg)
     return cfg
 
 

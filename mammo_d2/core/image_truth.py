@@ -36,6 +36,25 @@ def image_truth(record: Mapping[str, Any], classes: Sequence[str]) -> list[int |
     return [1 if number in present else label for number, label in enumerate(stated)]
 
 
+def truth_without_boxes(record: Mapping[str, Any], classes: Sequence[str]) -> list[int | None] | None:
+    """Truth per class of an image that shows, or may show, a finding but has no usable box.
+
+    Args:
+        record, classes: as for ``image_truth``. Crowd boxes are not usable; if one is marked ``ignore``, its class is
+            unknown unless labelled 1.
+
+    Returns:
+        As ``image_truth``; None for images with a usable box and for images known to show none of the classes.
+    """
+    annotations = record.get("annotations", ())
+    if any(not annotation.get("iscrowd", 0) for annotation in annotations):
+        return None
+    truth = image_truth(record, classes)
+    for annotation in annotations:
+        truth[annotation["category_id"]] = truth[annotation["category_id"]] or None
+    return None if joined_truth(truth) == 0 else truth
+
+
 def joined_truth(values: Iterable[int | None]) -> int | None:
     """Truth of several classes, or of several images, taken together: 1 if any is 1, else None if any is None, else 0.
 

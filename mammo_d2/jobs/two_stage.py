@@ -34,7 +34,10 @@ _COMMON_MODEL = ("JOB", "DATASETS.", "MODEL.META_ARCHITECTURE")
 # What the iterations of an epoch follow from; with other values the first training has its own.
 _DECIDE_ITERATIONS = ("SOLVER.", "DATALOADER.", "TEST.EVAL", "TEST.LOSS")
 # What a first training of another config has from this one.
-_DATA = ("DATASETS.ROOT", "DATASETS.REGISTER", "DATASETS.TRAIN", "DATASETS.ALLOW_SHARED_PATIENTS", "MODULES", "SEED")
+_DATA = (
+    "DATASETS.ROOT", "DATASETS.REGISTER", "DATASETS.TRAIN", "DATASETS.BOXES_FOR", "DATASETS.BOXES_SEED",
+    "DATASETS.ALLOW_SHARED_PATIENTS", "MODULES", "SEED",
+)  # fmt: skip
 
 
 class SecondStageTrainer(MammoTrainer):

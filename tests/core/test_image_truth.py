@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mammo_d2.core.image_truth import image_truth, joined_truth, stated_labels
+from mammo_d2.core.image_truth import image_truth, joined_truth, stated_labels, truth_without_boxes
 from mammo_d2.core.lesion_classes import NEGATIVE
 from mammo_d2.data.lesions.patches import patch_sources
 from mammo_d2.data.loading.exam_sampler import ExamSampler
@@ -115,3 +115,23 @@ def test_exams_of_which_something_is_known_are_drawn():
         ]
         epoch = ExamSampler.from_pools(split_pools(records, CLASSES), seed=0).epoch(0)
         assert sorted(epoch.tolist()) == ([0, 1] if drawn else [1])
+
+
+@pytest.mark.parametrize(
+    ("record", "truth"),
+    [
+        ({"annotations": [box(1)], "labels": {"benign": 1, "malignant": 1}}, None),  # it has a box
+        ({"annotations": [box(0, iscrowd=1), box(1)]}, None),
+        ({"annotations": [], "labels": {"benign": 0, "malignant": 0}}, None),  # negative
+        ({"annotations": []}, None),
+        ({"annotations": [], "labels": {"benign": 0, "malignant": 1}}, [0, 1]),
+        ({"annotations": [], "labels": {"malignant": 0}}, [None, 0]),
+        ({"annotations": [box(1, iscrowd=1)]}, [0, 1]),
+        ({"annotations": [box(1, iscrowd=1, ignore=1)]}, [0, None]),
+    ],
+)
+def test_truth_of_images_without_boxes(record, truth):
+    """Whatever is not None here must not be learned as a negative image; every other image without a box is one."""
+    assert truth_without_boxes(record, CLASSES) == truth
+    pools = split_pools([record], CLASSES)
+    assert bool(truth) == bool(pools.unlocalized or pools.unknown)

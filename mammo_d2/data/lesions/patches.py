@@ -26,7 +26,8 @@ from mammo_d2.data.lesions.windows import (
     window_on_lesion,
     window_outside,
 )
-from mammo_d2.data.loading.samplers import ShuffledPool, StreamSampler, split_pools, warn_of_unlocalized
+from mammo_d2.data.loading.loader import warn_of_unlocalized
+from mammo_d2.data.loading.samplers import ShuffledPool, StreamSampler, split_pools
 
 # Keeps the generators of epochs and test windows apart from those of the pools (0..3) and the augmentation.
 _EPOCH_STREAM = 2000

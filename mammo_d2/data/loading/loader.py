@@ -7,8 +7,11 @@ on the number of ranks (the joined batch of a step is the same), or on whether t
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from mammo_d2.core.image_truth import joined_truth, truth_without_boxes
+from mammo_d2.data.format.box_share import keep_boxes
 from mammo_d2.data.format.catalog import load_records
 from mammo_d2.data.loading.exam_sampler import ExamSampler, share_breast_labels  # noqa: F401  importing registers the sampler
 from mammo_d2.data.loading.mapped_images import (
@@ -21,7 +24,7 @@ from mammo_d2.data.loading.mapped_images import (
 )
 from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.data.loading.proposals import with_proposals
-from mammo_d2.data.loading.samplers import SAMPLER_REGISTRY, ImagePools, StreamSampler, split_pools, warn_of_unlocalized
+from mammo_d2.data.loading.samplers import SAMPLER_REGISTRY, ImagePools, StreamSampler, split_pools
 from mammo_d2.framework import CfgNode, InferenceSampler, MetadataCatalog, comm
 
 logger = logging.getLogger(__name__)
@@ -50,7 +53,7 @@ def build_train_loader(cfg: CfgNode, start_iter: int = 0, *, mapper: Callable | 
         pools, seed=seed, start=start_iter * batch_size, rank=rank, world_size=world_size
     )
     _log_training_set(records, pools, classes, seed)
-    if not sampler_class.DRAWS_UNKNOWN:  # others learn from the labels of all images
+    if not sampler_class.DRAWS_UNKNOWN and not pools.label_only:  # others learn from the labels of all images
         warn_of_unlocalized(pools, records)
     if pools.unknown and not sampler_class.DRAWS_UNKNOWN:
         logger.warning(
@@ -84,6 +87,8 @@ def _training_records(cfg: CfgNode) -> tuple[list[dict], ImagePools, list[str]]:
     names = list(cfg.DATASETS.TRAIN)
     records = load_records(cfg, names)
     classes = _check_classes(cfg, names)
+    source = ", ".join(names)
+    records = keep_boxes(records, classes, cfg.DATASETS.BOXES_FOR, cfg.DATASETS.BOXES_SEED, source)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         records = [record for record in records if record["annotations"]]
         if not records:
@@ -95,7 +100,23 @@ def _training_records(cfg: CfgNode) -> tuple[list[dict], ImagePools, list[str]]:
         records = share_breast_labels(records)
     elif cfg.DATASETS.LABEL_LEVEL != "image":
         raise ValueError(f"DATASETS.LABEL_LEVEL is {cfg.DATASETS.LABEL_LEVEL!r}; use image or breast")
-    return records, split_pools(records, classes, source=", ".join(names)), classes
+    pools = split_pools(records, classes, source=source)
+    if cfg.DATALOADER.LABEL_ONLY_POSITIVES == "use":
+        pools = _with_label_only(cfg, pools, records, classes)
+    return records, pools, classes
+
+
+def _with_label_only(cfg: CfgNode, pools: ImagePools, records: list[dict], classes: list[str]) -> ImagePools:
+    """The pools with the positive images that have labels only; ValueError for samplers that would not draw them."""
+    sampler = _sampler_class(cfg.DATALOADER.SAMPLER_TRAIN)
+    if not sampler.DRAWS_LABEL_ONLY and not sampler.DRAWS_UNKNOWN:
+        raise ValueError(
+            f"DATALOADER.LABEL_ONLY_POSITIVES is 'use', but DATALOADER.SAMPLER_TRAIN {sampler.__name__} draws no "
+            "positive images without boxes; set it to PairSampler"
+        )
+    truths = {index: truth_without_boxes(records[index], classes) for index in pools.unlocalized}
+    label_only = [index for index, truth in truths.items() if truth is not None and joined_truth(truth) == 1]
+    return replace(pools, label_only=label_only, label_only_share=cfg.DATALOADER.LABEL_ONLY_SHARE)
 
 
 def build_test_loader(
@@ -178,6 +199,18 @@ def _check_classes(cfg: CfgNode, names: list[str]) -> list[str]:
             "DATASETS.CATEGORIES"
         )
     return classes
+
+
+def warn_of_unlocalized(pools: ImagePools, records: Sequence[dict]) -> None:
+    """For samplers that draw from the pools of positives and negatives only."""
+    if pools.unlocalized:
+        logger.warning(
+            "%s: %d images are labelled with a finding but have no box for it; they are in neither the positive nor "
+            "the negative pool (first: %s)",
+            pools.source,
+            len(pools.unlocalized),
+            records[pools.unlocalized[0]].get("file_name"),
+        )
 
 
 def _log_training_set(records: list[dict], pools: ImagePools, classes: list[str], seed: int) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from mammo_d2.core.image_truth import truth_without_boxes
 from mammo_d2.data.breast.breast_window import BreastWindow
 from mammo_d2.data.breast.tissue_map import tissue_map
 from mammo_d2.data.breast.window_transform import WindowTransform
+from mammo_d2.data.format.catalog import category_names
 from mammo_d2.data.loading.affine import visible_boxes, warp_cells
 from mammo_d2.data.loading.augmentation import Augmentation
 from mammo_d2.data.loading.network_image import ImageCache, NetworkImage
@@ -39,6 +41,8 @@ class MammoMapper:
     * ``height``, ``width``: size of the image file, in whose pixels the model gives its outputs.
     * ``instances`` (if asked for): ``gt_boxes`` on the scale of ``image``, ``gt_classes``; of length 0 for a negative
       image. Crowd annotations are left out.
+    * ``image_labels`` (with ``instances``; only of images that show, or may show, a finding but have no usable box in
+      the record): {class: 1, 0 or None where unknown}. Without boxes, but not negative.
     * ``network_transform`` (with ``INPUT.PREPROCESSING``): the ``WindowTransform`` from the file's pixels.
     * ``tissue`` (with ``INPUT.TISSUE_CELL``): (2, h, w) float32, the parts of each cell that are breast and muscle,
       found before the augmentation and moved by it.
@@ -62,6 +66,7 @@ class MammoMapper:
         tissue_cell: int = 0,
         window_shift: int = 0,
         windows: RandomWindows | None = None,
+        classes: Sequence[str] = (),
     ):
         """
         Args:
@@ -77,6 +82,7 @@ class MammoMapper:
             tissue_cell: side of the cells of ``tissue`` in pixels; 0: none.
             window_shift: largest random shift of the breast window, in pixels; such images are not cached.
             windows: versions of the image that are added as ``windows``.
+            classes: names of the detection classes, by number; without any there are no ``image_labels``.
         """
         if len(size) != 2 or min(size) < 1:
             raise ValueError(f"INPUT.SIZE must be [height, width] in pixels, not {list(size)}")
@@ -96,6 +102,7 @@ class MammoMapper:
             raise ValueError(f"INPUT.WINDOW.RANDOM_SHIFT is {window_shift}; it must not be negative")
         self.window_shift = window_shift
         self.windows = windows or RandomWindows()
+        self.classes = tuple(classes)
         self._cache = ImageCache(cache_mb)
 
     @classmethod
@@ -120,6 +127,7 @@ class MammoMapper:
             "tissue_cell": cfg.INPUT.TISSUE_CELL,
             "window_shift": cfg.INPUT.WINDOW.RANDOM_SHIFT if is_train else 0,
             "windows": None if is_train else RandomWindows.from_config(cfg),
+            "classes": category_names(cfg),
         }
 
     def __call__(self, record: dict, rng: np.random.Generator | None = None) -> dict:
@@ -161,6 +169,9 @@ class MammoMapper:
             instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
             instances.gt_classes = torch.as_tensor(classes, dtype=torch.int64)
             sample["instances"] = instances
+            truth = truth_without_boxes(record, self.classes) if self.classes else None
+            if truth is not None:
+                sample["image_labels"] = dict(zip(self.classes, truth, strict=True))
         return sample
 
     def window_fields(self, image_id: object, make: Callable[[tuple[int, int]], NetworkImage]) -> list[dict[str, Any]]:

@@ -11,9 +11,9 @@ Everything else follows from that:
 Position: index into the global stream, from 0. Pass: one shuffled run through a pool of images.
 """
 
-import logging
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -26,8 +26,6 @@ SAMPLER_REGISTRY.__doc__ = """
 Training samplers by the name used in cfg.DATALOADER.SAMPLER_TRAIN: subclasses of ``StreamSampler``, made by
 ``from_pools(pools, seed=, start=, rank=, world_size=)``.
 """
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,8 @@ class ImagePools:
         severity: per image the number of its most severe class, from 1 (the last of the classes is the most severe); 0
             if it is known to show none, -1 if it may show a more severe class than is known.
         num_classes: number of the classes.
+        label_only: those of ``unlocalized`` that samplers with ``DRAWS_LABEL_ONLY`` draw as positive images.
+        label_only_share: their share of the positive images drawn, see ``MixedPool``.
     """
 
     positives: Sequence[int]
@@ -57,6 +57,8 @@ class ImagePools:
     exams: Sequence[int] = field(default=())
     severity: Sequence[int] = field(default=(), compare=False)
     num_classes: int = field(default=0, compare=False)
+    label_only: Sequence[int] = field(default=())
+    label_only_share: float = field(default=0.0, compare=False)
 
     @property
     def all(self) -> range:
@@ -113,18 +115,6 @@ def _severity(by_class: Sequence[int | None]) -> int:
     return 0
 
 
-def warn_of_unlocalized(pools: ImagePools, records: Sequence[dict]) -> None:
-    """For samplers that draw from the pools of positives and negatives only."""
-    if pools.unlocalized:
-        logger.warning(
-            "%s: %d images are labelled with a finding but have no box for it; they are in neither the positive nor "
-            "the negative pool (first: %s)",
-            pools.source,
-            len(pools.unlocalized),
-            records[pools.unlocalized[0]].get("file_name"),
-        )
-
-
 def exam_key(record: dict) -> Hashable:
     """Key of an image's exam: the exam (of a patient), else the patient, else the image alone."""
     if record.get("exam_id") is not None:
@@ -161,6 +151,40 @@ class ShuffledPool:
         return int(self._order[offset])
 
 
+def check_label_only_share(share: float) -> None:
+    """Check DATALOADER.LABEL_ONLY_SHARE; ValueError if it is no share that leaves images of both kinds."""
+    if not 0 <= share < 1:
+        raise ValueError(
+            f"DATALOADER.LABEL_ONLY_SHARE is {share}; it must be at least 0 (their share of the data) and less than 1"
+        )
+
+
+class MixedPool:
+    """Two pools as one endless stream: ``floor(n · share)`` of its first n images, evenly spread, are of the second."""
+
+    def __init__(self, first: Sequence[int], second: Sequence[int], share: float, seed: int, streams: tuple[int, int]):
+        """
+        Args:
+            first, second: the pools; if one is empty, the stream is the other.
+            share: of the second, 0 ≤ share < 1; 0: that of its images.
+            seed, streams: of ``ShuffledPool``, a stream for each.
+        """
+        check_label_only_share(share)
+        self._pools = (ShuffledPool(first, seed, streams[0]), ShuffledPool(second, seed, streams[1]))
+        self._size = len(first) + len(second)
+        self._share = Fraction(share).limit_denominator(10**6) if share else Fraction(len(second), max(1, self._size))
+        if not len(first) or not len(second):
+            self._share = Fraction(0 if len(first) else 1)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, step: int) -> int:
+        """Image index at ``step`` ≥ 0."""
+        before, after = int(step * self._share), int((step + 1) * self._share)
+        return self._pools[1][before] if after > before else self._pools[0][step - before]
+
+
 class StreamSampler(Sampler[int]):
     """Endless sampler over one rank's share of a global stream of image indices.
 
@@ -171,6 +195,8 @@ class StreamSampler(Sampler[int]):
     UNIT = 1
     # Whether images of unknown truth are drawn, too.
     DRAWS_UNKNOWN = False
+    # Whether ``ImagePools.label_only`` are drawn as positive images.
+    DRAWS_LABEL_ONLY = False
 
     def __init__(self, *, start: int = 0, rank: int = 0, world_size: int = 1):
         """
@@ -230,34 +256,51 @@ class StreamSampler(Sampler[int]):
 class PairSampler(StreamSampler):
     """Positive, negative, positive, negative, ...: each pair stays together on one rank.
 
-    Both pools are shuffled independently of each other; the smaller one is repeated with a new order each time.
+    Both pools are shuffled independently of each other; the smaller one is repeated with a new order each time. With
+    ``label_only``, images with boxes and images with labels alone take turns as positive images.
     """
 
     UNIT = 2
+    DRAWS_LABEL_ONLY = True
 
-    def __init__(self, positives: Sequence[int], negatives: Sequence[int], *, seed: int, **share: int):
+    def __init__(
+        self,
+        positives: Sequence[int],
+        negatives: Sequence[int],
+        *,
+        seed: int,
+        label_only: Sequence[int] = (),
+        label_only_share: float = 0.0,
+        **share: int,
+    ):
         """
         Args:
-            positives, negatives: image indices, neither empty.
+            positives, negatives: image indices, neither empty (``positives`` may be if there are ``label_only``).
             seed: seed of the shuffles, ≥ 0.
+            label_only: positive images without boxes.
+            label_only_share: their share of the positive images drawn; 0: as there are images.
             share: ``start``, ``rank``, ``world_size`` of ``StreamSampler``.
         """
         super().__init__(**share)
-        if not len(positives) or not len(negatives):
+        if not len(positives) + len(label_only) or not len(negatives):
             raise ValueError(
                 f"PairSampler needs both pools: {len(positives)} positive, {len(negatives)} negative images"
             )
-        self._pools = (ShuffledPool(positives, seed, 0), ShuffledPool(negatives, seed, 1))
+        self._pools: tuple[MixedPool, ShuffledPool] = (
+            MixedPool(positives, label_only, label_only_share, seed, (0, 2)),
+            ShuffledPool(negatives, seed, 1),
+        )
 
     @classmethod
     def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "PairSampler":
-        _require(pools.positives, "PairSampler", "positive", pools)
+        _require([*pools.positives, *pools.label_only], "PairSampler", "positive", pools)
         _require(pools.negatives, "PairSampler", "negative", pools)
-        return cls(pools.positives, pools.negatives, seed=seed, **share)
+        mixed = {"label_only": pools.label_only, "label_only_share": pools.label_only_share}
+        return cls(pools.positives, pools.negatives, seed=seed, **mixed, **share)  # type: ignore[arg-type]
 
     @property
     def epoch_images(self) -> float:
-        """Every positive image once, each with a negative one."""
+        """As many positive images as there are, with boxes or without, each with a negative one."""
         return 2.0 * len(self._pools[0])
 
     def index_at(self, position: int) -> int:

@@ -305,3 +305,41 @@ def test_two_real_processes(cfg, tmp_path):
     cfg.SEED = first["seed"]
     alone = [[sample["image_id"] for sample in batch] for batch in batches(cfg, 5)]
     assert [one + other for one, other in zip(first["train"], second["train"], strict=True)] == alone
+
+
+class TestLabelOnlyPositives:
+    """Of 3 positive patients 1 keeps its box (DATASETS.BOXES_FOR)."""
+
+    @pytest.fixture
+    def few_boxes(self, cfg):
+        cfg.DATASETS.BOXES_FOR = 0.34
+        return cfg
+
+    def test_left_out_as_before(self, few_boxes, caplog):
+        caplog.set_level("INFO", logger="mammo_d2")
+        samples = [sample for batch in batches(few_boxes, 6) for sample in batch]
+        assert len({sample["image_id"] for sample in samples[0::2]}) == 1
+        assert not any("image_labels" in sample for sample in samples)
+        assert "1 of 3 positive patients keep their boxes (DATASETS.BOXES_FOR 0.34, BOXES_SEED 0): p" in caplog.text
+        assert "2 images are labelled with a finding but have no box" in caplog.text
+
+    def test_used_as_positive_images_with_their_labels(self, few_boxes, caplog):
+        few_boxes.DATALOADER.LABEL_ONLY_POSITIVES = "use"
+        samples = [sample for batch in batches(few_boxes, 6) for sample in batch]
+        positives, negatives = samples[0::2], samples[1::2]
+        assert [len(sample["instances"]) for sample in positives] == [1, 0] * 6
+        assert {sample["image_id"] for sample in positives} == {1, 2, 3}
+        assert all(sample["image_labels"] == {"malignant": 1} for sample in positives[1::2])
+        assert not any("image_labels" in sample for sample in (*positives[0::2], *negatives))
+        assert {sample["image_id"] for sample in negatives} == {4, 5, 6, 7}
+        assert "have no box for it" not in caplog.text
+
+    def test_a_sampler_that_would_not_draw_them(self, few_boxes):
+        few_boxes.DATALOADER.LABEL_ONLY_POSITIVES = "use"
+        few_boxes.DATALOADER.SAMPLER_TRAIN = "LocatedSampler"
+        with pytest.raises(ValueError, match=r"SAMPLER_TRAIN LocatedSampler draws no positive .* PairSampler"):
+            build_train_loader(few_boxes)
+
+    def test_the_test_set_keeps_its_boxes(self, few_boxes):
+        loader = build_test_loader(few_boxes, "toy_train", with_instances=True)
+        assert [len(batch[0]["instances"]) for batch in loader] == [1, 1, 1, 0, 0, 0, 0]

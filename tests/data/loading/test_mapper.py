@@ -319,3 +319,33 @@ def test_image_boxes_tissue_and_proposals_move_as_they_always_did(
     np.testing.assert_allclose(sample["instances"].gt_boxes.tensor[1], lesion, atol=1e-5)
     np.testing.assert_allclose(sample["proposals"].proposal_boxes.tensor[1], proposal, atol=1e-5)
     assert rng.random() == next_draw
+
+
+def test_labels_of_images_without_boxes(tmp_path):
+    """Only images that may show a finding and have no box to learn it from carry them, and only with instances."""
+    mapper = MammoMapper(size=(8, 6), with_instances=True, classes=("malignant", "benign"))
+    pixels = random_image(8, 6)
+    boxed = record_of(tmp_path, pixels, [(1, 1, 3, 3)], labels={"malignant": 1, "benign": None})
+    negative = record_of(tmp_path, pixels, labels={"malignant": 0, "benign": 0})
+    label_only = record_of(tmp_path, pixels, labels={"malignant": 1, "benign": None})
+    unknown = record_of(tmp_path, pixels, labels={"malignant": 0, "benign": None})
+    for record in (boxed, negative):
+        assert "image_labels" not in mapper(record)
+    assert mapper(label_only)["image_labels"] == {"malignant": 1, "benign": None}
+    assert mapper(unknown)["image_labels"] == {"malignant": 0, "benign": None}
+    assert len(mapper(label_only)["instances"]) == 0
+    assert "image_labels" not in MammoMapper(size=(8, 6), classes=("malignant", "benign"))(label_only)
+
+
+def test_a_box_that_the_augmentation_moves_out_makes_no_label_only_image(tmp_path):
+    """The image that is left does not show the lesion: a label would teach the network to find it there."""
+    mapper = MammoMapper(
+        size=(8, 6),
+        with_instances=True,
+        classes=("malignant",),
+        augmentation=Augmentation(shift=0.9, keep_lesion=False),
+    )
+    record = record_of(tmp_path, random_image(8, 6), [(1, 1, 3, 3)], labels={"malignant": 1})
+    samples = [mapper(record, np.random.default_rng(seed)) for seed in range(20)]
+    assert 0 in {len(sample["instances"]) for sample in samples}
+    assert not any("image_labels" in sample for sample in samples)

@@ -225,3 +225,48 @@ def test_bad_shares(arguments, message):
 def test_empty_shuffle_sampler():
     with pytest.raises(ValueError, match="at least one image"):
         ShuffleSampler([], seed=0)
+
+
+class TestLabelOnlyPositives:
+    """PairSampler with positive images that have labels only: 0..9 with boxes, 100.. negative, 200.. label-only."""
+
+    def sampler(self, boxed=4, label_only=8, **arguments):
+        return PairSampler(
+            range(boxed), range(100, 105), label_only=range(200, 200 + label_only), seed=3, **arguments
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(("share", "of_60"), [(0.5, 30), (0.25, 15), (0.1, 6), (0.9, 54), (0.0, 40)])
+    def test_share_of_the_positive_images(self, share, of_60):
+        """0 is the data's share: 8 of 12 images."""
+        stream = take(self.sampler(label_only_share=share), 120)
+        assert all(100 <= index < 105 for index in stream[1::2])
+        assert sum(index >= 200 for index in stream[0::2]) == of_60
+
+    def test_half_take_turns_and_each_pool_is_gone_through(self):
+        drawn = take(self.sampler(label_only_share=0.5), 32)[0::2]
+        assert [index >= 200 for index in drawn] == [False, True] * 8
+        assert sorted(drawn[0:8:2]) == sorted(drawn[8::2]) == [0, 1, 2, 3]
+        assert sorted(drawn[1::2]) == list(range(200, 208))
+
+    def test_without_label_only_images_nothing_changes(self):
+        plain = PairSampler(range(4), range(100, 105), seed=3)
+        assert take(self.sampler(label_only=0, label_only_share=0.5), 40) == take(plain, 40)
+        pools = ImagePools(range(4), range(100, 105), unlocalized=range(200, 208))
+        assert take(PairSampler.from_pools(pools, seed=3), 40) == take(plain, 40)
+
+    def test_labels_alone(self):
+        stream = take(self.sampler(boxed=0, label_only_share=0.5), 32)
+        assert sorted(stream[0:16:2]) == list(range(200, 208))
+
+    def test_resuming_and_ranks_share_one_stream(self):
+        whole = take(self.sampler(label_only_share=0.3), 80)
+        assert take(self.sampler(label_only_share=0.3, start=40), 40) == whole[40:]
+        parts = [take(self.sampler(label_only_share=0.3, rank=rank, world_size=2), 40) for rank in (0, 1)]
+        assert [parts[unit % 2][2 * (unit // 2) + side] for unit in range(40) for side in (0, 1)] == whole
+
+    def test_an_epoch_has_as_many_positive_images_as_there_are(self):
+        assert self.sampler(label_only_share=0.5).epoch_images == 24
+
+    def test_share_of_one(self):
+        with pytest.raises(ValueError, match=r"DATALOADER\.LABEL_ONLY_SHARE is 1\.0"):
+            self.sampler(label_only_share=1.0)
