@@ -102,6 +102,7 @@ def test_wrong_files_are_refused(write, name: str, annotations: list, error: typ
         load_coco_json(write(*annotations), "", name)
 
 
+@pytest.mark.skipif(ENGINE == "detectron2", reason="stricter than detectron2's function")
 @pytest.mark.parametrize("path", ["../b.png", "/etc/b.png", "a/../../b.png"])
 def test_paths_out_of_the_image_folder_are_refused(write, name: str, path: str) -> None:
     file = Path(write(annotation()))
