@@ -112,7 +112,7 @@ def read_scalars(folder: str | os.PathLike) -> list[dict[str, float]]:
         try:
             entry = json.loads(line)
             iteration = entry["iteration"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if number == len(lines):
                 break
             raise ValueError(f"{path}: line {number} is not a JSON object with an iteration: {line[:80]!r}") from error

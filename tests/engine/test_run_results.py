@@ -56,6 +56,13 @@ def test_last_line_cut_off_by_a_kill_is_left_out(tmp_path):
     assert [line["iteration"] for line in read_scalars(tmp_path)] == [19]
 
 
+def test_a_line_nested_too_deeply_is_an_error_that_names_it(tmp_path):
+    deep = '{"iteration": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    (tmp_path / "metrics.json").write_text(f'{deep}\n{{"iteration": 59}}\n')
+    with pytest.raises(ValueError, match=r"metrics\.json: line 1 is not a JSON object with an iteration"):
+        read_scalars(tmp_path)
+
+
 def test_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path):
     log = tmp_path / "metrics.json"
     log.write_text('{"iteration": 19}\n{"loss": 1}\n{"iteration": 59}\n')
