@@ -4,6 +4,7 @@ from mammo_d2.config.named_configs import ConfigError
 from mammo_d2.data.format.box_share import check_box_share
 from mammo_d2.data.loading.samplers import check_label_only_share
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode
+from mammo_d2.modeling.meta_arch.detectors.mixed_supervision import check_mixed_options
 
 LABEL_ONLY_CHOICES = ("leave_out", "use")
 
@@ -21,6 +22,28 @@ def add_supervision_keys(cfg: CfgNode) -> None:
     # their share of the positive images of the data.
     cfg.DATALOADER.LABEL_ONLY_SHARE = 0.5
 
+    # Meta-architecture "MixedSupervisionRCNN".
+    cfg.MODEL.MIXED = CfgNode()
+    # Loss of label-only images: "mil" (pooled score of the proposals against the label), "self" (the best proposal of
+    # a class stands in for a box), "both" or "none" (they pass through the backbone only).
+    cfg.MODEL.MIXED.LOSS = "mil"
+    # "mil": probability of the image from its best proposals: "max", "mean" of the TOP_K best of the class, or
+    # "noisy_or" of the TOP_K best (one of them shows it); and the weight of the loss.
+    cfg.MODEL.MIXED.POOLING = "max"
+    cfg.MODEL.MIXED.TOP_K = 8
+    cfg.MODEL.MIXED.MIL_WEIGHT = 1.0
+    # "self": weight; smallest IoU of a proposal with the best one to have its class; other proposals are "background"
+    # or left out ("ignore"); whether the proposals' boxes learn the best one's, and whether the RPN does.
+    cfg.MODEL.MIXED.SELF_WEIGHT = 1.0
+    cfg.MODEL.MIXED.SELF_IOU = 0.5
+    cfg.MODEL.MIXED.SELF_OTHERS = "background"
+    cfg.MODEL.MIXED.SELF_BOXES = False
+    cfg.MODEL.MIXED.SELF_RPN = False
+    # Number of best proposals of a label-only image that are classified (0: MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE).
+    cfg.MODEL.MIXED.NUM_PROPOSALS = 0
+    # First iteration in which label-only images count: before, the detector learns from boxes alone.
+    cfg.MODEL.MIXED.START_ITER = 0
+
 
 def check_supervision(cfg: CfgNode) -> None:
     """Check the keys, and that the model and the job can do what they ask for.
@@ -31,6 +54,7 @@ def check_supervision(cfg: CfgNode) -> None:
     try:
         check_box_share(cfg.DATASETS.BOXES_FOR, cfg.DATASETS.BOXES_SEED)
         check_label_only_share(cfg.DATALOADER.LABEL_ONLY_SHARE)
+        check_mixed_options(**{name.lower(): value for name, value in cfg.MODEL.MIXED.items()})
     except ValueError as error:
         raise ConfigError(str(error)) from error
     choice, model = cfg.DATALOADER.LABEL_ONLY_POSITIVES, cfg.MODEL.META_ARCHITECTURE

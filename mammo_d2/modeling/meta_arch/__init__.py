@@ -2,6 +2,7 @@
 
 from mammo_d2.modeling.meta_arch.baselines import BrightestBlob, CenterPrior, StoredResults
 from mammo_d2.modeling.meta_arch.deep_mil import DeepMIL
+from mammo_d2.modeling.meta_arch.detectors import MixedSupervisionRCNN
 from mammo_d2.modeling.meta_arch.gmic import GMIC
 from mammo_d2.modeling.meta_arch.gmic_ensemble import GMICEnsemble
 from mammo_d2.modeling.meta_arch.lesion_context import LesionContextClassifier
@@ -17,6 +18,7 @@ __all__ = [
     "GMICEnsemble",
     "LesionContextClassifier",
     "LesionPatchClassifier",
+    "MixedSupervisionRCNN",
     "ResNet22Classifier",
     "StoredResults",
     "WeaklySupervisedRCNN",
