@@ -99,6 +99,17 @@ def test_the_papers_two_protocols():
     assert {row.SOLVER.IMS_PER_BATCH for name in rows for row in rows[name]} == {2}
 
 
+@pytest.mark.parametrize("name", ["top_likelihood/R101_FPN_mixed", "quickstart/phantom_mixed"])
+def test_mixed_supervision(name):
+    """The full method, and in every batch a positive image with boxes and one with a label alone."""
+    cfg = load_config(str(CONFIGS / f"{name}.yaml"))
+    assert cfg.MODEL.META_ARCHITECTURE == "MixedSupervisionRCNN"
+    assert cfg.MODEL.PROPOSAL_GENERATOR.NAME == "TopLikelihoodRPN"
+    assert (cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.LABEL_ONLY_POSITIVES) == ("PairSampler", "use")
+    assert cfg.DATALOADER.LABEL_ONLY_SHARE * cfg.SOLVER.IMS_PER_BATCH / 2 == 1
+    assert 0 < cfg.MODEL.MIXED.START_ITER < cfg.SOLVER.MAX_ITER / 2
+
+
 def test_ablation_rows_are_valid_overrides():
     variants = load_variants(str(CONFIGS / "quickstart" / "ablation_top_likelihood.yaml"))
     assert len(variants) == 7
