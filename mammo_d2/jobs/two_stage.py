@@ -28,7 +28,10 @@ logger = logging.getLogger(__name__)
 
 FIRST_STAGE_FOLDER = "first_stage"
 # What the first training cannot have for itself: data sets, or a fold would start from a model of other patients.
-_COMMON = ("OUTPUT_DIR", "FIRST_STAGE.", "DATASETS.TRAIN", "DATASETS.TEST", "DATASETS.ROOT", "DATASETS.REGISTER")
+_COMMON = (
+    "OUTPUT_DIR", "FIRST_STAGE.", "DATASETS.TRAIN", "DATASETS.TEST", "DATASETS.ROOT", "DATASETS.REGISTER",
+    "DATASETS.BOXES_",
+)  # fmt: skip
 # What it must have from the same config, or name a config of its own.
 _COMMON_MODEL = ("JOB", "DATASETS.", "MODEL.META_ARCHITECTURE")
 # What the iterations of an epoch follow from; with other values the first training has its own.

@@ -69,6 +69,17 @@ def test_epochs_of_the_stages(config):
     assert build_job(cfg).stages()[0].cfg.SOLVER.MAX_ITER == 6
 
 
+def test_a_first_stage_of_another_config_has_no_more_boxes(config):
+    """Or the second would start from a model that has seen the boxes it must do without."""
+    file, data = config
+    overrides = [*data, *TWO_STAGES[:-2], "FIRST_STAGE.CONFIG", file, "DATASETS.BOXES_FOR", "0.25"]
+    first = build_job(cfg := load_config(file, [*overrides, "DATASETS.BOXES_SEED", "3"])).stages()[0].cfg
+    assert (first.DATASETS.BOXES_FOR, first.DATASETS.BOXES_SEED) == (0.25, 3)
+    cfg.FIRST_STAGE.OVERRIDES = ["DATASETS.BOXES_FOR", "1.0"]
+    with pytest.raises(ValueError, match=r"FIRST_STAGE\.OVERRIDES has DATASETS\.BOXES_FOR, which both trainings share"):
+        build_job(cfg).stages()
+
+
 @pytest.fixture
 def ran(monkeypatch) -> list[str]:
     """Runs of the experiments happen in this process; the folders' names, in order."""

@@ -343,3 +343,16 @@ class TestLabelOnlyPositives:
     def test_the_test_set_keeps_its_boxes(self, few_boxes):
         loader = build_test_loader(few_boxes, "toy_train", with_instances=True)
         assert [len(batch[0]["instances"]) for batch in loader] == [1, 1, 1, 0, 0, 0, 0]
+
+    def test_unknown_images_and_ignored_crowds_are_not_drawn(self, few_boxes, tmp_path):
+        """Image 1 has an ignored crowd box only, image 4 an unknown label, image 5 a label without a box."""
+        path = tmp_path / "toy/annotations/train.json"
+        coco = json.loads(path.read_text())
+        coco["images"][3]["labels"] = {"malignant": None}
+        coco["images"][4]["labels"] = {"malignant": 1}
+        coco["annotations"][0].update(iscrowd=1, ignore=1)
+        path.write_text(json.dumps(coco))
+        few_boxes.DATALOADER.LABEL_ONLY_POSITIVES = "use"
+        samples = [sample for batch in batches(few_boxes, 8) for sample in batch]
+        assert {sample["image_id"] for sample in samples[0::2]} == {2, 3, 5}
+        assert {sample["image_id"] for sample in samples[1::2]} == {6, 7}
