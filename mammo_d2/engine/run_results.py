@@ -35,7 +35,7 @@ WRITERS = {
 # Evaluators of the package that write no boxes. Of those of other code it is not known.
 _WITHOUT_BOXES = ("patient", "image", "saliency", "regions", "lesion", "voc")
 
-_FORMS = {"image_id": "a number or text", "bbox": "four finite numbers"}
+_FORMS = {"image_id": "a number or text", "bbox": "four finite numbers", "truth": "1, 0 or null"}
 
 # The evaluator that draws a curve, by the name of its file.
 CURVE_OF = {"froc": "froc", "froc_classified": "froc_classified", "roc": "patient", "tnr_fnr": "lesion"}
@@ -174,7 +174,7 @@ def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
         pictures,
         entries(REGIONS_FILE, ("image_id", "category_id", "bbox", "score")),
         maps if maps.is_file() and is_of(MAPS_FILE) else None,
-        entries(LESION_SCORES_FILE, ("image_id", "annotation_id", "bbox", "malignancy")),
+        entries(LESION_SCORES_FILE, ("image_id", "annotation_id", "bbox", "malignancy", "truth")),
     )
 
 
@@ -206,8 +206,11 @@ def _entries(path: Path, keys: Sequence[str]) -> list[dict[str, Any]] | None:
             right = all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e12 for n in numbers)
             if key == "image_id":
                 right = isinstance(value, (int, str)) and not isinstance(value, bool)
+            if key == "truth":
+                right = key in entry and (value is None or (not isinstance(value, bool) and value in (0, 1)))
             if not right or (key == "bbox" and len(numbers) != 4):
-                problem = problem or f"{key} = {value!r:.80}: must be {_FORMS.get(key, 'a finite number')}"
+                found = f"{key} = {value!r:.80}" if key in entry else f"{key} is missing"
+                problem = problem or f"{found}: must be {_FORMS.get(key, 'a finite number')}"
         if problem:
             raise ValueError(f"{path}: entry {number}: {problem}; evaluate the run again")
     return content

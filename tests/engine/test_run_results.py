@@ -7,7 +7,7 @@ import pytest
 
 from mammo_d2.engine.run_results import read_dataset_result, read_evaluations, read_scalars
 
-LESION = {"image_id": 1, "annotation_id": 1, "bbox": [0, 0, 5, 5], "malignancy": 0.5, "windows": []}
+LESION = {"image_id": 1, "annotation_id": 1, "bbox": [0, 0, 5, 5], "malignancy": 0.5, "windows": [], "truth": None}
 
 
 def write_log(path, entries):
@@ -182,6 +182,14 @@ def test_wrong_values_in_evaluation_files_are_named(tmp_path, name, content, mes
     (tmp_path / "metrics.json").write_text('{"froc": {"x": 0.5}}')
     (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
+        read_dataset_result(tmp_path)
+
+
+@pytest.mark.parametrize(("truth", "found"), [({}, "is missing"), ({"truth": 2}, "= 2"), ({"truth": True}, "= True")])
+def test_a_lesion_is_malignant_benign_or_unknown(tmp_path, truth, found):
+    entry = {key: value for key, value in LESION.items() if key != "truth"}
+    (tmp_path / "lesion_scores.json").write_text(json.dumps([{**entry, **truth}]))
+    with pytest.raises(ValueError, match=rf"lesion_scores\.json: entry 0: truth {found}: must be 1, 0 or null"):
         read_dataset_result(tmp_path)
 
 
