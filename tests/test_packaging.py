@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import mammo_d2
-from mammo_d2.cli.common import EXTRAS
+from mammo_d2.cli.arguments.command_line import EXTRAS
 from tests.conftest import ROOT
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is beside the package, not in it
 
 from benchmarks import evaluation, gmic, lesion, regions, train
-from mammo_d2.cli.common import make_parser, run_tool
+from mammo_d2.cli.arguments.command_line import make_parser, run_tool
 
 
 def run(argv: list[str]) -> int:

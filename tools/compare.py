@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train and test any methods on the same patients; print one table with intervals and paired differences."""
 
-from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.arguments.command_line import run_tool
 from mammo_d2.cli.compare import run
 
 if __name__ == "__main__":

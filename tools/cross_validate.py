@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Cross-validate a config on a prepared data set, split by patient; print mean ± standard deviation."""
 
-from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.arguments.command_line import run_tool
 from mammo_d2.cli.cross_validate import run
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Search hyper-parameters: train a config with values drawn from ranges, evaluated on a validation set."""
 
-from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.arguments.command_line import run_tool
 from mammo_d2.cli.search import run
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train or evaluate any method of the package from a YAML config; see ``--help``."""
 
-from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.arguments.command_line import run_tool
 from mammo_d2.cli.train import run
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from mammo_d2.cli.common import make_parser
+from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.core.files import read_json, write_json
 from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth
 from mammo_d2.evaluation.files.image_scores import (

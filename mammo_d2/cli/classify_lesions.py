@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mammo_d2.cli.common import make_parser
+from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import write_json
 from mammo_d2.data.format.catalog import load_records, register_datasets

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mammo_d2.cli.common import make_parser
-from mammo_d2.cli.comparison_arguments import add_table_options, table_options
+from mammo_d2.cli.arguments.command_line import make_parser
+from mammo_d2.cli.arguments.comparison_arguments import add_table_options, table_options
 from mammo_d2.core.files import read_json
 from mammo_d2.data.format.catalog import category_names, load_records, register_datasets
 from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, MAPS_FILE

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mammo_d2.cli.common import make_parser
+from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.inference.convert_gmic import convert_gmic
 from mammo_d2.inference.convert_resnetv2 import convert_resnetv2
 from mammo_d2.inference.convert_vgg_m import convert_vgg_m

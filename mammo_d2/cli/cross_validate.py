@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from mammo_d2.cli.common import make_parser
-from mammo_d2.cli.comparison_arguments import add_table_options, table_options
+from mammo_d2.cli.arguments.command_line import make_parser
+from mammo_d2.cli.arguments.comparison_arguments import add_table_options, table_options
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate
 from mammo_d2.experiments.fold_comparison import compare_variants
 from mammo_d2.experiments.variant_runs import load_variants

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from mammo_d2.cli.common import make_parser
+from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.core.files import read_json
 from mammo_d2.data.format.catalog import ROOT_VARIABLE
 from mammo_d2.engine.run_folder import FINAL_WEIGHTS, LAST_CHECKPOINT, METRICS_FILE, inference_folder

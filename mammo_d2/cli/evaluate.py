@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mammo_d2.cli.common import make_parser
+from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.core.files import make_folder
 from mammo_d2.evaluation.files.coco_files import (
     GroundTruth,

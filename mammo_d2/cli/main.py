@@ -12,7 +12,7 @@ from functools import partial
 from typing import NoReturn
 
 from mammo_d2 import __version__
-from mammo_d2.cli.common import HELP_EPILOG, TRACEBACK_FLAG, run_tool
+from mammo_d2.cli.arguments.command_line import HELP_EPILOG, TRACEBACK_FLAG, run_tool
 
 #: Sub-command → its line in the help. The module has the same name, with underscores.
 COMMANDS = {

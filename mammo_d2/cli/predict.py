@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mammo_d2 import __version__
-from mammo_d2.cli.common import EXIT_FAILED, EXIT_OK, add_size_limit, make_parser
+from mammo_d2.cli.arguments.command_line import EXIT_FAILED, EXIT_OK, add_size_limit, make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import make_folder
 from mammo_d2.core.identifiers import SALT_FILE, make_salt, read_salt

@@ -6,8 +6,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from mammo_d2.cli.common import make_parser
-from mammo_d2.cli.prepare_arguments import add_prepare_arguments, run_prepare
+from mammo_d2.cli.arguments.command_line import make_parser
+from mammo_d2.cli.arguments.prepare_arguments import add_prepare_arguments, run_prepare
 from mammo_d2.data.converters.converter_registry import find_converters
 from mammo_d2.data.format.annotations import check_splits, validate_coco
 from mammo_d2.data.format.problems import Report

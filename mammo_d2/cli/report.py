@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mammo_d2.cli.common import make_parser
+from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.engine.run_folder import config_file
 from mammo_d2.report.run_blocks import PictureFolder

@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from mammo_d2.cli.common import make_parser
+from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.experiments.search.search_loop import search
 from mammo_d2.experiments.search.search_outcome import evaluate_top, trials_table
 from mammo_d2.experiments.search.search_plan import PRUNERS, SAMPLERS, SearchPlan

@@ -1,6 +1,6 @@
 """The command ``train``: train or evaluate any method from its config."""
 
-from mammo_d2.cli.common import run_tool, with_common_help
+from mammo_d2.cli.arguments.command_line import run_tool, with_common_help
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.processes.parent_process import stop_with_starter
 from mammo_d2.framework import default_argument_parser, launch

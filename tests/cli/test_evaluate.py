@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.arguments.command_line import run_tool
 from mammo_d2.cli.evaluate import build_parser, preset_of, run
 from mammo_d2.evaluation.files.results import detections_to_coco
 from tests.evaluation.files.test_predicted_files import PREPARED, SOURCE, write_predictions, write_truth

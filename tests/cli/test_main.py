@@ -11,10 +11,10 @@ import pytest
 
 import mammo_d2
 from mammo_d2.cli import main as console
-from mammo_d2.cli.common import EXTRAS
+from mammo_d2.cli.arguments.command_line import EXTRAS
 from tests.conftest import ROOT
 
-HELPERS = {"__init__", "common", "comparison_arguments", "main", "prepare_arguments"}
+HELPERS = {"__init__", "main"}
 
 
 def run(*arguments, code="", **environment):

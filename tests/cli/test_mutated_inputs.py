@@ -9,7 +9,7 @@ import random
 import pytest
 
 from mammo_d2.cli import average_scores, evaluate
-from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.arguments.command_line import run_tool
 
 IMAGES = [
     {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.cli import predict
-from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.arguments.command_line import run_tool
 from mammo_d2.cli.predict import run
 from mammo_d2.core.identifiers import hashed_identifier
 from tests.data.dicom_files import write_dicom

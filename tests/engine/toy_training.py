@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.arguments.command_line import run_tool
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import comm, launch
 from mammo_d2.jobs.job import main as train_main

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.arguments.command_line import run_tool
 from tests.fuzz.mistakes import Mistake
 from tests.fuzz.outcomes import GOOD, OUTCOMES, Verdict, run_cases
 from tests.fuzz.prepare_targets import targets as prepare_targets

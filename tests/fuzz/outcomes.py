@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import torch
 
-from mammo_d2.cli.common import KNOWN_ERRORS
+from mammo_d2.cli.arguments.command_line import KNOWN_ERRORS
 from tests.fuzz.cases import read_case
 
 #: Fine: read, and plausible. Clean: a known error that names the file. Vague: one that does not. Wrong: read without

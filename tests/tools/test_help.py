@@ -2,7 +2,7 @@
 
 import pytest
 
-from mammo_d2.cli.common import TRACEBACK_FLAG, run_tool
+from mammo_d2.cli.arguments.command_line import TRACEBACK_FLAG, run_tool
 from tests.tools.conftest import TOOLS
 
 NAMES = sorted(path.stem for path in TOOLS.glob("*.py"))

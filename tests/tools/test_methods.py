@@ -2,7 +2,7 @@
 
 import pytest
 
-from mammo_d2.cli.common import run_tool
+from mammo_d2.cli.arguments.command_line import run_tool
 from tests.conftest import ROOT
 
 LESION, GMIC = (str(ROOT / "configs/quickstart" / f"phantom_{name}.yaml") for name in ("lesion_context", "gmic"))

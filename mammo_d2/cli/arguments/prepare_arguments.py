@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mammo_d2.cli.common import add_size_limit
+from mammo_d2.cli.arguments.command_line import add_size_limit
 from mammo_d2.data.converters.converter import Converter, DryRun
 from mammo_d2.data.prepare.contact_sheet import write_contact_sheet
 from mammo_d2.data.prepare.dataset import PrepareResult, prepare

@@ -1,6 +1,6 @@
 import pytest
 
-from mammo_d2.cli.common import make_parser, run_tool
+from mammo_d2.cli.arguments.command_line import make_parser, run_tool
 
 
 def run(main, argv=()):

@@ -1,0 +1,1 @@
+"""What several commands share: their arguments, and the run of a command with its errors."""
