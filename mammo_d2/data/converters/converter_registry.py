@@ -1,8 +1,8 @@
 """The converters that ``mammo-d2 prepare`` offers: this package's, and those of other packages.
 
-A converter of this package is a file in ``folders`` or ``public``; nothing else names it. One of another package is
-found through the entry point group ``mammo_d2.converters``: the entry's name becomes the sub-command, its value is the
-class::
+A converter of this package is a file in ``folders`` or in a folder of ``public``; nothing else names it. One of
+another package is found through the entry point group ``mammo_d2.converters``: the entry's name becomes the
+sub-command, its value is the class::
 
     [project.entry-points."mammo_d2.converters"]
     my-hospital = "my_package.my_hospital:MyHospital"
@@ -50,7 +50,7 @@ def find_converters() -> dict[str, type[Converter]]:
     A converter of another package that cannot be used is left out with a warning.
     """
     for room in (folders, public):
-        for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+        for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
             importlib.import_module(module.name)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         _register_entry(entry)

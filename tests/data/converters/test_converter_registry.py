@@ -11,7 +11,17 @@ from mammo_d2.data.converters.converter_registry import find_converters, registe
 from mammo_d2.data.converters.folders.image_folder import ImageFolder
 from tests.conftest import ROOT
 
-OWN = ["dicom", "images", "phantom", "cbis-ddsm", "cmmd", "inbreast", "mini-mias", "rsna", "vindr-mammo"]
+OWN = [
+    "dicom",
+    "images",
+    "phantom",
+    "cbis-ddsm",
+    "cmmd",
+    "inbreast",
+    "mini-mias",
+    "rsna",
+    "vindr-mammo",
+]
 
 HOSPITAL = """
 from mammo_d2.data.converters.folders.image_folder import ImageFolder

@@ -1,1 +1,1 @@
-"""Converters of public data sets."""
+"""Converters of public data sets, by kind: scanned films, small digital sets, large ones."""

@@ -4,7 +4,7 @@ import pytest
 
 from mammo_d2.core.boxes import xywh_to_xyxy
 from mammo_d2.data.converters.converter import ConverterError
-from mammo_d2.data.converters.public.mini_mias import MiniMias, read_info
+from mammo_d2.data.converters.public.film.mini_mias import MiniMias, read_info
 from mammo_d2.data.format.annotations import check_splits, validate_coco
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareOptions

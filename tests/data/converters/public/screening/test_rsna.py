@@ -1,7 +1,7 @@
 import pytest
 
 from mammo_d2.data.converters.converter import ConverterError
-from mammo_d2.data.converters.public.rsna import Rsna
+from mammo_d2.data.converters.public.screening.rsna import Rsna
 
 TABLE = (
     "site_id,patient_id,image_id,laterality,view,age,cancer,biopsy,invasive,BIRADS,implant,density,machine_id,"

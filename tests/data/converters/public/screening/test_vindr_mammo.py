@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.data.converters.converter import ConverterError
-from mammo_d2.data.converters.public.vindr_mammo import VindrMammo
+from mammo_d2.data.converters.public.screening.vindr_mammo import VindrMammo
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions

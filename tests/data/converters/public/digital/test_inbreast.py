@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.data.converters.converter import ConverterError
-from mammo_d2.data.converters.public.inbreast import Inbreast, read_contours
+from mammo_d2.data.converters.public.digital.inbreast import Inbreast, read_contours
 from mammo_d2.data.loading.samplers import split_pools
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareOptions

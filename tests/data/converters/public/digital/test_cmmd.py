@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.data.converters.converter import ConverterError
-from mammo_d2.data.converters.public.cmmd import Cmmd
+from mammo_d2.data.converters.public.digital.cmmd import Cmmd
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareOptions
 from tests.data.breast_images import half_ellipse

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.data.converters.converter import ConverterError
-from mammo_d2.data.converters.public.cbis_ddsm import CbisDdsm
+from mammo_d2.data.converters.public.film.cbis_ddsm import CbisDdsm
 from mammo_d2.data.format.annotations import check_splits
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareOptions

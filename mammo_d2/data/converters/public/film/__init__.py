@@ -1,0 +1,1 @@
+"""Converters of public sets of scanned films."""

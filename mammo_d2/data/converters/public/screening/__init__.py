@@ -1,0 +1,1 @@
+"""Converters of large sets of digital mammograms, from screening or whole clinics."""
