@@ -137,7 +137,17 @@ MEASUREMENTS = {
 def write_files(data: EvaluationData, folder: Path) -> None:
     """The data as a COCO ground truth and a COCO results file."""
     boxes = xyxy_to_xywh(data.lesions.boxes)
-    images = [{"id": n, "height": 1000, "width": 1000, "patient_id": n // VIEWS} for n in range(len(data.images))]
+    images = [
+        {
+            "id": n,
+            "height": 1000,
+            "width": 1000,
+            "patient_id": n // VIEWS,
+            "laterality": "LR"[n // 2 % 2],
+            "view": ("CC", "MLO")[n % 2],
+        }
+        for n in range(len(data.images))
+    ]
     annotations = [
         {"id": n, "image_id": image, "category_id": 1, "bbox": box}
         for n, (image, box) in enumerate(zip(data.lesions.image.tolist(), boxes.tolist(), strict=True), start=1)

@@ -2,34 +2,103 @@
 
 Naming: ``F`` events in falling score, ``M`` patients, ``b`` replicates. The sum after ``i`` events is the weight of the
 first ``i`` events. Weights are summed in blocks, and single events are looked at only inside the block that matters,
-so that a replicate costs about one addition per event and no sorting.
+so that a replicate costs about one addition per event and no sorting. The sums are products of a sparse matrix (which
+event is whose) with the weights, in whole numbers of 16 bits where those are enough: they are exact.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+from scipy.sparse import csr_array
 
 _BLOCK = 64
-_SEGMENT = 256  # blocks summed at a time: the gathered weights stay in the processor's cache
+_SEGMENT = 1024  # blocks summed at a time
+_CELLS = 1 << 17  # rows x replicates of float64 tables at a time
+_LONGEST = 4096  # events summed in 16 bits: weights up to 15 fit, and a bootstrap hardly ever draws a patient as often
+
+
+def replicate_parts(rows: int, replicates: int) -> Iterator[slice]:
+    """Replicates of a table of ``rows`` in parts that stay in the processor's cache; at least one part."""
+    step = max(_CELLS // max(rows, 1), 1)
+    for first in range(0, max(replicates, 1), step):
+        yield slice(first, min(first + step, replicates))
+
+
+class SegmentSums:
+    """Sums of patient weights over consecutive events.
+
+    Args:
+        patient: (F,) patient of each event.
+        bounds: (S + 1,) whole numbers, not falling: segment ``s`` is the events ``bounds[s]`` … ``bounds[s + 1] - 1``.
+    """
+
+    def __init__(self, patient: np.ndarray, bounds: np.ndarray) -> None:
+        lengths = np.diff(bounds)
+        pieces = np.maximum(-(-lengths // _LONGEST), 1)
+        self._first = None if (pieces == 1).all() else np.cumsum(pieces) - pieces
+        if self._first is not None:
+            within = np.arange(pieces.sum()) - np.repeat(self._first, pieces)
+            bounds = np.append(np.repeat(bounds[:-1], pieces) + within * _LONGEST, bounds[-1])
+        self._longest = int(np.diff(bounds).max(initial=0))
+        kept = patient[bounds[0] : bounds[-1]].astype(np.int32)
+        self._patients = int(kept.max(initial=-1)) + 1
+        shape = (len(bounds) - 1, self._patients)
+        self._events = csr_array((np.ones(len(kept), np.uint16), kept, bounds - bounds[0]), shape=shape)
+
+    def sums(self, weights: np.ndarray) -> np.ndarray:
+        """(S, b) unsigned integers for patient weights (M, b) of whole numbers >= 0."""
+        most = int(weights.max(initial=0)) * self._longest
+        kind = np.uint16 if most < 2**16 else np.uint64
+        events = self._events if kind == np.uint16 else self._events.astype(kind)
+        sums = events @ weights[: self._patients].astype(kind, copy=False)
+        return sums if self._first is None else np.add.reduceat(sums, self._first, axis=0, dtype=np.uint64)
+
+
+class EventBlocks:
+    """Events of a falling list in blocks of equal length; made once for all replicates.
+
+    Args:
+        patient: (F,) patient of each event.
+    """
+
+    def __init__(self, patient: np.ndarray) -> None:
+        self.patient = patient
+        self._parts: dict[int, SegmentSums] = {}
+
+    def __len__(self) -> int:
+        return len(self.patient)
+
+    def part(self, number: int) -> SegmentSums:
+        """Sums of the blocks ``number * _SEGMENT`` … of at most ``_SEGMENT`` blocks."""
+        if number not in self._parts:
+            first = number * _SEGMENT * _BLOCK
+            last = min(first + _SEGMENT * _BLOCK, len(self.patient))
+            bounds = np.append(np.arange(first, last, _BLOCK), last)
+            self._parts[number] = SegmentSums(self.patient, bounds)
+        return self._parts[number]
 
 
 class WeightedSums:
     """Lazily extended block sums of ``weights[patient[i]]`` over events ``i``.
 
     Args:
-        patient: (F,) patient of each event.
+        events: (F,) patient of each event, or blocks of them.
         weights: (M, b) unsigned integers.
     """
 
-    def __init__(self, patient: np.ndarray, weights: np.ndarray) -> None:
-        self.size, self.replicates = len(patient), weights.shape[1]
+    def __init__(self, events: np.ndarray | EventBlocks, weights: np.ndarray) -> None:
+        self._events = events if isinstance(events, EventBlocks) else EventBlocks(events)
+        self.size, self.replicates = len(events), weights.shape[1]
+        self._drawn = weights
         most = int(weights.max(initial=0))
         # One more patient of weight 0 fills the last block. Small types: memory limits the speed.
         kind = np.uint8 if most < 2**8 else weights.dtype
         self._weights = np.concatenate(
             [weights, np.zeros((1, self.replicates), weights.dtype)], dtype=kind, casting="unsafe"
         )
-        self._patient = patient
+        self._patient = self._events.patient
         self._filler = len(weights)
         self._total = -(-self.size // _BLOCK)
         self._sums = np.zeros((self._total + 1, self.replicates), np.int64)
@@ -37,19 +106,12 @@ class WeightedSums:
         # Sums of a block must fit the type they are added in.
         self._type = np.uint16 if most * _BLOCK < 2**16 else np.uint64
 
-    def _gather(self, first: int, last: int) -> np.ndarray:
-        """Patients of the events of blocks first … last - 1, filled up."""
-        rows = self._patient[first * _BLOCK : last * _BLOCK]
-        short = (last - first) * _BLOCK - len(rows)
-        return np.concatenate([rows, np.full(short, self._filler, rows.dtype)]) if short else rows
-
     def _extend(self, blocks: int) -> None:
         while self._done < min(blocks, self._total):
             stop = min(self._done + _SEGMENT, self._total)
-            drawn = np.take(self._weights, self._gather(self._done, stop), axis=0)
-            sums = drawn.reshape(stop - self._done, _BLOCK, self.replicates).sum(axis=1, dtype=self._type)
-            part = np.cumsum(sums, axis=0, dtype=np.int64)
-            self._sums[self._done + 1 : stop + 1] = self._sums[self._done] + part
+            sums = self._events.part(self._done // _SEGMENT).sums(self._drawn)
+            np.cumsum(sums, axis=0, out=self._sums[self._done + 1 : stop + 1])
+            self._sums[self._done + 1 : stop + 1] += self._sums[self._done]
             self._done = stop
 
     def _extend_beyond(self, limit: np.ndarray) -> None:

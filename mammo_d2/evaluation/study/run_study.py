@@ -18,7 +18,7 @@ from mammo_d2.evaluation.metrics.bootstrap import (
     percentile_interval,
 )
 from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision
-from mammo_d2.evaluation.metrics.detection.detection_ap import ApStatistic
+from mammo_d2.evaluation.metrics.detection.detection_ap import ApStatistic, ap_events
 from mammo_d2.evaluation.metrics.detection.froc import froc_events, froc_labels
 from mammo_d2.evaluation.metrics.detection.froc_curve import froc_curve, summarize_froc
 from mammo_d2.evaluation.metrics.detection.froc_statistic import FrocStatistic
@@ -33,7 +33,7 @@ from mammo_d2.evaluation.metrics.scores.levels import (
     positive_labels,
     undefined_reason,
 )
-from mammo_d2.evaluation.metrics.scores.score_statistic import RocBand, ScoreRule, ScoreStatistic, wilson_intervals
+from mammo_d2.evaluation.metrics.scores.score_statistic import ScoreRule, ScoreStatistic, wilson_intervals
 from mammo_d2.evaluation.metrics.tables import DetectionTable
 from mammo_d2.evaluation.study.plots import PlotCurve
 from mammo_d2.evaluation.study.study import (
@@ -51,14 +51,20 @@ _ROC_GRID = np.linspace(0, 1, 101)
 
 @dataclass
 class _Work:
-    """The statistics of one system before resampling: numbers, bands of curves, and the cases of the AUC tests."""
+    """The statistics of one system before resampling, how many of their last rows are the band of a curve, and the
+    cases of the AUC tests."""
 
     statistics: dict[str, Statistic]
-    bands: dict[str, Statistic]
+    bands: dict[str, int]
     cases: dict[str, LevelCases]
     fixed: dict[str, MetricValue]
     reasons: dict[str, str]
     report: SystemReport
+
+    def number_keys(self, task: str) -> Sequence[str]:
+        """Keys of a task without those of its band."""
+        keys = self.statistics[task].keys
+        return keys[: len(keys) - self.bands.get(task, 0)]
 
 
 def run_study(
@@ -77,15 +83,12 @@ def run_study(
     works = [_prepare(truth, system, options, positive, case_truth) for system in systems]
     patients = int(truth.images.patient.max(initial=-1)) + 1
     strata = np.nan_to_num(aggregate_truth(case_truth, truth.images.patient), nan=2.0)
-    everything = {
-        f"{number}:{kind}:{name}": statistic
-        for number, work in enumerate(works)
-        for kind, group in (("number", work.statistics), ("band", work.bands))
-        for name, statistic in group.items()
-    }
+    # Levels with the same cases (one exam per patient, say) have one statistic.
+    everything = {str(id(statistic)): statistic for work in works for statistic in work.statistics.values()}
     values = bootstrap(everything, patients, options.plan, strata, progress)
-    for number, work in enumerate(works):
-        _finish(work, number, values, patients, options.plan, options.scores)
+    estimates = {key: estimate(statistic, patients) for key, statistic in everything.items()}
+    for work in works:
+        _finish(work, values, estimates, options.plan, options.scores)
     pairs = [_compare(works, number, values, options.plan) for number in range(1, len(works))]
     classes = [truth.images.classes[label] for label in positive]
     words = [
@@ -131,19 +134,19 @@ def _prepare_detection(work: _Work, truth: GroundTruth, detections: DetectionTab
         events = froc_events(data, rule, label)
         task = f"froc/{name}"
         summary = summarize_froc(events, rule)
-        work.statistics[task] = FrocStatistic(events, patient, rule)
+        grid = np.geomspace(min(rule.rates) / 4 or 0.01, max(rule.rates) * 1.25 or 1.0, 60)
+        work.statistics[task] = FrocStatistic(events, patient, rule, grid.tolist())
+        work.bands[task] = len(grid)
         if summary.reason:
             work.reasons[task] = work.reasons[f"ap/{name}"] = summary.reason
         for key, value in summary.flat().items():
             if not key.startswith(("sens@", "mean_sens")):
                 reason = (summary.reason or "no lesion was found") if np.isnan(value) else ""
                 work.fixed[f"{task}/{key}"] = MetricValue(value, reason=reason)
-        grid = np.geomspace(min(rule.rates) / 4 or 0.01, max(rule.rates) * 1.25 or 1.0, 60)
-        work.bands[task] = FrocStatistic(events, patient, rule, grid.tolist())
         curve = froc_curve(events)
         work.report.froc_curves[name] = PlotCurve(work.report.name, curve.fp_per_image, curve.sensitivity, grid)
         thresholds = preset.thresholds if options.all_thresholds else preset.thresholds[:1]
-        sets = [froc_events(data, preset.ap_rule_at(t), label) for t in thresholds]
+        sets = ap_events(data, [preset.ap_rule_at(t) for t in thresholds], label)
         wanted = {f"AP@{thresholds[0]:g}": sets[:1], **({"AP": sets} if len(sets) > 1 else {})}
         work.statistics[f"ap/{name}"] = ApStatistic(wanted, patient, preset.ap)
     coco = coco_average_precision(data)
@@ -153,8 +156,9 @@ def _prepare_detection(work: _Work, truth: GroundTruth, detections: DetectionTab
 
 
 def _prepare_level(work: _Work, level: str, cases: LevelCases, rule: ScoreRule) -> None:
-    work.statistics[level] = ScoreStatistic(cases, rule)
-    work.bands[level] = RocBand(cases, _ROC_GRID)
+    same = next((other for other, known in work.cases.items() if known.same_as(cases)), None)
+    work.statistics[level] = ScoreStatistic(cases, rule, _ROC_GRID.tolist()) if same is None else work.statistics[same]
+    work.bands[level] = len(_ROC_GRID)
     work.cases[level] = cases
     table = score_table(cases.truth, cases.scores)
     for sensitivity in rule.sensitivities:
@@ -173,11 +177,16 @@ def _prepare_level(work: _Work, level: str, cases: LevelCases, rule: ScoreRule) 
 
 
 def _finish(
-    work: _Work, number: int, values: Mapping[str, np.ndarray], patients: int, plan: BootstrapPlan, rule: ScoreRule
+    work: _Work,
+    values: Mapping[str, np.ndarray],
+    estimates: Mapping[str, np.ndarray],
+    plan: BootstrapPlan,
+    rule: ScoreRule,
 ) -> None:
     for task, statistic in work.statistics.items():
-        replicates = values[f"{number}:number:{task}"]
-        for row, (key, value) in enumerate(zip(statistic.keys, estimate(statistic, patients), strict=True)):
+        replicates, estimated = values[str(id(statistic))], estimates[str(id(statistic))]
+        for row, key in enumerate(work.number_keys(task)):
+            value = estimated[row]
             reason = (work.reasons.get(task) or "not defined on these data") if np.isnan(value) else ""
             interval = percentile_interval(replicates[row], plan.confidence)
             work.report.metrics[f"{task}/{key}"] = MetricValue(float(value), interval, reason)
@@ -186,8 +195,8 @@ def _finish(
     work.report.wilson = wilson_intervals(work.cases["patient"], rule, plan.confidence)
     for level, cases in work.cases.items():
         work.report.auc[level] = delong_interval(cases.truth, cases.scores, cases.patient, plan.confidence)
-    for task in work.bands:
-        replicates = values[f"{number}:band:{task}"]
+    for task, rows in work.bands.items():
+        replicates = values[str(id(work.statistics[task]))][-rows:]
         curves = work.report.roc_curves if task in work.cases else work.report.froc_curves
         name = task if task in work.cases else task.removeprefix("froc/")
         if replicates.shape[1]:
@@ -205,8 +214,8 @@ def _compare(works: Sequence[_Work], number: int, values: Mapping[str, np.ndarra
     for task, statistic in first.statistics.items():
         if task not in second.statistics:
             continue
-        a, b = values[f"0:number:{task}"], values[f"{number}:number:{task}"]
-        for row, key in enumerate(statistic.keys):
+        a, b = values[str(id(statistic))], values[str(id(second.statistics[task]))]
+        for row, key in enumerate(first.number_keys(task)):
             name = f"{task}/{key}"
             x, y = first.report.metrics[name].value, second.report.metrics[name].value
             differences[name] = paired_comparison(x, y, a[row], b[row], plan.confidence)

@@ -1,10 +1,12 @@
 """Running sums of weights against plain sums."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammo_d2.evaluation.metrics.weighted_sums import WeightedSums
+from mammo_d2.evaluation.metrics.weighted_sums import SegmentSums, WeightedSums
 
 
 @settings(max_examples=40, deadline=None)
@@ -27,3 +29,21 @@ def test_running_sums_equal_plain_sums(seed, events):
 def test_running_sums_of_large_weights_do_not_overflow():
     weights = np.full((1, 1), 60000, np.uint16)
     assert WeightedSums(np.zeros(1000, int), weights).total() == [60_000_000]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 300), st.sampled_from([5, 900, 60000]))
+def test_segment_sums_equal_plain_sums(seed, events, most):
+    rng = np.random.default_rng(seed)
+    patient = rng.integers(0, 7, events)
+    weights = rng.integers(0, most, (9, 3)).astype(np.uint16)  # two patients have no event
+    bounds = np.sort(rng.integers(0, events + 1, 6))
+    plain = [weights[patient[a:b]].astype(int).sum(axis=0) for a, b in pairwise(bounds)]
+    np.testing.assert_array_equal(SegmentSums(patient, bounds).sums(weights), plain)
+
+
+def test_long_segments_are_summed_in_pieces():
+    patient = np.zeros(20_000, int)
+    sums = SegmentSums(patient, np.array([0, 0, 4096, 20_000])).sums(np.array([[1, 15]], np.uint16))
+    np.testing.assert_array_equal(sums, [[0, 0], [4096, 61_440], [15_904, 238_560]])
+    np.testing.assert_array_equal(WeightedSums(patient, np.array([[16]], np.uint16)).total(), [320_000])

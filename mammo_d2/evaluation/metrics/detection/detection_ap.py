@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mammo_d2.evaluation.metrics.detection.froc import FrocEvents, count_above
-from mammo_d2.evaluation.metrics.weighted_sums import WeightedSums
+from mammo_d2.evaluation.metrics.detection.froc import (
+    FrocEvents,
+    FrocRule,
+    count_above,
+    froc_candidates,
+    hits_of,
+    match_candidates,
+    recall_units,
+)
+from mammo_d2.evaluation.metrics.detection.matching import OVERLAP_KINDS, HitPairs
+from mammo_d2.evaluation.metrics.tables import EvaluationData
+from mammo_d2.evaluation.metrics.weighted_sums import SegmentSums, replicate_parts
 
 INTERPOLATIONS = ("coco101", "voc11", "area", "sum")
 COCO_RECALLS = np.linspace(0.0, 1.0, 101)
@@ -41,7 +52,7 @@ def ap_of_counts(
     defined = np.where(units > 0, 1.0, np.nan)
     if not len(tp):
         return 0.0 * defined
-    precision = np.divide(tp, tp + fp, out=np.zeros(tp.shape), where=tp > 0)
+    precision = tp / np.maximum(tp + fp, 1)  # nothing found: 0
     if interpolation != "sum":
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -50,12 +61,92 @@ def ap_of_counts(
             return np.cumsum(found * precision, axis=0)[-1] / units * defined
         recall = tp / units
     wanted = COCO_RECALLS if interpolation == "coco101" else VOC_RECALLS
-    padded = np.concatenate([precision, np.zeros((1, tp.shape[1]))])
-    columns = [
-        padded[np.searchsorted(recall[:, c], wanted, side="left"), c] if units[c] > 0 else np.zeros(len(wanted))
-        for c in range(tp.shape[1])
-    ]
-    return np.cumsum(np.stack(columns, axis=1), axis=0)[-1] / len(wanted) * defined
+    sampled = np.zeros((tp.shape[1], len(wanted)))
+    for c in np.flatnonzero(units > 0):
+        rows = np.searchsorted(recall[:, c], wanted, side="left")
+        reached = rows < len(tp)
+        sampled[c, reached] = precision[rows[reached], c]
+    return np.cumsum(sampled, axis=1)[:, -1] / len(wanted) * defined
+
+
+@dataclass(frozen=True)
+class FalseList:
+    """``scores`` (F,), falling, and ``image`` (F,) of detections that several event sets have in common."""
+
+    scores: np.ndarray
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class ApEvents:
+    """What an average precision counts.
+
+    Attributes:
+        listed: detections that are false positives, but for those of
+        spared: (S,) rows of ``listed``, rising.
+        unit_scores, unit_image: (U,) as in ``FrocEvents``.
+    """
+
+    listed: FalseList
+    spared: np.ndarray
+    unit_scores: np.ndarray
+    unit_image: np.ndarray
+
+
+def plain_ap_events(events: FrocEvents) -> ApEvents:
+    """The events of one matching."""
+    listed = FalseList(events.fp_scores, events.fp_image)
+    return ApEvents(listed, np.zeros(0, np.int64), events.unit_scores, events.unit_image)
+
+
+def ap_events(data: EvaluationData, rules: Sequence[FrocRule], label: int | None) -> list[ApEvents]:
+    """Events of rules that differ in the hit threshold alone, with one list of the detections for all of them.
+
+    Args:
+        data: images, lesions and detections.
+        rules: at least one.
+        label: class number, or None for all classes.
+
+    Raises:
+        ValueError: rules that differ in more.
+    """
+    first = rules[0]
+    if any(replace(rule, hit=replace(rule.hit, threshold=first.hit.threshold)) != first for rule in rules):
+        raise ValueError("average precision over several rules: they may differ in the hit threshold only")
+    candidates = froc_candidates(data, first, label)
+    found = candidates.found
+    order = np.flatnonzero(candidates.counted[found.image])
+    order = order[np.argsort(-found.scores[order])]
+    listed = FalseList(found.scores[order], found.image[order])
+    # Pairs with the overlap of the lowest threshold contain those of the others.
+    lowest = min(rules, key=lambda rule: rule.hit.threshold)
+    shared = hits_of(candidates, lowest) if first.hit.kind in OVERLAP_KINDS else None
+    sets = []
+    for rule in rules:
+        hits = None
+        if shared is not None:
+            pairs, limit = shared[0], rule.hit.threshold
+            enough = pairs.quality > limit if rule.hit.strict else pairs.quality >= limit
+            hits = HitPairs(pairs.detection[enough], pairs.lesion[enough], pairs.quality[enough]), shared[1]
+        match = match_candidates(candidates, rule, hits)
+        scores, image = recall_units(data, candidates, match, rule.recall_unit)
+        sets.append(ApEvents(listed, np.flatnonzero(~match.wrong[order]), scores, image))
+    return sets
+
+
+class _CountedSet:
+    """One event set as sums of patient weights at the distinct scores where units are found."""
+
+    def __init__(self, events: ApEvents, patient: np.ndarray) -> None:
+        scores = events.unit_scores[np.isfinite(events.unit_scores)]
+        starts = np.flatnonzero(np.r_[np.ones(min(len(scores), 1), bool), scores[1:] != scores[:-1]])
+        owner = patient[events.unit_image]
+        self.units = SegmentSums(owner, np.array([0, len(owner)]))
+        self.found = SegmentSums(owner, np.append(starts, len(scores)))
+        #: (T,) how many of the list lie at or above each score
+        self.positions = count_above(events.listed.scores, scores[starts], True)
+        passed = np.searchsorted(events.spared, self.positions)
+        self.spared = SegmentSums(patient[events.listed.image[events.spared]], np.concatenate([[0], passed]))
 
 
 class ApStatistic:
@@ -67,18 +158,28 @@ class ApStatistic:
         interpolation: see ``ap_of_counts``.
     """
 
-    def __init__(self, groups: Mapping[str, Sequence[FrocEvents]], patient: np.ndarray, interpolation: str) -> None:
+    def __init__(
+        self, groups: Mapping[str, Sequence[FrocEvents | ApEvents]], patient: np.ndarray, interpolation: str
+    ) -> None:
         self.keys = list(groups)
         self.interpolation = interpolation
-        self._patient = patient
         # Groups share event sets (AP contains AP50's): each is evaluated once.
-        self._events = list({id(e): e for events in groups.values() for e in events}.values())
-        number = {id(e): n for n, e in enumerate(self._events)}
-        self._members = [[number[id(e)] for e in events] for events in groups.values()]
+        events = list({id(e): e for members in groups.values() for e in members}.values())
+        number = {id(e): n for n, e in enumerate(events)}
+        self._members = [[number[id(e)] for e in members] for members in groups.values()]
+        ready = [plain_ap_events(e) if isinstance(e, FrocEvents) else e for e in events]
+        self._sets = [_CountedSet(e, patient) for e in ready]
+        # Sets on the same list take its sums at the scores of all of them.
+        self._lists: list[tuple[SegmentSums, list[tuple[int, np.ndarray]]]] = []
+        for listed in {id(e.listed): e.listed for e in ready}.values():
+            mine = [n for n, e in enumerate(ready) if e.listed is listed]
+            places = np.unique(np.concatenate([self._sets[n].positions for n in mine]))
+            sums = SegmentSums(patient[listed.image], np.concatenate([[0], places]))
+            self._lists.append((sums, [(n, np.searchsorted(places, self._sets[n].positions)) for n in mine]))
 
     def replicate(self, weights: np.ndarray) -> np.ndarray:
         """(K, b) values for patient weights (M, b)."""
-        values = np.stack([self._one(events, weights) for events in self._events])
+        values = self._values(weights)
         rows = []
         for members in self._members:
             chosen = values[members]
@@ -87,16 +188,25 @@ class ApStatistic:
             rows.append(np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0))
         return np.stack(rows)
 
-    def _one(self, events: FrocEvents, weights: np.ndarray) -> np.ndarray:
-        drawn = np.take(weights, self._patient[events.unit_image], axis=0).astype(np.int64)
-        scores = events.unit_scores[np.isfinite(events.unit_scores)]
-        if not len(scores):
-            return ap_of_counts(drawn[:0], drawn[:0], drawn[:0], drawn.sum(axis=0), self.interpolation)
-        starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
-        found = np.add.reduceat(drawn[: len(scores)], starts, axis=0)
-        false = WeightedSums(self._patient[events.fp_image], weights)
-        fp = false.at_all(count_above(events.fp_scores, scores[starts], True))
-        return ap_of_counts(found, np.cumsum(found, axis=0), fp, drawn.sum(axis=0), self.interpolation)
+    def _values(self, weights: np.ndarray) -> np.ndarray:
+        """(sets, b) average precision of each event set."""
+        values = np.empty((len(self._sets), weights.shape[1]))
+        for sums, members in self._lists:
+            # Replicates first: running sums are made, and read, along the memory.
+            running = np.cumsum(sums.sums(weights).T, axis=1, dtype=np.float64)
+            for n, rows in members:
+                values[n] = self._of_set(self._sets[n], running, rows, weights)
+        return values
+
+    def _of_set(self, counted: _CountedSet, running: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        units = counted.units.sums(weights)[0].astype(np.float64)
+        found, spared = counted.found.sums(weights), counted.spared.sums(weights)
+        parts = []
+        for columns in replicate_parts(len(rows), len(units)):
+            new = found[:, columns].astype(np.float64, "F")
+            false = np.take(running[columns], rows, axis=1).T - np.cumsum(spared[:, columns].astype(float, "F"), axis=0)
+            parts.append(ap_of_counts(new, np.cumsum(new, axis=0), false, units[columns], self.interpolation))
+        return np.concatenate(parts)
 
 
 def detection_average_precision(events: FrocEvents, interpolation: str) -> float:

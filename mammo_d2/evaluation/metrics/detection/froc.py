@@ -161,50 +161,46 @@ def _best_rows(scores: np.ndarray, group: np.ndarray, limit: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Match:
-    """Per lesion the detection that holds it (-1: none); per detection whether it is right (holds a lesion, or hits an
-    excused one), and whether it touches a lesion (which another detection may hold)."""
+class Candidates:
+    """Detections and lesions of one class, or of all, before they are matched; the same for every hit threshold.
+
+    Attributes:
+        found: D detections, ``row`` (D,) their rows in the data's table.
+        group: (D,) what may be matched with what: the image, or the image and class.
+        targets: G lesions that may be found, those with ``ignore`` included; ``target_row`` (G,) and ``target_group``.
+        spacing: (G, 2) mm per pixel at each target.
+        excused: crowd regions and findings that swallow false positives.
+        excused_spacing: (E, 2) likewise.
+        counted: (N,) bool, the images over which false positives are averaged.
+    """
+
+    found: DetectionTable
+    row: np.ndarray
+    group: np.ndarray
+    targets: LesionTable
+    target_row: np.ndarray
+    target_group: np.ndarray
+    spacing: np.ndarray
+    excused: LesionTable
+    excused_spacing: np.ndarray
+    counted: np.ndarray
+
+
+@dataclass(frozen=True)
+class Match:
+    """What became of the candidates.
+
+    Attributes:
+        holder: (G,) the detection that holds each target, -1: none.
+        right: (D,) bool, it holds a lesion or hits an ignored one.
+        touches: (D,) bool, it hits a lesion, which another detection may hold.
+        wrong: (D,) bool, it is a false positive; the others are right, or neither right nor wrong.
+    """
 
     holder: np.ndarray
     right: np.ndarray
     touches: np.ndarray
-
-
-def _match(
-    rule: FrocRule,
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    group: np.ndarray,
-    lesions: LesionTable,
-    gt_group: np.ndarray,
-    spacing: np.ndarray,
-) -> _Match:
-    """Match detections with lesions of the same group (image, or image and class). Lesions with ``ignore`` only
-    absorb detections, and only under matching "best", where a detection stays with the lesion it hits best."""
-    targets = slice(None) if rule.matching == "best" else ~lesions.ignore
-    rows = np.arange(len(lesions))[targets]
-    gt_boxes = lesions.boxes[rows]
-    pairs = find_hits(rule.hit, boxes, group, gt_boxes, gt_group[rows], spacing[rows])
-    holder = np.full(len(lesions), -1, np.int64)
-    right, touches = np.zeros(len(scores), bool), np.zeros(len(scores), bool)
-    touches[pairs.detection] = True
-    if rule.matching in ("any", "best"):
-        if rule.matching == "best":
-            chosen = best_lesion(pairs, len(scores), gt_boxes)[pairs.detection] == pairs.lesion
-            pairs = HitPairs(pairs.detection[chosen], pairs.lesion[chosen], pairs.quality[chosen])
-        holder[rows] = holders(pairs, scores, boxes, len(rows))
-        right[holder[holder >= 0]] = True
-        # Hits of an ignored lesion are never false positives, whether first or not.
-        right[pairs.detection[lesions.ignore[rows[pairs.lesion]]]] = True
-    else:
-        if rule.matching == "greedy":
-            turns = order_of_detections(pairs, scores, boxes)
-            got = assign_greedy(pairs, turns, group, order_of_boxes(gt_boxes))
-        else:
-            got = assign_hungarian(pairs, len(scores), group)
-        right = got >= 0
-        holder[rows[got[right]]] = np.flatnonzero(right)
-    return _Match(holder, right, touches)
+    wrong: np.ndarray
 
 
 def _counted_images(data: EvaluationData, rule: FrocRule, label: int | None, has_lesion: np.ndarray) -> np.ndarray:
@@ -219,6 +215,110 @@ def _counted_images(data: EvaluationData, rule: FrocRule, label: int | None, has
     return ~np.isnan(truth) | has_lesion
 
 
+def froc_candidates(data: EvaluationData, rule: FrocRule, label: int | None = None) -> Candidates:
+    """The detections and lesions that a rule matches.
+
+    Args:
+        data: images, lesions and detections.
+        rule: the FROC options.
+        label: class number; None pools all classes, see ``rule.pooling``.
+    """
+    found, lesions = data.detections, data.lesions
+    of_class = np.ones(len(lesions), bool) if label is None else lesions.label == label
+    excused = (lesions.crowd | lesions.ignore) & of_class
+    if rule.other_classes == "ignore":
+        excused |= ~of_class
+    row = np.arange(len(found))
+    if label is not None and not (mine := found.label == label).all():
+        found, row = found.take(mine), row[mine]
+    by_class = label is None and rule.pooling == "same_class"
+    classes = len(data.images.classes)
+    group = found.image * classes + found.label if by_class else found.image
+    if rule.max_detections is not None:
+        rows = _best_rows(found.scores, group, rule.max_detections)
+        found, group, row = found.take(rows), group[rows], row[rows]
+    target_row = np.flatnonzero(of_class & ~lesions.crowd)
+    targets, regions = lesions.take(target_row), lesions.take(excused)
+    has_lesion = np.bincount(targets.image[~targets.ignore], minlength=len(data.images)) > 0
+    return Candidates(
+        found=found,
+        row=row,
+        group=group,
+        targets=targets,
+        target_row=target_row,
+        target_group=targets.image * classes + targets.label if by_class else targets.image,
+        spacing=data.images.spacing[targets.image],
+        excused=regions,
+        excused_spacing=data.images.spacing[regions.image],
+        counted=_counted_images(data, rule, label, has_lesion),
+    )
+
+
+def hits_of(candidates: Candidates, rule: FrocRule) -> tuple[HitPairs, np.ndarray]:
+    """The hits, and (G',) the targets that take part: lesions with ``ignore`` only absorb detections, and only under
+    matching "best", where a detection stays with the lesion it hits best. ``lesion`` of a pair counts these."""
+    targets = candidates.targets
+    rows = np.arange(len(targets)) if rule.matching == "best" else np.flatnonzero(~targets.ignore)
+    pairs = find_hits(
+        rule.hit,
+        candidates.found.boxes,
+        candidates.group,
+        targets.boxes[rows],
+        candidates.target_group[rows],
+        candidates.spacing[rows],
+    )
+    return pairs, rows
+
+
+def match_candidates(candidates: Candidates, rule: FrocRule, hits: tuple[HitPairs, np.ndarray] | None = None) -> Match:
+    """Match the candidates by a rule. ``hits``: those of the rule, where they are known; else ``hits_of``."""
+    found, targets = candidates.found, candidates.targets
+    scores, boxes = found.scores, found.boxes
+    pairs, rows = hits_of(candidates, rule) if hits is None else hits
+    gt_boxes = targets.boxes[rows]
+    holder = np.full(len(targets), -1, np.int64)
+    right, touches = np.zeros(len(scores), bool), np.zeros(len(scores), bool)
+    touches[pairs.detection] = True
+    if rule.matching in ("any", "best"):
+        if rule.matching == "best":
+            chosen = best_lesion(pairs, len(scores), gt_boxes)[pairs.detection] == pairs.lesion
+            pairs = HitPairs(pairs.detection[chosen], pairs.lesion[chosen], pairs.quality[chosen])
+        holder[rows] = holders(pairs, scores, boxes, len(rows))
+        right[holder[holder >= 0]] = True
+        # Hits of an ignored lesion are never false positives, whether first or not.
+        right[pairs.detection[targets.ignore[rows[pairs.lesion]]]] = True
+    else:
+        if rule.matching == "greedy":
+            turns = order_of_detections(pairs, scores, boxes)
+            got = assign_greedy(pairs, turns, candidates.group, order_of_boxes(gt_boxes))
+        else:
+            got = assign_hungarian(pairs, len(scores), candidates.group)
+        right = got >= 0
+        holder[rows[got[right]]] = np.flatnonzero(right)
+    wrong = ~right if rule.extra_hits == "fp" else ~(right | touches)
+    wrong &= candidates.counted[found.image]
+    if len(candidates.excused):
+        wrong &= ~_swallowed(found, wrong, candidates.excused, rule.hit, candidates.excused_spacing)
+    return Match(holder, right, touches, wrong)
+
+
+def recall_units(
+    data: EvaluationData, candidates: Candidates, match: Match, unit: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (U,) at which each unit is found, falling, -inf for never, and an image row (U,) of each."""
+    real = ~candidates.targets.ignore
+    unit_image = candidates.targets.image[real]
+    unit_scores = np.append(candidates.found.scores, -np.inf)[match.holder[real]]
+    if unit != "lesion":
+        owner = data.images.groups(unit)[unit_image]
+        units, first, member = np.unique(owner, return_index=True, return_inverse=True)
+        best = np.full(len(units), -np.inf)
+        np.maximum.at(best, member, unit_scores)
+        unit_scores, unit_image = best, unit_image[first]
+    by_score = np.argsort(-unit_scores)
+    return unit_scores[by_score], unit_image[by_score]
+
+
 def froc_events(data: EvaluationData, rule: FrocRule, label: int | None = None) -> FrocEvents:
     """Match the detections with the lesions of one class, or of all classes together.
 
@@ -230,52 +330,27 @@ def froc_events(data: EvaluationData, rule: FrocRule, label: int | None = None) 
     Returns:
         The events, for ``froc_curve`` and the bootstrap.
     """
-    found, lesions = data.detections, data.lesions
-    of_class = np.ones(len(lesions), bool) if label is None else lesions.label == label
-    excused = (lesions.crowd | lesions.ignore) & of_class
-    if rule.other_classes == "ignore":
-        excused |= ~of_class
-    if label is not None and not (mine := found.label == label).all():
-        found = found.take(mine)
-    by_class = label is None and rule.pooling == "same_class"
-    classes = len(data.images.classes)
-    group = found.image * classes + found.label if by_class else found.image
-    if rule.max_detections is not None:
-        rows = _best_rows(found.scores, group, rule.max_detections)
-        found, group = found.take(rows), group[rows]
+    candidates = froc_candidates(data, rule, label)
+    return events_of(data, candidates, match_candidates(candidates, rule), rule)
 
-    targets = lesions.take(of_class & ~lesions.crowd)
-    gt_group = targets.image * classes + targets.label if by_class else targets.image
-    spacing = data.images.spacing
-    match = _match(rule, found.boxes, found.scores, group, targets, gt_group, spacing[targets.image])
-    real = ~targets.ignore
-    has_lesion = np.bincount(targets.image[real], minlength=len(data.images)) > 0
-    counted = _counted_images(data, rule, label, has_lesion)
-    wrong = ~match.right if rule.extra_hits == "fp" else ~(match.right | match.touches)
-    wrong &= counted[found.image]
-    if excused.any():
-        wrong &= ~_swallowed(found, wrong, lesions.take(excused), rule.hit, spacing)
-    false = np.flatnonzero(wrong)
+
+def events_of(data: EvaluationData, candidates: Candidates, match: Match, rule: FrocRule) -> FrocEvents:
+    """The events of matched candidates."""
+    found, targets = candidates.found, candidates.targets
+    false = np.flatnonzero(match.wrong)
     false = false[np.argsort(-found.scores[false])]
-
-    holder, unit_image = match.holder[real], targets.image[real]
-    unit_scores = np.append(found.scores, -np.inf)[holder]
+    real = ~targets.ignore
+    holder = match.holder[real]
     held = holder >= 0
     with np.errstate(divide="ignore"):
         area_ratios = box_areas(found.boxes[holder[held]]) / box_areas(targets.boxes[real][held])
-    if rule.recall_unit != "lesion":
-        owner = data.images.groups(rule.recall_unit)[unit_image]
-        units, first, member = np.unique(owner, return_index=True, return_inverse=True)
-        best = np.full(len(units), -np.inf)
-        np.maximum.at(best, member, unit_scores)
-        unit_scores, unit_image = best, unit_image[first]
-    by_score = np.argsort(-unit_scores)
+    unit_scores, unit_image = recall_units(data, candidates, match, rule.recall_unit)
     return FrocEvents(
         fp_scores=found.scores[false],
         fp_image=found.image[false],
-        unit_scores=unit_scores[by_score],
-        unit_image=unit_image[by_score],
-        counted=counted,
+        unit_scores=unit_scores,
+        unit_image=unit_image,
+        counted=candidates.counted,
         area_ratios=area_ratios,
     )
 
@@ -288,7 +363,8 @@ def _swallowed(
     rows = np.flatnonzero(wrong & np.isin(found.image, regions.image))
     crowd_rule = HitRule("iobb", rule.threshold if rule.kind in OVERLAP_KINDS else 0.5, rule.strict)
     inside = np.zeros(len(found), bool)
-    for part, how in ((regions.take(~regions.crowd), rule), (regions.take(regions.crowd), crowd_rule)):
-        pairs = find_hits(how, found.boxes[rows], found.image[rows], part.boxes, part.image, spacing[part.image])
+    for mask, how in ((~regions.crowd, rule), (regions.crowd, crowd_rule)):
+        part = regions.take(mask)
+        pairs = find_hits(how, found.boxes[rows], found.image[rows], part.boxes, part.image, spacing[mask])
         inside[rows[pairs.detection]] = True
     return inside

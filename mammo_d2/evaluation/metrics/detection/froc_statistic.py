@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mammo_d2.evaluation.metrics.detection.froc import FrocEvents, FrocRule, count_above
-from mammo_d2.evaluation.metrics.weighted_sums import WeightedSums
+from mammo_d2.evaluation.metrics.weighted_sums import EventBlocks, WeightedSums
 
 _ROUNDING = 1e-12
 
@@ -21,18 +21,17 @@ class FrocStatistic:
         events: the matched events.
         patient: (N,) patient of each image.
         rule: interpolation, what happens beyond the last point, rates and the rates of the mean.
-        rates: other rates than the rule's, e.g. a grid for a confidence band; then no mean is given.
+        grid: further rates for a confidence band; their rows follow the others and are named ``band@<rate>``.
     """
 
-    def __init__(
-        self, events: FrocEvents, patient: np.ndarray, rule: FrocRule, rates: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, events: FrocEvents, patient: np.ndarray, rule: FrocRule, grid: Sequence[float] = ()) -> None:
         self.rule = rule
-        self.rates = np.asarray(rule.rates if rates is None else rates, float)
-        self.mean_rates = np.asarray((rule.mean_rates or rule.rates) if rates is None else (), float)
-        self.keys = [f"sens@{rate:g}" for rate in self.rates] + (["mean_sens"] if rates is None else [])
+        self.rates = np.asarray(rule.rates, float)
+        self.mean_rates = np.asarray(rule.mean_rates or rule.rates, float)
+        self.grid = np.asarray(grid, float)
+        self.keys = [f"sens@{rate:g}" for rate in self.rates] + ["mean_sens"] + [f"band@{rate:g}" for rate in grid]
         self._fp_scores = events.fp_scores
-        self._fp_patient = patient[events.fp_image]
+        self._false = EventBlocks(patient[events.fp_image])
         self._unit_patient = patient[events.unit_image]
         self._unit_scores = events.unit_scores
         self._found = int(np.isfinite(events.unit_scores).sum())
@@ -41,16 +40,14 @@ class FrocStatistic:
     def replicate(self, weights: np.ndarray) -> np.ndarray:
         """(K, b) sensitivities for patient weights (M, b); NaN where no unit or no counted image was drawn."""
         images = np.tensordot(self._images, weights.astype(np.int64), axes=1)
-        units = np.zeros((len(self._unit_patient) + 1, weights.shape[1]), np.int64)
-        np.cumsum(np.take(weights, self._unit_patient, axis=0), axis=0, out=units[1:])
-        rates = np.unique(np.concatenate([self.rates, self.mean_rates]))
-        values = self._sensitivity(rates, images, units, WeightedSums(self._fp_patient, weights))
-        rows = values[np.searchsorted(rates, self.rates)]
-        if not len(self.mean_rates):
-            return rows
+        units = np.zeros((len(self._unit_patient) + 1, weights.shape[1]), np.int64, order="F")
+        np.cumsum(np.asfortranarray(np.take(weights, self._unit_patient, axis=0)), axis=0, out=units[1:])
+        rates = np.unique(np.concatenate([self.rates, self.mean_rates, self.grid]))
+        values = self._sensitivity(rates, images, units, WeightedSums(self._false, weights))
         chosen = values[np.searchsorted(rates, self.mean_rates)]
         # Summed one by one: np.mean regroups with the number of replicates, which would change the last bit.
-        return np.vstack([rows, np.cumsum(chosen, axis=0)[-1:] / len(chosen)])
+        mean = np.cumsum(chosen, axis=0)[-1:] / len(chosen)
+        return np.vstack([values[np.searchsorted(rates, self.rates)], mean, values[np.searchsorted(rates, self.grid)]])
 
     def _sensitivity(self, rates: np.ndarray, images: np.ndarray, units: np.ndarray, false: WeightedSums) -> np.ndarray:
         column = np.arange(units.shape[1])

@@ -12,6 +12,7 @@ given as integer weights and the same replicate made by copying cases agree to t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,23 +27,22 @@ class ScoreTable:
     pos: np.ndarray
     neg: np.ndarray
 
-    @property
+    @cached_property
     def tp(self) -> np.ndarray:
         """(T + 1, ...) true positives at "score >= threshold", from 0 (accept nothing) up."""
-        return (
-            np.concatenate([np.zeros_like(self.pos[:1]), np.cumsum(self.pos, axis=0)]) if len(self.pos) else _zero(self)
-        )
+        return _running(self.pos)
 
-    @property
+    @cached_property
     def fp(self) -> np.ndarray:
         """(T + 1, ...) false positives, likewise."""
-        return (
-            np.concatenate([np.zeros_like(self.neg[:1]), np.cumsum(self.neg, axis=0)]) if len(self.neg) else _zero(self)
-        )
+        return _running(self.neg)
 
 
-def _zero(table: ScoreTable) -> np.ndarray:
-    return np.zeros((1, *table.pos.shape[1:]))
+def _running(counts: np.ndarray) -> np.ndarray:
+    """Running sums along the first axis, with 0 before the first, in the memory order of ``counts``."""
+    out = np.zeros_like(counts, shape=(len(counts) + 1, *counts.shape[1:]))
+    np.cumsum(counts, axis=0, out=out[1:])
+    return out
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -173,15 +173,19 @@ def partial_auc_ratio(
         raise ValueError(f"interpolation {interpolation!r} is neither linear nor step")
     if not 0 <= min_sensitivity < 1:
         raise ValueError(f"min_sensitivity {min_sensitivity}: a number in [0, 1) is needed")
-    tp, fp = table.tp, table.fp
-    positives, negatives = tp[-1], fp[-1]
+    positives, negatives = table.tp[-1], table.fp[-1]
+    # Below the band there is no area: only the scores from where a first replicate enters it.
+    inside = table.tp[1:] > min_sensitivity * positives
+    inside = inside.any(axis=tuple(range(1, inside.ndim)))
+    first = int(np.argmax(inside)) if inside.any() else len(inside)
+    tp, fp, pos, neg = table.tp[first:], table.fp[first:], table.pos[first:], table.neg[first:]
     low = np.maximum(tp[:-1], min_sensitivity * positives)
     rise = np.clip(tp[1:] - low, 0, None)
     if interpolation == "step":
         false = fp[1:]
     else:
-        part = np.divide(low - tp[:-1], table.pos, out=np.zeros_like(low), where=(table.pos > 0) & (rise > 0))
-        false = (fp[:-1] + part * table.neg + fp[1:]) / 2
+        part = np.divide(low - tp[:-1], pos, out=np.zeros_like(low), where=(pos > 0) & (rise > 0))
+        false = (fp[:-1] + part * neg + fp[1:]) / 2
     band = 1 - min_sensitivity
     area = _ratio(_sum(rise * (negatives - false)), positives * negatives)
     if normalization == "raw":
@@ -273,15 +277,18 @@ def average_precision(table: ScoreTable) -> np.ndarray:
     return _ratio(_sum(table.pos * precision), positives)
 
 
-def probabilistic_f1(table: ScoreTable, beta: float = 1.0) -> np.ndarray:
+def probabilistic_f1(table: ScoreTable, beta: float = 1.0, claimed: np.ndarray | None = None) -> np.ndarray:
     """Probabilistic F score, with the scores used as probabilities and no threshold.
 
     Formula (Yacouby & Axman 2020, the RSNA 2022 mammography challenge): scores clipped to [0, 1],
     ``pP = sum of positives' scores / sum of all scores``, ``pR = sum of positives' scores / P``,
     ``(1 + beta²) pP pR / (beta² pP + pR)``. It differs from the F1 of thresholded decisions and depends on calibration.
-    If all scores are 0 it is 0; NaN without positives.
+    If all scores are 0 it is 0; NaN without positives. ``claimed`` (...,) is the sum of all scores where the table has
+    taken negative cases of different scores together.
     """
     p = np.clip(table.thresholds, 0, 1).reshape(-1, *[1] * (table.pos.ndim - 1))
-    hit, claimed, positives = _sum(p * table.pos), _sum(p * (table.pos + table.neg)), _sum(table.pos)
+    hit, positives = _sum(p * table.pos), table.tp[-1]
+    if claimed is None:
+        claimed = _sum(p * (table.pos + table.neg))
     # (1 + b²) pP pR / (b² pP + pR) with the common factor cancelled, so that hit = 0 needs no special case.
     return _ratio((1 + beta**2) * hit, beta**2 * positives + claimed) * np.where(positives > 0, 1.0, np.nan)

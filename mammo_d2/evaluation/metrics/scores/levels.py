@@ -90,6 +90,11 @@ class LevelCases:
     unknown: int
     unscored: int = 0
 
+    def same_as(self, other: LevelCases) -> bool:
+        """Whether the cases are the same, in the same order."""
+        columns = ((self.truth, other.truth), (self.scores, other.scores), (self.patient, other.patient))
+        return all(np.array_equal(a, b) for a, b in columns)
+
 
 def level_cases(images: ImageTable, truth: np.ndarray, scores: np.ndarray, level: str, how: str = "max") -> LevelCases:
     """Aggregate image truth and scores to a level; cases with unknown truth or without score are left out.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from mammo_d2.evaluation.metrics.scores.curves import (
-    ScoreIndex,
     ScoreTable,
     average_precision,
     partial_auc_ratio,
@@ -22,6 +21,7 @@ from mammo_d2.evaluation.metrics.scores.curves import (
 )
 from mammo_d2.evaluation.metrics.scores.delong import wilson_interval
 from mammo_d2.evaluation.metrics.scores.levels import LevelCases
+from mammo_d2.evaluation.metrics.scores.replicate_tables import ReplicateTables
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class ScoreRule:
         )
 
 
-def score_metrics(table: ScoreTable, rule: ScoreRule) -> dict[str, np.ndarray]:
+def score_metrics(table: ScoreTable, rule: ScoreRule, claimed: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """All numbers: auc, sensitivity, specificity, accuracy, pauc_ratio, spec@sens…, sens@spec…, tnr@fnr…, ap, pf1.
 
     Each has the table's replicate shape. ``pf1`` reads the scores as probabilities; for scores outside [0, 1] it is of
-    the clipped ones.
+    the clipped ones; for ``claimed`` see there.
     """
     sensitivity, specificity, accuracy = rates_at(table, rule.threshold, rule.strict)
     numbers = {
@@ -73,7 +73,7 @@ def score_metrics(table: ScoreTable, rule: ScoreRule) -> dict[str, np.ndarray]:
     numbers |= {f"spec@sens{x:g}": specificity_at_sensitivity(table, x) for x in rule.sensitivities}
     numbers |= {f"sens@spec{x:g}": sensitivity_at_specificity(table, x) for x in rule.specificities}
     numbers |= {f"tnr@fnr{x:g}": tnr_at_fnr(table, x) for x in rule.fnrs}
-    return numbers | {"ap": average_precision(table), "pf1": probabilistic_f1(table)}
+    return numbers | {"ap": average_precision(table), "pf1": probabilistic_f1(table, claimed=claimed)}
 
 
 def level_numbers(cases: LevelCases, rule: ScoreRule, keys: Sequence[str] = ()) -> dict[str, float]:
@@ -96,37 +96,42 @@ def wilson_intervals(cases: LevelCases, rule: ScoreRule, confidence: float) -> d
 
 
 class ScoreStatistic:
-    """Classification numbers for patient weights (see ``bootstrap.py``)."""
+    """Classification numbers for patient weights (see ``bootstrap.py``).
 
-    def __init__(self, cases: LevelCases, rule: ScoreRule) -> None:
+    Args:
+        cases: the cases.
+        rule: which numbers.
+        grid: false-positive rates at which the sensitivity is given too (linear between ROC points), for a band around
+            a ROC curve; their rows follow the others and are named ``tpr@fpr<rate>``.
+    """
+
+    def __init__(self, cases: LevelCases, rule: ScoreRule, grid: Sequence[float] = ()) -> None:
         self.rule = rule
-        self._index = ScoreIndex(cases.truth, cases.scores)
-        self._patient = cases.patient
-        self.keys = list(score_metrics(self._index.table(), rule))
+        self.grid = np.asarray(grid, float)
+        self._tables = ReplicateTables(cases.truth, cases.scores, cases.patient, rule.threshold, rule.strict)
+        names = score_metrics(score_table(cases.truth[:0], cases.scores[:0]), rule)
+        self.keys = [*names, *(f"tpr@fpr{rate:g}" for rate in self.grid)]
 
     def replicate(self, weights: np.ndarray) -> np.ndarray:
-        """(K, b) numbers for patient weights (M, b)."""
-        table = self._index.table(weights[self._patient])
-        return np.stack([np.broadcast_to(v, weights.shape[1]) for v in score_metrics(table, self.rule).values()])
-
-
-class RocBand:
-    """Sensitivity at a grid of false-positive rates (linear between ROC points), for a band around a ROC curve."""
-
-    def __init__(self, cases: LevelCases, fpr: np.ndarray) -> None:
-        self.fpr = fpr
-        self.keys = [f"tpr@fpr{x:g}" for x in fpr]
-        self._index = ScoreIndex(cases.truth, cases.scores)
-        self._patient = cases.patient
-
-    def replicate(self, weights: np.ndarray) -> np.ndarray:
-        """(K, b) sensitivities; NaN where a replicate lacks positives or negatives."""
-        table = self._index.table(weights[self._patient])
-        tp, fp = table.tp, table.fp
-        out = np.full((len(self.fpr), weights.shape[1]), np.nan)
-        for c in np.flatnonzero((tp[-1] > 0) & (fp[-1] > 0)):
-            out[:, c] = np.interp(self.fpr, fp[:, c] / fp[-1, c], tp[:, c] / tp[-1, c])
+        """(K, b) numbers for patient weights (M, b); a sensitivity of the grid is NaN where a replicate lacks positives
+        or negatives."""
+        out = np.empty((len(self.keys), weights.shape[1]))
+        first = len(self.keys) - len(self.grid)
+        for columns, table, claimed in self._tables.tables(weights):
+            for row, values in enumerate(score_metrics(table, self.rule, claimed).values()):
+                out[row, columns] = values
+            if len(self.grid):
+                out[first:, columns] = roc_at(table, self.grid)
         return out
+
+
+def roc_at(table: ScoreTable, fpr: np.ndarray) -> np.ndarray:
+    """(R, b) sensitivities of a table's replicates at false-positive rates (R,), linear between ROC points."""
+    tp, fp = table.tp, table.fp
+    out = np.full((len(fpr), tp.shape[1]), np.nan)
+    for c in np.flatnonzero((tp[-1] > 0) & (fp[-1] > 0)):
+        out[:, c] = np.interp(fpr, fp[:, c] / fp[-1, c], tp[:, c] / tp[-1, c])
+    return out
 
 
 class MeanStatistic:

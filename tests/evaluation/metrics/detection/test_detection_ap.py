@@ -1,10 +1,12 @@
 """AP in its definitions by hand, against COCO's and VOC's written-out loops, and as weighted replicates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision
-from mammo_d2.evaluation.metrics.detection.detection_ap import ApStatistic, detection_average_precision
+from mammo_d2.evaluation.metrics.detection.detection_ap import ApStatistic, ap_events, detection_average_precision
 from mammo_d2.evaluation.metrics.detection.froc import FrocRule, froc_events
 from mammo_d2.evaluation.metrics.detection.matching import HitRule, pair_overlap
 from mammo_d2.evaluation.metrics.detection.presets import PRESETS
@@ -113,3 +115,29 @@ def test_weighted_replicates_equal_copies_to_the_last_bit(interpolation):
         one = [detection_average_precision(froc_events(copy, rule, k), interpolation) for k in range(2)]
         np.testing.assert_array_equal(values[0, column], one[0])
         np.testing.assert_array_equal(values[1, column], (one[0] + one[1]) / 2)
+
+
+@pytest.mark.parametrize("name", ["default", "voc10", "picai", "dbtex", "nndetection", "luna16"])
+@pytest.mark.parametrize("label", [0, None])
+def test_one_list_for_all_thresholds_changes_no_bit(name, label):
+    data = random_data(5, images=18, crowd=True, levels=9)
+    rule = PRESETS[name].ap_rule
+    hits = (
+        [rule.hit] if rule.hit.kind.startswith("center") else [replace(rule.hit, threshold=t) for t in (0.5, 0.3, 0.7)]
+    )
+    rules = [replace(rule, hit=hit) for hit in hits]
+    apart = [froc_events(data, rule, label) for rule in rules]
+    together = ap_events(data, rules, label)
+    patients = int(data.images.patient.max()) + 1
+    weights = np.random.default_rng(0).integers(0, 4, (patients, 25)).astype(np.uint16)
+    values = [
+        ApStatistic({str(n): [e] for n, e in enumerate(sets)}, data.images.patient, "area").replicate(weights)
+        for sets in (apart, together)
+    ]
+    np.testing.assert_array_equal(*values)
+
+
+def test_rules_of_one_average_differ_in_the_threshold_only():
+    data = make([(0, 0, 0)], [(0, 0, 0.5)])
+    with pytest.raises(ValueError, match="may differ in the hit threshold only"):
+        ap_events(data, [GREEDY, replace(GREEDY, matching="any")], 0)
