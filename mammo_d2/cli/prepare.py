@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from mammo_d2.cli.arguments.command_line import make_parser
-from mammo_d2.cli.arguments.prepare_arguments import add_prepare_arguments, run_prepare
+from mammo_d2.cli.arguments.prepare_arguments import add_label_argument, add_prepare_arguments, run_prepare
 from mammo_d2.data.converters.converter_registry import find_converters
 from mammo_d2.data.format.annotations import check_splits, validate_coco
 from mammo_d2.data.format.problems import Report
@@ -33,6 +33,7 @@ def run(argv: list[str]) -> int:
     for name, converter in find_converters().items():
         command = commands.add_parser(name, help=converter.summary, description=converter.description)
         converter.add_arguments(command)
+        add_label_argument(command, converter)
         add_prepare_arguments(command)
         command.set_defaults(run=partial(run_prepare, converter))
     validate = commands.add_parser("validate", help="check a prepared data set", description=VALIDATE_DESCRIPTION)

@@ -56,6 +56,16 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
+def add_label_argument(parser: argparse.ArgumentParser, converter: type[Converter]) -> None:
+    """The argument --labels, for data sets whose labels follow from rules."""
+    if converter.label_facts:
+        facts = "; ".join(f"{level}: {', '.join(names)}" for level, names in converter.label_facts.items())
+        parser.add_argument(
+            "--labels", type=Path, default=None, metavar="YAML",
+            help=f"how the labels follow from what the data set says ({facts}); --dry-run shows the table in use",
+        )  # fmt: skip
+
+
 def prepare_options(args: argparse.Namespace) -> PrepareOptions:
     """The options that ``add_prepare_arguments`` describes; sets the limit on the size of images."""
     allow_megapixels(args.max_megapixels)
@@ -92,7 +102,9 @@ def run_prepare(converter_class: type[Converter], args: argparse.Namespace) -> i
     except DryRun as text:
         print(f"{args.out}: dry run, {text}")
         return 0
-    result = prepare(converter, args.out, options)
+    if converter.label_facts and args.labels:
+        converter.use_label_rules(args.labels)
+    result = prepare(converter, args.out, options, show=print)
     if args.check and not options.dry_run:
         write_contact_sheet(result.files, args.out / "images", args.out / CHECK_FILE, args.check)
     print(summary(result, options.dry_run))

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from mammo_d2.data.converters.converter import Converter
+from mammo_d2.data.converters.label_rules import UNKNOWN, LabelRule, rule
 from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.reading.image_meta import ReadOptions
 
@@ -16,6 +17,10 @@ _GRADE = re.compile(r"^(?:BI-?RADS)?\s*([0-6])\s*([abc]?)$", re.IGNORECASE)
 # From this assessment on a finding counts as malignant where a data set has no pathology: the papers on INbreast take
 # 4, 5 and 6 as positive.
 MALIGNANT_FROM = 4
+#: As rules and ``parse_birads`` write them; those of grade 4 may have a letter.
+GRADES = ("0", "1", "2", "3", "4", "5", "6")
+#: For ``Converter.label_facts``.
+GRADE_FACT = {"birads": ("", *GRADES, "4A", "4B", "4C")}
 
 
 def parse_birads(text: str) -> tuple[int, str] | None:
@@ -33,24 +38,29 @@ def parse_birads(text: str) -> tuple[int, str] | None:
     return int(match[1]), match[1] + match[2].upper()
 
 
-def birads_category(grade: int, malignant_from: int = MALIGNANT_FROM) -> str:
-    """ "malignant" or "benign" for a finding of this grade.
+def birads_findings(malignant_from: int = MALIGNANT_FROM, incomplete: str = UNKNOWN) -> list[LabelRule]:
+    """Rows for findings: malignant from that grade on, else benign; without a grade unknown.
 
-    Raises:
-        ValueError: grade 0, an incomplete assessment, which says neither.
+    Args:
+        malignant_from: least grade that counts as malignant.
+        incomplete: what a finding of grade 0 is, which says neither.
     """
-    if grade == 0:
-        raise ValueError("BI-RADS 0 is an incomplete assessment: the finding is neither benign nor malignant")
-    return "malignant" if grade >= malignant_from else "benign"
+    return [
+        rule("malignant", birads=GRADES[malignant_from:]),
+        rule("benign", birads=GRADES[1:malignant_from]),
+        rule(incomplete, birads=("0",)),
+        rule(UNKNOWN, birads=("",)),
+    ]
 
 
-def birads_labels(grade: int | None, malignant_from: int = MALIGNANT_FROM) -> dict[str, int | None]:
-    """Labels of a breast: unknown for None and 0 (incomplete); 1 is normal; 2 and 3 benign; from 4 on malignant."""
-    if not grade:
-        return {"benign": None, "malignant": None}
-    malignant = grade >= malignant_from
-    # Whether there is a benign finding beside a suspicious one is not known.
-    return {"benign": None if malignant else int(grade > 1), "malignant": int(malignant)}
+def birads_breasts(malignant_from: int = MALIGNANT_FROM) -> list[LabelRule]:
+    """Rows for breasts and images: 1 is normal; below ``malignant_from`` benign; 0 and none are unknown."""
+    return [
+        rule("malignant", birads=GRADES[malignant_from:]),
+        rule("benign", birads=GRADES[2:malignant_from]),
+        rule("normal", birads=("1",)),
+        rule(UNKNOWN, birads=("0", "")),
+    ]
 
 
 class AssessedConverter(Converter):

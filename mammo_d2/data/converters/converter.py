@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mammo_d2.core.csv_files import read_csv
+from mammo_d2.data.converters.label_rules import UNKNOWN, Facts, LabelRule, LabelRules
 from mammo_d2.data.converters.source_arguments import add_read_arguments, add_source_argument, read_options
 from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
 from mammo_d2.data.reading.reader import read_image
@@ -31,7 +32,7 @@ class SourceAnnotation:
     """One lesion in pixels of the source file.
 
     Attributes:
-        category: "benign" or "malignant".
+        category: "benign", "malignant" or "unknown"; see ``set_unknown_apart``.
         bbox: x, y, width, height; None when ``complete`` finds it from a mask.
         segmentation: polygons [[x1, y1, ...], ...] or run-length {"size", "counts"} (pycocotools), or None.
         pathology: as the data set says it.
@@ -118,11 +119,14 @@ class Converter(ABC):
     description: ClassVar[str] = ""
     #: What --source must hold.
     source_help: ClassVar[str] = "folder of the data set"
+    #: What the data set says, for rules that make its labels of it (--labels); empty: it needs none.
+    label_facts: ClassVar[Facts] = {}
 
     def __init__(self, source: str | os.PathLike[str], read_options: ReadOptions | None = None) -> None:
         self.source = Path(source)
         self.read_options = read_options or ReadOptions()
         self.skipped: list[tuple[str, str]] = []
+        self._rules: LabelRules | None = None
         if not self.source.is_dir():
             raise FileNotFoundError(f"{self.source}: no such folder; give the folder of the {self.name} data set")
 
@@ -168,9 +172,49 @@ class Converter(ABC):
             pixel_spacing_source=image.pixel_spacing_source if known else meta.pixel_spacing_source,
         )
 
+    def built_in_rules(self) -> Mapping[str, Sequence[LabelRule]]:
+        """The data set's own tables for ``rules``, level -> rows; read at their first use."""
+        return {}
+
+    @property
+    def rules(self) -> LabelRules:
+        """How the labels follow from ``label_facts``."""
+        if self._rules is None:
+            self._rules = LabelRules(self.built_in_rules())
+        return self._rules
+
+    def use_label_rules(self, path: str | os.PathLike[str]) -> None:
+        """Take the rules of a YAML file instead of the built-in ones, level by level.
+
+        Raises:
+            FileNotFoundError: no such file.
+            LabelRuleError: not a table of such rules, or of other facts than the data set's.
+        """
+        self._rules = LabelRules.from_file(path, self.label_facts, LabelRules(self.built_in_rules()))
+
+    def image_labels(
+        self,
+        what: str,
+        facts: Mapping[str, Mapping[str, str]],
+        findings: Iterable[str],
+        where: str,
+        complete: bool = True,
+    ) -> dict[str, int | None] | None:
+        """Labels of an image by the rules (arguments as of ``LabelRules.image_labels``).
+
+        Returns:
+            None if the rules leave the image out; it is then listed as skipped under the name ``what``.
+        """
+        labels = self.rules.image_labels(facts, findings, where, complete)
+        if labels is None:
+            said = ", ".join(f"{name} {value}" for level in facts.values() for name, value in level.items() if value)
+            self.skip(what, f"left out by the label rules ({self.rules.origin}){': ' if said else ''}{said}")
+        return labels
+
     def parameters(self) -> dict[str, Any]:
         """What the manifest records about this converter besides its name."""
-        return {"source": self.source.name}
+        labels = {"labels": self.rules.to_dict()} if self.rules.tables else {}
+        return {"source": self.source.name, **labels}
 
     def skip(self, what: str | os.PathLike[str], why: str) -> None:
         """Record a file or row that is skipped."""
@@ -232,6 +276,20 @@ def labels_from(categories: Iterable[str], known: bool = True) -> dict[str, int 
     """Image labels from its lesions: 1 where there is one; without one 0, or None if ``known`` is False."""
     present = set(categories)
     return {name: 1 if name in present else (0 if known else None) for name in ("benign", "malignant")}
+
+
+def set_unknown_apart(image: SourceImage) -> SourceImage:
+    """Move lesions that are neither benign nor malignant from the annotations to the image's ``unassessed_boxes``.
+
+    Their kinds (``finding`` of ``extra``) become the image's ``unassessed_findings``.
+    """
+    unknown = [lesion for lesion in image.annotations if lesion.category == UNKNOWN]
+    if not unknown:
+        return image
+    boxes = {"unassessed_boxes": [list(lesion.bbox) for lesion in unknown if lesion.bbox is not None]}
+    kinds = {"unassessed_findings": [lesion.extra.get("finding") for lesion in unknown if lesion.bbox is not None]}
+    known = tuple(lesion for lesion in image.annotations if lesion.category != UNKNOWN)
+    return replace(image, annotations=known, boxes={**image.boxes, **boxes}, extra={**image.extra, **kinds})
 
 
 def circle_box(x: float, y: float, radius: float) -> tuple[float, float, float, float]:

@@ -17,14 +17,14 @@ import io
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mammo_d2.core.files import sha256_file, write_bytes_atomic, write_json
 from mammo_d2.core.lesion_classes import LABELS
-from mammo_d2.data.converters.converter import Converter, SourceImage
+from mammo_d2.data.converters.converter import Converter, SourceImage, set_unknown_apart
 from mammo_d2.data.format.annotations import SPLITS
 from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.data.prepare.dataset_splits import assign_splits
@@ -62,7 +62,12 @@ class PrepareResult:
         return [issue for issue in self.issues if issue.level == "error"]
 
 
-def prepare(converter: Converter, out: str | os.PathLike[str], options: PrepareOptions | None = None) -> PrepareResult:
+def prepare(
+    converter: Converter,
+    out: str | os.PathLike[str],
+    options: PrepareOptions | None = None,
+    show: Callable[[str], None] | None = None,
+) -> PrepareResult:
     """Prepare a data set.
 
     Images that cannot be prepared are left out and listed in errors.csv (or stop the run, ``options.strict``). A
@@ -72,6 +77,7 @@ def prepare(converter: Converter, out: str | os.PathLike[str], options: PrepareO
         converter: says which images there are and what is known about them.
         out: folder of the prepared data set, ``<root>/<dataset>``.
         options: see ``PrepareOptions``.
+        show: called before the first image is prepared with the rules that the labels follow from, if there are any.
 
     Returns:
         Counts and issues.
@@ -82,6 +88,8 @@ def prepare(converter: Converter, out: str | os.PathLike[str], options: PrepareO
     options = options or PrepareOptions()
     out = Path(out)
     sources = _list_sources(converter, options.limit)
+    if show is not None and converter.rules.tables:
+        show(_labels_text(converter, sources))
     result = PrepareResult(out, skipped=list(converter.skipped))
     if options.dry_run:
         for source in sources:
@@ -92,8 +100,8 @@ def prepare(converter: Converter, out: str | os.PathLike[str], options: PrepareO
                 problem = str(error)
             if problem:
                 result.issues.append(Issue("error", source.key, str(source.path), problem))
-        positive = sum(bool(s.annotations) for s in sources)
-        total = sum(len(s.annotations) for s in sources)
+        known = [set_unknown_apart(source).annotations for source in sources]
+        positive, total = sum(map(bool, known)), sum(map(len, known))
         patients = len({s.patient_id or s.key for s in sources})
         result.counts["all"] = {
             "images": len(sources), "patients": patients, "positive": positive, "annotations": total,
@@ -128,6 +136,7 @@ def prepare(converter: Converter, out: str | os.PathLike[str], options: PrepareO
 
 
 def _list_sources(converter: Converter, limit: int) -> list[SourceImage]:
+    converter.rules.counts.clear()
     sources = list(converter.images())
     if not sources:
         why = "; ".join(f"{what}: {why}" for what, why in converter.skipped[:1])
@@ -142,6 +151,15 @@ def _list_sources(converter: Converter, limit: int) -> list[SourceImage]:
         files = [str(s.path) for s, name in zip(sources, names, strict=True) if name == twice[0]]
         raise PrepareError(f"two images would be called {twice[0]!r}: {', '.join(files[:3])}; rename or remove one")
     return sources[:limit] if limit else sources
+
+
+def _labels_text(converter: Converter, sources: Sequence[SourceImage]) -> str:
+    """The rules, and the labels of the images that follow from them."""
+    lines = [f"label rules ({converter.rules.origin}), with the number of uses:", converter.rules.format()]
+    for name in LABELS:
+        values = [(source.labels or {}).get(name) for source in sources]
+        lines.append(f"images {name}: {values.count(1)} yes, {values.count(0)} no, {values.count(None)} unknown")
+    return "\n".join(lines)
 
 
 def _look_at_labels(done: Sequence[tuple[SourceImage, Outcome]], result: PrepareResult) -> None:

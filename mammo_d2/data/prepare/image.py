@@ -13,7 +13,7 @@ import numpy as np
 
 from mammo_d2.core.files import path_problem, read_json, sha256_bytes, sha256_file, write_bytes_atomic, write_json
 from mammo_d2.data.breast.mask import laterality_of_side
-from mammo_d2.data.converters.converter import Converter, SourceImage
+from mammo_d2.data.converters.converter import Converter, SourceImage, set_unknown_apart
 from mammo_d2.data.prepare.image_record import (
     annotation_record,
     check_records,
@@ -84,7 +84,7 @@ def prepare_image(converter: Converter, source: SourceImage, options: ImageOptio
         if not force and _reuse(record_path, fingerprint, out, outcome):
             return outcome
         pixels, meta = converter.read(source)
-        complete = converter.complete(source, pixels, meta)
+        complete = set_unknown_apart(converter.complete(source, pixels, meta))
         _convert(complete, pixels, meta, options, out, sha, outcome)
         issues = [asdict(issue) for issue in outcome.issues]
         kept = {"image": outcome.image, "annotations": outcome.annotations, "issues": issues}

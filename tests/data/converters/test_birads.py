@@ -1,6 +1,7 @@
 import pytest
 
-from mammo_d2.data.converters.birads import birads_category, birads_labels, parse_birads
+from mammo_d2.data.converters.birads import birads_breasts, birads_findings, parse_birads
+from mammo_d2.data.converters.label_rules import LEFT_OUT, LabelRules
 
 
 @pytest.mark.parametrize(
@@ -17,12 +18,24 @@ def test_parse_errors(text):
         parse_birads(text)
 
 
-def test_labels_and_categories():
-    assert birads_labels(None) == birads_labels(0) == {"benign": None, "malignant": None}
-    assert birads_labels(1) == {"benign": 0, "malignant": 0}
-    assert birads_labels(3) == {"benign": 1, "malignant": 0}
-    assert birads_labels(4) == {"benign": None, "malignant": 1}
-    assert birads_labels(4, malignant_from=5) == {"benign": 1, "malignant": 0}
-    assert [birads_category(g) for g in (2, 3, 4, 5)] == ["benign", "benign", "malignant", "malignant"]
-    with pytest.raises(ValueError, match="BI-RADS 0 is an incomplete assessment"):
-        birads_category(0)
+def breast(grade, *arguments):
+    rules = LabelRules({"breast": birads_breasts(*arguments)})
+    return rules.image_labels({"breast": {"birads": grade}}, (), "here")
+
+
+def test_breasts():
+    assert breast("") == breast("0") == {"benign": None, "malignant": None}
+    assert breast("1") == {"benign": 0, "malignant": 0}
+    assert breast("2") == breast("3") == {"benign": 1, "malignant": 0}
+    assert breast("4") == breast("4B") == breast("6") == {"benign": None, "malignant": 1}
+    assert breast("4C", 5) == {"benign": 1, "malignant": 0}
+
+
+def test_findings():
+    rules = LabelRules({"finding": birads_findings()})
+    grades = ("1", "2", "3", "4", "4A", "5", "6", "0", "")
+    verdicts = [rules.verdict("finding", {"birads": grade}, "here") for grade in grades]
+    assert verdicts == ["benign"] * 3 + ["malignant"] * 4 + ["unknown"] * 2
+    rules = LabelRules({"finding": birads_findings(3, incomplete=LEFT_OUT)})
+    verdicts = [rules.verdict("finding", {"birads": grade}, "here") for grade in ("2", "3", "0", "")]
+    assert verdicts == ["benign", "malignant", "left out", "unknown"]

@@ -10,12 +10,13 @@ and view come from the DICOM tags.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage, checked_rows, read_table
 from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.label_rules import Facts, LabelRule, rule
 from mammo_d2.data.reading.dicom.dicom_file import read_dicom_meta
 from mammo_d2.data.reading.image_meta import ImageReadError, ReadOptions
 
@@ -37,13 +38,19 @@ class Cmmd(Converter):
     summary = "CMMD: labels without boxes"
     description = "Prepare CMMD. It has no boxes: for image-level methods."
     source_help = "folder with the DICOM files and CMMD_clinicaldata_revision.csv (or .xlsx)"
+    label_facts: ClassVar[Facts] = {"breast": {"classification": _CLASSES, "abnormality": None, "subtype": None}}
 
     def __init__(self, source: str | os.PathLike[str], read_options: ReadOptions | None = None) -> None:
         super().__init__(source, read_options)
 
+    def built_in_rules(self) -> Mapping[str, Sequence[LabelRule]]:
+        """See the base class; a breast with a cancer may have something benign too."""
+        rows = [rule(name.lower(), classification=(name,)) for name in _CLASSES]
+        return {"breast": rows}
+
     def images(self) -> Iterator[SourceImage]:
         """See the base class; images of breasts without a row are skipped."""
-        table = self._table()
+        table, place = self._table(), self._table_file()
         for path in sorted(self.source.rglob("*.dcm")):
             relative = path.relative_to(self.source).as_posix()
             try:
@@ -55,7 +62,10 @@ class Cmmd(Converter):
             if row is None:
                 self.skip(relative, f"no row for patient {meta.patient_id}, side {meta.laterality}")
                 continue
-            malignant = row["classification"] == "Malignant"
+            facts = {name: row.get(name, "") for name in self.label_facts["breast"]}
+            labels = self.image_labels(relative, {"breast": facts}, (), f"{place}, line {row['#']}")
+            if labels is None:
+                continue
             yield SourceImage(
                 path=path,
                 key=f"{meta.patient_id}/{meta.laterality}_{meta.view}_{path.stem}",
@@ -64,8 +74,7 @@ class Cmmd(Converter):
                 exam_id=meta.patient_id,
                 laterality=meta.laterality,
                 view=meta.view,
-                # A breast with a cancer may have something benign too.
-                labels={"benign": None if malignant else 1, "malignant": int(malignant)},
+                labels=labels,
                 extra={"abnormality": row["abnormality"], "subtype": row.get("subtype") or None},
             )
 

@@ -18,19 +18,21 @@ import argparse
 import os
 import plistlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mammo_d2.data.converters.birads import (
+    GRADE_FACT,
     MALIGNANT_FROM,
     AssessedConverter,
-    birads_category,
-    birads_labels,
+    birads_breasts,
+    birads_findings,
     parse_birads,
 )
 from mammo_d2.data.converters.converter import ConverterError, SourceAnnotation, SourceImage, read_table
 from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.label_rules import LEFT_OUT, Facts, LabelRule
 from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.reading.image_meta import ReadOptions
 
@@ -62,6 +64,8 @@ class Inbreast(AssessedConverter):
     summary = "INbreast: contours, BI-RADS"
     description = "Prepare INbreast. It has no pathology: BI-RADS from --malignant-from on counts as malignant."
     source_help = "folder with AllDICOMs, AllXML and INbreast.csv"
+    # The assessment is the image's; its contours have it, too.
+    label_facts: ClassVar[Facts] = {"finding": GRADE_FACT, "image": {**GRADE_FACT, "density": ("", "1", "2", "3", "4")}}
 
     def __init__(
         self,
@@ -91,6 +95,11 @@ class Inbreast(AssessedConverter):
         """See the base class."""
         return {**super().parameters(), "unlocated": self.unlocated}
 
+    def built_in_rules(self) -> Mapping[str, Sequence[LabelRule]]:
+        """See the base class; an image of BI-RADS 0 (incomplete) with a contour is left out."""
+        findings = birads_findings(self.malignant_from, incomplete=LEFT_OUT)
+        return {"finding": findings, "image": birads_breasts(self.malignant_from)}
+
     def images(self) -> Iterator[SourceImage]:
         """See the base class."""
         table = {}
@@ -116,8 +125,6 @@ class Inbreast(AssessedConverter):
             raise ConverterError(f"{where}: Bi-Rads {error}") from error
         if grade is None:
             raise ConverterError(f"{where}: Bi-Rads is empty; every image has one")
-        labels = birads_labels(grade[0], self.malignant_from)
-        category = birads_category(grade[0], self.malignant_from) if grade[0] else ""
         annotations = []
         contours: list[tuple[str, list[tuple[float, float]]]] = []
         problem = None
@@ -138,17 +145,19 @@ class Inbreast(AssessedConverter):
                 problem = f"{self._contour_file(match[1])}: contour {number} lies within the first pixel; write pixels"
             box = (min(xs), min(ys), max(xs) - min(xs) + 1, max(ys) - min(ys) + 1)
             polygon = [round(v + 0.5, 2) for point in points for v in point]
+            category = self.rules.verdict("finding", {"birads": grade[1]}, where)
             annotations.append(
                 SourceAnnotation(category, box, [polygon], None, f"{match[1]}_{number}", {"finding": finding})
             )
-        if grade[0] == 0 and annotations:
-            self.skip(path.name, "BI-RADS 0 (incomplete): its contours are neither benign nor malignant")
+        density = row["ACR"].strip()
+        facts = {"image": {"birads": grade[1], "density": density}}
+        labels = self.image_labels(path.name, facts, (a.category for a in annotations), where)
+        if labels is None:
             return None
         if labels["malignant"] and not annotations and problem is None and self.unlocated == "drop":
             self.skip(path.name, f"BI-RADS {grade[1]} without a contour")
             return None
         view = {"ML": "MLO"}.get(match[4].upper(), match[4].upper())
-        density = row["ACR"].strip()
         return SourceImage(
             path=path,
             key=match[1],

@@ -17,22 +17,22 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
 from mammo_d2.core.files import path_problem
-from mammo_d2.data.converters.birads import parse_birads
+from mammo_d2.data.converters.birads import GRADE_FACT, parse_birads
 from mammo_d2.data.converters.converter import (
     Converter,
     ConverterError,
     SourceAnnotation,
     SourceImage,
-    labels_from,
     read_table,
 )
 from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.label_rules import Facts, LabelRule, rule
 from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
 from mammo_d2.data.reading.reader import read_image
@@ -42,7 +42,7 @@ _COLUMNS = (
     "patient_id", "left or right breast", "image view", "abnormality id", "abnormality type", "assessment", "pathology",
     *_PATHS,
 )  # fmt: skip
-_CATEGORY = {"MALIGNANT": "malignant", "BENIGN": "benign", "BENIGN_WITHOUT_CALLBACK": "benign"}
+_PATHOLOGIES = ("MALIGNANT", "BENIGN", "BENIGN_WITHOUT_CALLBACK")
 _KINDS = ("mass", "calc")
 # Most characters of a path: what every file system takes as one name.
 _LONGEST = 255
@@ -68,6 +68,10 @@ class CbisDdsm(Converter):
         "Prepare CBIS-DDSM. The official training and test sets are kept; use --val-from-train for a validation set."
     )
     source_help = "folder with the four *_case_description_*_set.csv and, anywhere below, the downloaded case folders"
+
+    label_facts: ClassVar[Facts] = {
+        "finding": {"pathology": _PATHOLOGIES, **GRADE_FACT, "kind": ("mass", "calcification")}
+    }
 
     def __init__(
         self,
@@ -101,6 +105,10 @@ class CbisDdsm(Converter):
         """See the base class."""
         return {**super().parameters(), "kinds": list(self.kinds), "shared_patients": self.shared_patients}
 
+    def built_in_rules(self) -> Mapping[str, Sequence[LabelRule]]:
+        """See the base class."""
+        return {"finding": [rule("malignant", pathology=("MALIGNANT",)), rule("benign", pathology=_PATHOLOGIES[1:])]}
+
     def images(self) -> Iterator[SourceImage]:
         """See the base class; one image per patient, side and view."""
         views: dict[tuple[str, str, str], list[dict[str, str]]] = {}
@@ -127,7 +135,9 @@ class CbisDdsm(Converter):
             if path is None:
                 self.skip(key, f"no file for {rows[0]['image file path']}")
                 continue
-            yield self._image(path, key, rows, split, folders)
+            image = self._image(path, key, rows, split, folders)
+            if image is not None:
+                yield image
 
     def rows(self) -> Iterator[dict[str, str]]:
         """Rows of the tables asked for, with "split" and the table's file name under "table".
@@ -149,7 +159,7 @@ class CbisDdsm(Converter):
                 where = f"{path}, line {row['#']}"
                 row = {**row, "split": split, "table": path.name}
                 checks = (("left or right breast", ("LEFT", "RIGHT")), ("image view", ("CC", "MLO")),
-                          ("pathology", tuple(_CATEGORY)))  # fmt: skip
+                          ("pathology", _PATHOLOGIES))  # fmt: skip
                 for column, allowed in checks:
                     if row[column] not in allowed:
                         raise ConverterError(
@@ -185,17 +195,22 @@ class CbisDdsm(Converter):
 
     def _image(
         self, path: Path, key: str, rows: list[dict[str, str]], split: str, folders: dict[str, list[Path]]
-    ) -> SourceImage:
+    ) -> SourceImage | None:
         annotations, masks = [], []
         for row in rows:
             kind = _kind(row)
             lesion = f"{row['patient_id']}_{row['left or right breast']}_{kind}_{row['abnormality id']}"
             extra = {"finding": kind, "birads": row["assessment"]}
-            category = _CATEGORY[row["pathology"]]
+            where = f"{self.source / row['table']}, line {row['#']}"
+            facts = {"pathology": row["pathology"], "birads": row["assessment"], "kind": kind}
+            category = self.rules.verdict("finding", facts, where)
             annotations.append(SourceAnnotation(category, None, None, row["pathology"], lesion, extra))
             paths = (row["ROI mask file path"], row["cropped image file path"])
             found = {p for text in paths for p in self._files_of(text, folders)}
             masks.append(sorted(str(p) for p in found))
+        labels = self.image_labels(key, {}, (a.category for a in annotations), key)
+        if labels is None:
+            return None
         density = next((row[c] for row in rows for c in ("breast_density", "breast density") if row.get(c)), None)
         return SourceImage(
             path=path,
@@ -206,7 +221,7 @@ class CbisDdsm(Converter):
             exam_id=rows[0]["patient_id"],
             laterality=rows[0]["left or right breast"][0],
             view=rows[0]["image view"],
-            labels=labels_from(a.category for a in annotations),
+            labels=labels,
             birads=max(row["assessment"] for row in rows),
             density=density,
             split=split,

@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from mammo_d2.core.boxes import clip_xywh
 from mammo_d2.core.files import text_problem
@@ -26,9 +27,9 @@ from mammo_d2.data.converters.converter import (
     SourceAnnotation,
     SourceImage,
     circle_box,
-    labels_from,
 )
 from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.label_rules import Facts, LabelRule, rule
 from mammo_d2.data.converters.source_arguments import add_source_argument
 
 SIDE = 1024
@@ -69,6 +70,7 @@ class MiniMias(Converter):
         "Prepare mini-MIAS (http://peipa.essex.ac.uk/info/mias.html): 8-bit films, all MLO, circles become boxes."
     )
     source_help = "folder with Info.txt and the images mdb001.pgm (or .png) ..."
+    label_facts: ClassVar[Facts] = {"finding": {"pathology": tuple(_PATHOLOGY.values()), "class": _CLASSES[:-1]}}
 
     def __init__(self, source: str | os.PathLike[str], unlocated: str = "drop") -> None:
         super().__init__(source)
@@ -91,6 +93,10 @@ class MiniMias(Converter):
     def parameters(self) -> dict[str, object]:
         """See the base class."""
         return {**super().parameters(), "unlocated": self.unlocated}
+
+    def built_in_rules(self) -> Mapping[str, Sequence[LabelRule]]:
+        """See the base class."""
+        return {"finding": [rule(name, pathology=(name,)) for name in _PATHOLOGY.values()]}
 
     def images(self) -> Iterator[SourceImage]:
         """See the base class; images without a row are skipped, rows without an image too."""
@@ -121,18 +127,27 @@ class MiniMias(Converter):
             self.skip(path.name, f"{unlocated[0].finding} without coordinates")
             return None
         located = [row for row in lesions if row.circle is not None]
+        categories = {}
+        for row in lesions:
+            facts = {"pathology": row.pathology or "", "class": row.finding}
+            categories[row] = self.rules.verdict("finding", facts, f"{self.source}: {name}")
+        labels = self.image_labels(path.name, {}, categories.values(), name)
+        if labels is None:
+            return None
         number = int(name[3:6])
         patient = f"mias{(number + 1) // 2:03d}"
         return SourceImage(
             path=path,
             key=name,
             source_name=path.name,
-            annotations=tuple(_annotation(row, f"{name}_{n}") for n, row in enumerate(located, start=1)),
+            annotations=tuple(
+                _annotation(row, categories[row], f"{name}_{n}") for n, row in enumerate(located, start=1)
+            ),
             patient_id=patient,
             exam_id=patient,
             laterality="R" if number % 2 else "L",
             view="MLO",
-            labels=labels_from(row.pathology for row in lesions if row.pathology),
+            labels=labels,
             pixel_spacing=(SPACING, SPACING),
             pixel_spacing_source="mini-MIAS documentation",
             extra={"tissue": rows[0].tissue, "findings": sorted({row.finding for row in rows})},
@@ -200,12 +215,11 @@ def _row(fields: list[str], where: str) -> MiasRow:
     return MiasRow(name, tissue, finding, pathology, (x, y, radius))
 
 
-def _annotation(row: MiasRow, lesion_id: str) -> SourceAnnotation:
+def _annotation(row: MiasRow, category: str, lesion_id: str) -> SourceAnnotation:
     assert row.circle is not None
-    assert row.pathology is not None
     x, y, radius = row.circle
     # Row y counts from the bottom: the published conversion is 1024 - y.
     left, top, width, height = clip_xywh(circle_box(x, SIDE - y, radius), (SIDE, SIDE))
     return SourceAnnotation(
-        row.pathology, (left, top, width, height), None, row.pathology, lesion_id, {"finding": row.finding}
+        category, (left, top, width, height), None, row.pathology, lesion_id, {"finding": row.finding}
     )

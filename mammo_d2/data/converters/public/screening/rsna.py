@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage, read_table
 from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.label_rules import Facts, LabelRule, rule
 from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.reading.image_meta import ReadOptions
 
@@ -36,6 +37,12 @@ class Rsna(Converter):
         "Prepare the training set of RSNA Screening Mammography 2022. It has no boxes: for image-level methods."
     )
     source_help = "folder with train.csv and train_images/"
+    label_facts: ClassVar[Facts] = {
+        "breast": {
+            "cancer": ("0", "1"), "biopsy": ("0", "1"), "invasive": ("0", "1"), "birads": ("", "0", "1", "2"),
+            "density": ("", "A", "B", "C", "D"), "difficult_negative_case": ("", "True", "False"),
+        }
+    }  # fmt: skip
 
     def __init__(
         self, source: str | os.PathLike[str], implants: bool = False, read_options: ReadOptions | None = None
@@ -58,6 +65,11 @@ class Rsna(Converter):
         """See the base class."""
         return {**super().parameters(), "implants": self.implants}
 
+    def built_in_rules(self) -> Mapping[str, Sequence[LabelRule]]:
+        """See the base class; a biopsy without cancer found something benign, without a biopsy this is unknown."""
+        rows = [rule("malignant", cancer=("1",)), rule("benign", biopsy=("1",)), rule("not malignant", biopsy=("0",))]
+        return {"breast": rows}
+
     def images(self) -> Iterator[SourceImage]:
         """See the base class."""
         path = self.source / "train.csv"
@@ -69,9 +81,13 @@ class Rsna(Converter):
             if row["implant"] == "1" and not self.implants:
                 self.skip(relative, "implant")
                 continue
-            cancer = int(row["cancer"])
-            # A biopsy without cancer found something benign; without a biopsy the label is unknown.
-            benign = 1 if row["biopsy"] == "1" and not cancer else None
+            where = f"{path}, line {row['#']}"
+            birads = _number(row.get("BIRADS", ""), where)
+            facts = {name: row.get(name, "") for name in self.label_facts["breast"]}
+            facts["birads"] = "" if birads is None else str(birads)
+            labels = self.image_labels(relative, {"breast": facts}, (), where)
+            if labels is None:
+                continue
             yield SourceImage(
                 path=self.source / relative,
                 key=f"{row['patient_id']}/{row['image_id']}",
@@ -80,8 +96,8 @@ class Rsna(Converter):
                 exam_id=row["patient_id"],
                 laterality=row["laterality"] or None,
                 view=row["view"] or None,
-                labels={"benign": benign, "malignant": cancer},
-                birads=_number(row.get("BIRADS", ""), f"{path}, line {row['#']}"),
+                labels=labels,
+                birads=birads,
                 density=row.get("density") or None,
                 extra={"site": row["site_id"], "difficult_negative": row.get("difficult_negative_case") == "True"},
             )

@@ -16,19 +16,21 @@ import ast
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from mammo_d2.data.converters.birads import (
+    GRADE_FACT,
     AssessedConverter,
-    birads_category,
-    birads_labels,
+    birads_breasts,
+    birads_findings,
     parse_birads,
 )
 from mammo_d2.data.converters.converter import ConverterError, SourceAnnotation, SourceImage, read_table
 from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.label_rules import UNKNOWN, Facts, LabelRule
 
 _BREAST = ("study_id", "image_id", "laterality", "view_position", "breast_birads", "breast_density", "split")
 _FINDING = ("image_id", "finding_categories", "finding_birads", "xmin", "ymin", "xmax", "ymax")
-_Box = tuple[float, float, float, float]
 # What stands in ``finding_categories`` where there is no box.
 _NOTHING = ("", "['No Finding']", '["No Finding"]', "No Finding")
 _SPLITS = {"training": "train", "test": "test"}
@@ -51,13 +53,21 @@ class VindrMammo(AssessedConverter):
         "Prepare VinDr-Mammo. The official training and test sets are kept; use --val-from-train for a validation set."
     )
     source_help = "folder with images/, breast-level_annotations.csv and finding_annotations.csv"
+    label_facts: ClassVar[Facts] = {
+        "finding": GRADE_FACT,
+        "breast": {**GRADE_FACT, "density": ("", "A", "B", "C", "D")},
+    }
+
+    def built_in_rules(self) -> Mapping[str, Sequence[LabelRule]]:
+        """See the base class; a box of BI-RADS 0 (incomplete) is unknown."""
+        return {"finding": birads_findings(self.malignant_from), "breast": birads_breasts(self.malignant_from)}
 
     def images(self) -> Iterator[SourceImage]:
         """See the base class; the data set's own training and test sets are kept."""
-        findings, unassessed = self._findings()
+        findings = self._findings()
         path = self.source / "breast-level_annotations.csv"
         rows = read_table(path, _BREAST, unique=("image_id",))
-        self._check_images(findings, unassessed, rows, path)
+        self._check_images(findings, rows, path)
         for row in rows:
             where = f"{path}, line {row['#']}"
             if row["split"] not in _SPLITS:
@@ -65,29 +75,30 @@ class VindrMammo(AssessedConverter):
             grade = _grade(row["breast_birads"], where)
             density = row["breast_density"].upper().removeprefix("DENSITY").strip()
             relative = f"images/{row['study_id']}/{row['image_id']}.dicom"
-            other = unassessed.get(row["image_id"], [])
+            facts = {"birads": grade[1] if grade else "", "density": density}
+            lesions = findings.get(row["image_id"], [])
+            labels = self.image_labels(relative, {"breast": facts}, (a.category for a in lesions), where)
+            if labels is None:
+                continue
             yield SourceImage(
                 path=self.source / relative,
                 key=f"{row['study_id']}/{row['image_id']}",
                 source_name=relative,
-                annotations=tuple(findings.get(row["image_id"], ())),
+                annotations=tuple(lesions),
                 patient_id=row["study_id"],
                 exam_id=row["study_id"],
                 laterality=row["laterality"] or None,
                 view=row["view_position"] or None,
-                labels=birads_labels(grade[0] if grade else None, self.malignant_from),
+                labels=labels,
                 birads=grade[1] if grade else None,
                 density=density or None,
                 split=_SPLITS[row["split"]],
-                boxes={"unassessed_boxes": [list(box) for box, _ in other]} if other else {},
-                extra={"unassessed_findings": [kinds for _, kinds in other]} if other else {},
             )
 
-    def _findings(self) -> tuple[dict[str, list[SourceAnnotation]], dict[str, list[tuple[_Box, list[str]]]]]:
-        """Image id -> boxed findings with an assessment; and the boxes and kinds of those without."""
+    def _findings(self) -> dict[str, list[SourceAnnotation]]:
+        """Image id -> boxed findings; those without an assessment are unknown."""
         path = self.source / "finding_annotations.csv"
         findings: dict[str, list[SourceAnnotation]] = {}
-        unassessed: dict[str, list[tuple[_Box, list[str]]]] = {}
         seen: dict[tuple, str] = {}
         for row in read_table(path, _FINDING):
             where = f"{path}, line {row['#']}"
@@ -117,29 +128,21 @@ class VindrMammo(AssessedConverter):
                 continue
             seen[facts] = row["#"]
             grade = _grade(row["finding_birads"], where)
-            # 0 is an incomplete assessment.
-            if grade is None or grade[0] == 0:
-                unassessed.setdefault(row["image_id"], []).append((box, kinds))
+            short = grade[1] if grade else ""
+            category = self.rules.verdict("finding", {"birads": short}, where)
+            here = findings.setdefault(row["image_id"], [])
+            if category == UNKNOWN:
                 why = f"line {row['#']}: {', '.join(map(str, kinds))} without an assessment; listed as unassessed"
                 self.skip(path.name, why)
-                continue
-            here = findings.setdefault(row["image_id"], [])
-            here.append(
-                SourceAnnotation(
-                    birads_category(grade[0], self.malignant_from),
-                    box,
-                    None,
-                    None,
-                    f"{row['image_id']}_{len(here) + 1}",
-                    {"finding": kinds, "birads": grade[1]},
-                )
-            )
-        return findings, unassessed
+            number = sum(lesion.category != UNKNOWN for lesion in here) + 1
+            extra = {"finding": kinds, "birads": short}
+            here.append(SourceAnnotation(category, box, None, None, f"{row['image_id']}_{number}", extra))
+        return findings
 
     @staticmethod
-    def _check_images(findings: Mapping, unassessed: Mapping, rows: Sequence[Mapping[str, str]], path: Path) -> None:
+    def _check_images(findings: Mapping, rows: Sequence[Mapping[str, str]], path: Path) -> None:
         """Raise if a finding is of an image that the other table does not have: it would be lost without a word."""
-        unknown = sorted({*findings, *unassessed} - {row["image_id"] for row in rows})
+        unknown = sorted(set(findings) - {row["image_id"] for row in rows})
         if unknown:
             raise ConverterError(
                 f"{path}: finding_annotations.csv has findings of {len(unknown)} image(s) that are not in this table, "

@@ -157,7 +157,7 @@ def test_an_incomplete_assessment_is_neither_benign_nor_malignant(source):
     (source / "INbreast.csv").write_text(TABLE.replace(";4a", ";0"))
     converter = Inbreast(source)
     assert "100" not in {image.key for image in converter.images()}
-    why = "BI-RADS 0 (incomplete): its contours are neither benign nor malignant"
+    why = "left out by the label rules (built in): birads 0, density 2"
     assert ("100_aaa_MG_L_ML_ANON.dcm", why) in converter.skipped
 
 
