@@ -1,4 +1,4 @@
-"""Packaging is described in pyproject.toml; here is what it cannot say: configs/ goes into the wheel."""
+"""Packaging is described in pyproject.toml; here is what it cannot say: configs/ and models/ go into the wheel."""
 
 import shutil
 from pathlib import Path
@@ -7,15 +7,16 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 
-class BuildWithConfigs(build_py):
-    """Copies configs/ to mammo_d2/configs. An editable install needs no copy: see mammo_d2/config/named_configs.py."""
+class BuildWithFolders(build_py):
+    """Copies configs/ and models/ into mammo_d2/. An editable install needs no copies: see ``configs_folder``."""
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            target = Path(self.build_lib) / "mammo_d2" / "configs"
-            shutil.rmtree(target, ignore_errors=True)  # what an earlier build left
-            shutil.copytree("configs", target)
+            for folder in ("configs", "models"):
+                target = Path(self.build_lib) / "mammo_d2" / folder
+                shutil.rmtree(target, ignore_errors=True)  # what an earlier build left
+                shutil.copytree(folder, target)
 
 
-setup(cmdclass={"build_py": BuildWithConfigs})
+setup(cmdclass={"build_py": BuildWithFolders})

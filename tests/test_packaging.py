@@ -24,7 +24,7 @@ def wheel(tmp_path_factory):
     if Version(importlib.metadata.version("setuptools")) < Version("77"):
         pytest.skip("building needs setuptools 77")
     source = tmp_path_factory.mktemp("source")
-    for name in ("mammo_d2", "configs"):
+    for name in ("mammo_d2", "configs", "models"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -46,8 +46,9 @@ def test_content(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     package = {f for f in (ROOT / "mammo_d2").rglob("*") if f.suffix in (".py", ".css", ".typed")}
     configs = set((ROOT / "configs").rglob("*.yaml"))
+    models = {path for path in (ROOT / "models").rglob("*") if path.is_file()}
     expected = {path.relative_to(ROOT).as_posix() for path in package}
-    expected |= {f"mammo_d2/{path.relative_to(ROOT).as_posix()}" for path in configs}
+    expected |= {f"mammo_d2/{path.relative_to(ROOT).as_posix()}" for path in configs | models}
     assert names == expected
     assert {"mammo_d2/py.typed", "mammo_d2/report/report.css", "mammo_d2/configs/Base-Mammo.yaml"} <= names
 

@@ -23,7 +23,8 @@ def add_mammo_config(cfg: CfgNode) -> None:
     cfg.MODULES = []
     # Training job by registry name: "SingleStageJob" (one model, MODEL.META_ARCHITECTURE), "TwoStageJob" (the same
     # model trained twice, the second time from the result of the first) or "LesionContextJob" (the stages of the lesion
-    # classifier), "UntrainedJob" (models without weights, which are only evaluated).
+    # classifier), "LesionPatchJob" (its patch network alone), "BackboneJob" (one model, of which others start from the
+    # backbone alone), "UntrainedJob" (models without weights, which are only evaluated).
     cfg.JOB = "SingleStageJob"
     # For "TwoStageJob": config of the first training, if it is not this one (a file or a mammo_d2:// name; the training
     # sets and the seed are this config's all the same); KEY, VALUE overrides of the first training (not of its data

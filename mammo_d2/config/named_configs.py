@@ -16,8 +16,7 @@ import yaml
 
 from mammo_d2.core.files import read_yaml
 from mammo_d2.framework import CfgNode
-
-PREFIX = "mammo_d2://"
+from mammo_d2.framework.weights.shipped_models import PREFIX
 
 
 class ConfigError(ValueError):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mammo_d2.core.files import atomic_write
-from mammo_d2.framework.weights.safetensors_files import read_safetensors
+from mammo_d2.framework.weights.safetensors_files import SUFFIX, read_safetensors
 from mammo_d2.modeling.backbone.preactivation_resnet import BLOCKS, PreactivationResNet
 from mammo_d2.modeling.pretrained import read_pretrained
 
@@ -38,7 +38,7 @@ def convert_resnetv2(source: str | Path, target: str | Path, width: int = 64) ->
         UnsafePickleError: it holds Python objects that could run code.
         ValueError: the weights of another network.
     """
-    is_safetensors = Path(source).suffix == ".safetensors"
+    is_safetensors = Path(source).suffix == SUFFIX
     weights = read_safetensors(source) if is_safetensors else read_pretrained(str(source), "source")
     depth = _depth(weights, source)
     renamed = rename_timm(weights, BLOCKS[depth])

@@ -1,11 +1,10 @@
 """timm's ResNet-v2 weights: the converted network computes what timm's formula does, written out here."""
 
-import json
-
 import pytest
 import torch
 import torch.nn.functional as F
 
+from mammo_d2.framework.weights.safetensors_files import write_safetensors
 from mammo_d2.inference.convert_resnetv2 import convert_resnetv2
 from mammo_d2.modeling.backbone.preactivation_resnet import BLOCKS, PreactivationResNet
 from mammo_d2.modeling.pretrained import load_pretrained, read_pretrained
@@ -64,18 +63,6 @@ def timm_forward(weights, x, blocks=BLOCKS[50]):
             inner = conv(f"{block}.conv2", norm(f"{block}.norm2", conv(f"{block}.conv1", activated)), stride)
             x = shortcut + conv(f"{block}.conv3", norm(f"{block}.norm3", inner))
     return norm("norm", x)
-
-
-def write_safetensors(path, weights):
-    header, data = {}, b""
-    names = {torch.float32: "F32", torch.int64: "I64"}
-    for name, value in weights.items():
-        raw = value.contiguous().numpy().tobytes()
-        offsets = [len(data), len(data) + len(raw)]
-        header[name] = {"dtype": names[value.dtype], "shape": list(value.shape), "data_offsets": offsets}
-        data += raw
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])

@@ -195,7 +195,10 @@ def test_the_quickstarts_have_their_job(config, kind):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["JOB", "Relay"], "JOB is 'Relay'; the registered jobs are LesionContextJob, LesionPatchJob, Single"),
+        (
+            ["JOB", "Relay"],
+            "JOB is 'Relay'; the registered jobs are BackboneJob, LesionContextJob, LesionPatchJob, Single",
+        ),
         (
             ["MODEL.META_ARCHITECTURE", "LesionPatchClassifier"],
             "JOB is SingleStageJob, but LesionPatchClassifier .* is trained by LesionPatchJob: set JOB",

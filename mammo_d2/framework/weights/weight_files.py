@@ -1,4 +1,4 @@
-"""Reading weight files without running code from them: .pth of torch, .pkl of detectron2's and Caffe2's model zoos."""
+"""Reading weight files without running code from them: .pth, .safetensors, .pkl of detectron2's and Caffe2's zoos."""
 
 import collections
 import contextlib
@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+
+from mammo_d2.framework.weights.safetensors_files import SUFFIX, read_safetensors
 
 ALLOW_PICKLE_ENV = "MAMMO_D2_ALLOW_PICKLE"
 
@@ -97,7 +99,8 @@ def read_weight_file(path: str, allow_pickle: bool | None = None) -> dict[str, A
     """Read a checkpoint or a file of weights.
 
     Args:
-        path: local file. ".pkl" is read as a pickle of numpy arrays, anything else by torch.load.
+        path: local file. ".pkl" is read as a pickle of numpy arrays, ".safetensors" as such, anything else by
+            torch.load.
         allow_pickle: read Python objects of any kind. None: only if MAMMO_D2_ALLOW_PICKLE is "1".
 
     Returns:
@@ -114,6 +117,8 @@ def read_weight_file(path: str, allow_pickle: bool | None = None) -> dict[str, A
     if path.endswith(".pkl"):
         content = _read_pickle(path, _is_allowed(allow_pickle))
         return _as_zoo_checkpoint(content, path)
+    if path.endswith(SUFFIX):
+        return {"model": read_safetensors(path)}
     content = read_torch_file(path, allow_pickle)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not a dict of weights")

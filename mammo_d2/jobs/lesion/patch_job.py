@@ -10,23 +10,17 @@ Source:
     Lotter et al., "A multi-scale CNN and curriculum learning strategy for mammogram classification", DLMIA 2017.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mammo_d2.core.files import atomic_write
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import comm
+from mammo_d2.jobs.backbone_job import BACKBONE_WEIGHTS, write_backbone
 from mammo_d2.jobs.job import JOB_REGISTRY, JobOptions
 from mammo_d2.jobs.lesion.lesion_stages import load_classifier
 from mammo_d2.jobs.lesion.lesion_trainer import LesionTrainer
 from mammo_d2.jobs.single_stage import SingleStageJob
 from mammo_d2.modeling.backbone.patch_networks import BACKBONE, PatchNetwork
-
-#: In OUTPUT_DIR: the trained backbone, for MODEL.WEIGHTS of other models.
-BACKBONE_WEIGHTS = "backbone.pth"
 
 
 class PatchTrainer(LesionTrainer):
@@ -64,6 +58,4 @@ class LesionPatchJob(SingleStageJob):
         folder = Path(self.cfg.OUTPUT_DIR)
         network = load_classifier(self.cfg, self.weights(folder)).network
         assert isinstance(network, PatchNetwork)
-        weights = network.backbone_weights()
-        with atomic_write(os.fspath(folder / BACKBONE_WEIGHTS)) as file:
-            torch.save({"model": weights, "matching_heuristics": True}, file)
+        write_backbone(network.backbone_weights(), folder)

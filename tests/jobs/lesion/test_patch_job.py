@@ -5,7 +5,7 @@ import torch
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.framework import SafeCheckpointer, build_model
-from mammo_d2.jobs.lesion.patch_job import BACKBONE_WEIGHTS
+from mammo_d2.jobs.backbone_job import BACKBONE_WEIGHTS
 from tests.jobs.lesion.lesion_jobs import run, write_job
 
 NARROW = [
