@@ -31,7 +31,9 @@ from typing import Any
 from mammo_d2.core.files import read_yaml
 from mammo_d2.core.lesion_classes import LABELS
 
-LABEL_LEVELS = ("finding", "image", "breast", "exam")
+#: What labels of an image follow from, the first first.
+IMAGE_LEVELS = ("image", "breast", "exam")
+LABEL_LEVELS = ("finding", *IMAGE_LEVELS)
 LEFT_OUT, UNKNOWN = "left out", "unknown"
 #: Labels (benign, malignant) of an image by what a row says; None is unknown. A malignant one may have something benign
 #: besides.
@@ -98,12 +100,14 @@ class LabelRules:
         self.counts: Counter[tuple[str, int]] = Counter()
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], known: Facts, built_in: LabelRules | None = None) -> LabelRules:
+    def from_file(
+        cls, path: str | os.PathLike[str], known: Facts | None, built_in: LabelRules | None = None
+    ) -> LabelRules:
         """Read rules from a YAML file.
 
         Args:
             path: the file.
-            known: what the data set says.
+            known: what the data set says; None: any fact at any level.
             built_in: of levels that the file does not have.
 
         Raises:
@@ -123,13 +127,17 @@ class LabelRules:
         tables: dict[str, Sequence[LabelRule]] = dict(built_in.tables) if built_in else {}
         for level in LABEL_LEVELS:
             if level in content:
-                if level not in known:
+                if known is not None and level not in known:
                     levels = ", ".join(known) or "nothing"
                     raise LabelRuleError(
                         f"{path}: {level}: the data set says nothing of this; it has facts of {levels}"
                     )
-                tables[level] = _rows(content[level], known[level], level, str(path))
+                tables[level] = _rows(content[level], None if known is None else known[level], level, str(path))
         return cls(tables, otherwise, os.path.basename(path))
+
+    def facts_of(self, *levels: str) -> list[str]:
+        """The facts that the tables of these levels look at, each once."""
+        return list(dict.fromkeys(name for at in levels for row in self.tables.get(at, ()) for name, _ in row.when))
 
     def verdict(self, level: str, facts: Mapping[str, str], where: str) -> str:
         """What these facts count as, by the first row that fits; counted.
@@ -148,8 +156,7 @@ class LabelRules:
                 return row.verdict
         self.counts[level, -1] += 1
         if self.otherwise == "error":
-            used = dict.fromkeys(name for row in self.tables.get(level, ()) for name, _ in row.when)
-            said = ", ".join(f"{name} {facts[name]!r:.40}" for name in used) or "no row"
+            said = ", ".join(f"{name} {facts[name]!r:.40}" for name in self.facts_of(level)) or "no row"
             raise LabelRuleError(
                 f"{where}: no row of the label rules ({self.origin}) for this {level}: {said}; correct the value, or "
                 f"give --labels FILE with a row for it or with 'otherwise: {UNKNOWN}'"
@@ -171,7 +178,7 @@ class LabelRules:
             LabelRuleError: see ``verdict``.
         """
         findings = list(findings)
-        levels = [level for level in ("image", "breast", "exam") if level in self.tables and level in facts]
+        levels = [level for level in IMAGE_LEVELS if level in self.tables and level in facts]
         verdicts = {level: self.verdict(level, facts[level], where) for level in levels}
         if LEFT_OUT in findings or LEFT_OUT in verdicts.values():
             return None
@@ -208,7 +215,7 @@ class LabelRules:
         return {"origin": self.origin, **tables, "otherwise": self.otherwise}
 
 
-def _rows(content: Any, known: Mapping[str, Sequence[str] | None], level: str, path: str) -> list[LabelRule]:
+def _rows(content: Any, known: Mapping[str, Sequence[str] | None] | None, level: str, path: str) -> list[LabelRule]:
     if not isinstance(content, list) or not content:
         raise LabelRuleError(f"{path}: {level} must be a list of rows such as {{birads: [2, 3], is: benign}}")
     verdicts = _FINDINGS if level == "finding" else (*LABELS_OF, LEFT_OUT)
@@ -223,12 +230,14 @@ def _rows(content: Any, known: Mapping[str, Sequence[str] | None], level: str, p
         for name, value in row.items():
             if name == "is":
                 continue
-            if name not in known:
+            if not isinstance(name, str):
+                raise LabelRuleError(f"{where}: fact {name!r:.80} must be a text; write it in quotes")
+            if known is not None and name not in known:
                 raise LabelRuleError(f"{where}: {name!r:.80} is none of the facts of this level: {', '.join(known)}")
             values = tuple(_value(v, f"{where}: {name}") for v in (value if isinstance(value, list) else [value]))
             if not values:
                 raise LabelRuleError(f"{where}: {name} has no value; give one, or '{_ANY}' for any")
-            allowed = known[name]
+            allowed = known[name] if known else None
             strange = [
                 v for v in values if v not in ("", _ANY) and allowed and not any(_same(name, v, a) for a in allowed)
             ]

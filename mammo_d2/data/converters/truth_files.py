@@ -5,12 +5,17 @@ A CSV table has the column ``file`` (path relative to the folder; of a DICOM fil
 misspelt one would silently turn images with lesions into negative images. Of a COCO file only the keys named below go
 out; others are left out with a note.
 
+With label rules (``label_rules``) a table may have further columns, the facts that the rules look at, and boxes without
+a category. A fact at the level of a finding is that of its row; one of an image, breast or exam must be the same in all
+of its rows.
+
 If the truth has labels, an image without labels is unknown. A truth without any (no label column, no ``labels`` in the
 COCO file) is a list of boxes: its images without a box have no finding.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import posixpath
@@ -23,6 +28,7 @@ from typing import Any
 
 from mammo_d2.core.lesion_classes import LABELS
 from mammo_d2.data.converters.converter import Converter, ConverterError, SourceAnnotation, labels_from, read_table
+from mammo_d2.data.converters.label_rules import IMAGE_LEVELS, LEFT_OUT, LabelRules
 from mammo_d2.data.format.annotations import SPLITS, load_coco
 from mammo_d2.data.format.record_checks import VIEWS
 from mammo_d2.data.reading.image_meta import ReadOptions
@@ -50,21 +56,25 @@ class Truth:
 
     Args:
         path: CSV or COCO JSON, or None: nothing is known about any file.
+        rules: how labels and categories follow from a table's further columns.
 
     Raises:
         FileNotFoundError, ConverterError, SchemaError: a missing or wrong truth file.
+        LabelRuleError: facts that no rule covers.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, rules: LabelRules | None = None) -> None:
         self.path = Path(path) if path else None
         self._records: dict[str, dict[str, Any]] = {}
         self._used: set[str] = set()
         #: What of the file is not used, for a person: no values, which may name somebody.
         self.notes: list[str] = []
+        if rules is not None and (self.path is None or self.path.suffix.lower() == ".json"):
+            raise ConverterError(f"{self.path or 'no truth'}: label rules need a truth table; give --truth TABLE.csv")
         if self.path is None:
             return
         if self.path.suffix.lower() == ".csv":
-            self._records = _read_csv(self.path)
+            self._records = _read_csv(self.path, rules or LabelRules({}))
         else:
             self._records, self.notes = _read_coco(self.path)
 
@@ -113,9 +123,10 @@ class FolderWithTruth(Converter):
         truth: COCO JSON or CSV, or None.
         read_options: how files become pixels.
         name: of the data set; the class's by default.
+        labels: YAML file of label rules, for a truth table whose labels follow from further columns.
 
     Raises:
-        FileNotFoundError, ConverterError, SchemaError: a missing or wrong truth file.
+        FileNotFoundError, ConverterError, SchemaError, LabelRuleError: a missing or wrong truth file, or label rules.
     """
 
     def __init__(
@@ -124,10 +135,12 @@ class FolderWithTruth(Converter):
         truth: str | os.PathLike[str] | None = None,
         read_options: ReadOptions | None = None,
         name: str = "",
+        labels: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(source, read_options)
         self.name = name or self.name
-        self.truth = Truth(truth)
+        self._rules = LabelRules.from_file(labels, None) if labels else None
+        self.truth = Truth(truth, self._rules)
         for note in self.truth.notes:
             self.skip(str(truth), note)
 
@@ -141,7 +154,16 @@ class FolderWithTruth(Converter):
         if found is None:
             assert self.truth.path is not None  # without truth every file is known
             self.skip(relative, f"not in {self.truth.path.name}")
+        elif found.get("left_out"):
+            self.skip(relative, f"left out by the label rules ({self.rules.origin})")
+            return None
         return found
+
+
+def add_truth_label_argument(parser: argparse.ArgumentParser) -> None:
+    """The argument --labels of folders with a truth table."""
+    text = "rules by which the labels follow from columns of the truth table; --dry-run shows them"
+    parser.add_argument("--labels", type=Path, default=None, metavar="YAML", help=text)
 
 
 def truth_help(file: str) -> str:
@@ -155,7 +177,8 @@ def truth_help(file: str) -> str:
         "Truth may come as a COCO file with the categories benign and malignant, or as a CSV table, both in pixels of\n"
         f"the files. The table has the column file ({file}) and any of\n{columns}\n"
         "One row per lesion (category benign or malignant and a box), or one row without category and box for an\n"
-        "image. benign and malignant label the image: 1, 0, or empty where it is unknown."
+        "image. benign and malignant label the image: 1, 0, or empty where it is unknown. With --labels the table may\n"
+        "have any further columns that the rules name, and they say what is benign or malignant."
     )
 
 
@@ -218,20 +241,27 @@ def _left_out(entries: Sequence[Mapping[str, Any]], what: str, known: Sequence[s
     return [f"key {key!r} of {count} {what} is none of the format's; left out" for key, count in sorted(counts.items())]
 
 
-def _read_csv(path: Path) -> dict[str, dict[str, Any]]:
+def _read_csv(path: Path, rules: LabelRules) -> dict[str, dict[str, Any]]:
     """File name -> facts from a CSV table."""
     records: dict[str, dict[str, Any]] = {}
     labelled = False
+    finding_facts, image_facts = rules.facts_of("finding"), rules.facts_of(*IMAGE_LEVELS)
+    # A fact of findings alone may differ between the lesions of an image.
+    of_image = [
+        key for key in dict.fromkeys((*_ROW_FACTS, *image_facts)) if key in image_facts or key not in finding_facts
+    ]
     for row in read_table(path, ["file"]):
         where = f"{path}, line {row['#']}"
-        unknown = sorted(set(row) - {*COLUMNS, "#"})
+        unknown = sorted(set(row) - {*COLUMNS, *finding_facts, *image_facts, "#"})
         if unknown:
             raise ConverterError(
                 f"{path}: unknown column {', '.join(map(repr, unknown))}; the columns are {', '.join(COLUMNS)}: rename "
                 "or remove it"
             )
+        if missing := [name for name in (*finding_facts, *image_facts) if name not in row]:
+            raise ConverterError(f"{path}: column {missing[0]!r} is missing, at which the label rules look; add it")
         record = records.setdefault(file_key(row["file"]), {"annotations": [], "labels": None})
-        for key in _ROW_FACTS:
+        for key in of_image:
             if row.get(key):
                 value = _fact(key, row[key], where)
                 if record.setdefault(key, value) != value:
@@ -248,14 +278,40 @@ def _read_csv(path: Path) -> dict[str, dict[str, Any]]:
                         "are the image's: make its rows agree"
                     )
                 labels[name] = labels[name] if label is None else label
-        lesion = _lesion(row, where)
+        lesion = _lesion(row, where, rules)
         if lesion is not None:
             if lesion in record["annotations"]:
                 raise ConverterError(f"{where}: the same lesion is in another row; remove one of them")
             record["annotations"].append(lesion)
     _check_labels(path, records)
+    _apply_rules(path, records, rules, labelled)
     _fill_labels(records, labelled)
     return records
+
+
+def _apply_rules(path: Path, records: Mapping[str, dict[str, Any]], rules: LabelRules, labelled: bool) -> None:
+    """Labels by the tables of images, breasts and exams; and images that the rules leave out."""
+    if labelled and any(level in rules.tables for level in IMAGE_LEVELS):
+        raise ConverterError(
+            f"{path}: it has labels (columns {', '.join(LABELS)}), and the label rules make other ones; drop the one "
+            "or the other"
+        )
+    seen: dict[tuple, tuple[str, str]] = {}
+    for name, record in records.items():
+        facts = {level: {key: record.get(key, "") for key in rules.facts_of(level)} for level in IMAGE_LEVELS}
+        exam = (record.get("patient_id"), record.get("exam_id"))
+        for level, place in (("exam", exam), ("breast", (*exam, record.get("laterality")))):
+            for key, value in facts[level].items() if place[-1] else ():
+                first, other = seen.setdefault((level, key, *place), (name, value)) if value else (name, value)
+                if other != value:
+                    raise ConverterError(
+                        f"{path}: {key} of {name!r:.80} is {value!r}, but {other!r} of {first!r:.80} of the same "
+                        f"{level}; the label rules take it as the {level}'s: make them agree, or use it per image"
+                    )
+        findings = [lesion.category for lesion in record["annotations"]]
+        if LEFT_OUT in findings or any(level in rules.tables for level in IMAGE_LEVELS):
+            record["labels"] = rules.image_labels(facts, findings, f"{path}: {name!r:.80}", complete=False)
+            record["left_out"] = record["labels"] is None
 
 
 def _check_labels(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
@@ -279,7 +335,7 @@ def _fill_labels(records: Mapping[str, dict[str, Any]], labelled: bool) -> None:
             record["labels"] = labels_from((a.category for a in record["annotations"]), known=False)
 
 
-def _lesion(row: Mapping[str, str], where: str) -> SourceAnnotation | None:
+def _lesion(row: Mapping[str, str], where: str, rules: LabelRules) -> SourceAnnotation | None:
     """The lesion of a row, None for a row about an image."""
     category = row.get("category", "").lower()
     corners = [row.get(name, "") for name in BOX]
@@ -291,7 +347,10 @@ def _lesion(row: Mapping[str, str], where: str) -> SourceAnnotation | None:
                 f"{', '.join(LABELS)}: 0, 1 or empty)"
             )
         return None
-    if category not in LABELS:
+    facts = {name: row[name] for name in rules.facts_of("finding")}
+    if not category and facts:
+        category = rules.verdict("finding", facts, where)
+    elif category not in LABELS:
         raise ConverterError(f"{where}: category {row.get('category')!r} must be one of {', '.join(LABELS)}")
     try:
         x, y, w, h = (float(v) for v in corners)
@@ -299,7 +358,8 @@ def _lesion(row: Mapping[str, str], where: str) -> SourceAnnotation | None:
         x = math.nan
     if not math.isfinite(x) or not all(math.isfinite(v) for v in (y, w, h)):
         raise ConverterError(f"{where}: x, y, width, height = {corners} must be four numbers")
-    return SourceAnnotation(category, (x, y, w, h), None, category, row.get("lesion_id") or None)
+    pathology = category if category in LABELS else None
+    return SourceAnnotation(category, (x, y, w, h), None, pathology, row.get("lesion_id") or None)
 
 
 def _fact(key: str, value: str, where: str) -> str:

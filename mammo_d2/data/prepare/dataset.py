@@ -136,7 +136,6 @@ def prepare(
 
 
 def _list_sources(converter: Converter, limit: int) -> list[SourceImage]:
-    converter.rules.counts.clear()
     sources = list(converter.images())
     if not sources:
         why = "; ".join(f"{what}: {why}" for what, why in converter.skipped[:1])

@@ -24,7 +24,7 @@ from mammo_d2.core.identifiers import SALT_FILE, hashed_identifier, make_salt, r
 from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.converters.source_arguments import read_options
-from mammo_d2.data.converters.truth_files import FolderWithTruth, truth_help
+from mammo_d2.data.converters.truth_files import FolderWithTruth, add_truth_label_argument, truth_help
 from mammo_d2.data.reading.dicom.dicom_file import is_dicom, read_dicom_meta
 from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ImageMeta, ImageReadError, ReadOptions
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
@@ -47,9 +47,10 @@ class DicomFolder(FolderWithTruth):
             hashing all of them; the command ``prepare dicom`` always has one (see ``salt_of``).
         all_views: also take spot compression, magnification and specimen images.
         name: of the data set.
+        labels: YAML file of label rules for a truth table.
 
     Raises:
-        FileNotFoundError, ConverterError, SchemaError: a missing or wrong truth file.
+        FileNotFoundError, ConverterError, SchemaError, LabelRuleError: a missing or wrong truth file, or label rules.
     """
 
     name = "dicom"
@@ -70,8 +71,9 @@ class DicomFolder(FolderWithTruth):
         id_salt: str = "",
         all_views: bool = False,
         name: str = "dicom",
+        labels: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(source, truth, read_options, name)
+        super().__init__(source, truth, read_options, name, labels)
         self.keep_ids = keep_ids
         self.id_salt = id_salt
         self.all_views = all_views
@@ -83,6 +85,7 @@ class DicomFolder(FolderWithTruth):
         """See the base class."""
         super().add_arguments(parser)
         parser.add_argument("--truth", type=Path, default=None, help="COCO JSON or CSV in pixels of the DICOM files")
+        add_truth_label_argument(parser)
         parser.add_argument("--keep-ids", action="store_true",
                             help="keep identifiers and file names, rather than hash them")  # fmt: skip
         parser.add_argument(
@@ -101,6 +104,7 @@ class DicomFolder(FolderWithTruth):
             id_salt=args.id_salt,
             all_views=args.all_views,
             name=args.out.name,
+            labels=args.labels,
         )
         # After the checks of the source: nothing is written for a mistyped folder.
         if not args.id_salt and not args.keep_ids:

@@ -15,7 +15,7 @@ from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.converters.source_arguments import add_source_argument
-from mammo_d2.data.converters.truth_files import FolderWithTruth, truth_help
+from mammo_d2.data.converters.truth_files import FolderWithTruth, add_truth_label_argument, truth_help
 from mammo_d2.data.reading.image_meta import ReadOptions
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
 
@@ -31,9 +31,10 @@ class ImageFolder(FolderWithTruth):
         truth: COCO JSON or CSV with labels and boxes, or None; with truth, only the files that it lists.
         read_options: ``bits`` of 16-bit files that hold fewer.
         name: of the data set.
+        labels: YAML file of label rules for a truth table.
 
     Raises:
-        FileNotFoundError, ConverterError, SchemaError: a missing or wrong truth file.
+        FileNotFoundError, ConverterError, SchemaError, LabelRuleError: a missing or wrong truth file, or label rules.
     """
 
     name = "images"
@@ -51,6 +52,7 @@ class ImageFolder(FolderWithTruth):
         """See the base class."""
         add_source_argument(parser, cls.source_help)
         parser.add_argument("--truth", type=Path, default=None, help="COCO JSON or CSV in pixels of the files")
+        add_truth_label_argument(parser)
         parser.add_argument("--bits", type=int, default=0,
                             help="used bits of 16-bit files, e.g. 12 if pixels go up to 4095 (0: all)")  # fmt: skip
 
@@ -59,7 +61,7 @@ class ImageFolder(FolderWithTruth):
         """See the base class."""
         if args.bits and args.keep_files:
             raise ValueError("--bits scales the pixels, --keep-files leaves the files as they are; drop one of them")
-        return cls(args.source, args.truth, ReadOptions(bits=args.bits), name=args.out.name)
+        return cls(args.source, args.truth, ReadOptions(bits=args.bits), name=args.out.name, labels=args.labels)
 
     def images(self) -> Iterator[SourceImage]:
         """See the base class.
