@@ -91,7 +91,7 @@ class ImageMeta:
 
     Attributes:
         path: the file.
-        format: "dicom", "png", "tiff", "pgm" or "jpeg".
+        format: "dicom", "png", "tiff", "pgm", "jpeg" or "ljpeg" (PVRG's lossless JPEG).
         height: rows.
         width: columns.
         bits_stored: meaningful bits of the stored values.

@@ -17,6 +17,7 @@ OWN = [
     "phantom",
     "cbis-ddsm",
     "cmmd",
+    "ddsm",
     "inbreast",
     "mini-mias",
     "rsna",
