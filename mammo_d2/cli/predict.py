@@ -1,24 +1,41 @@
 """The command ``predict``: boxes and scores of image files that were never prepared."""
 
+import argparse
+import csv
 import sys
-from collections.abc import Sequence
+from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
 
 from mammo_d2 import __version__
-from mammo_d2.cli.arguments.command_line import EXIT_FAILED, EXIT_OK, add_size_limit, make_parser
+from mammo_d2.cli.arguments.command_line import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_PARTIAL,
+    add_size_limit,
+    make_parser,
+)
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import make_folder
-from mammo_d2.core.identifiers import SALT_FILE, make_salt, read_salt
+from mammo_d2.core.identifiers import SALT_FILE
 from mammo_d2.data.reading.size_limits import allow_megapixels
-from mammo_d2.inference.prediction_files import FileProblem, Prediction, write_picture, write_predictions
-from mammo_d2.inference.predictor import Predictor, find_image_files
+from mammo_d2.engine.setup import check_device
+from mammo_d2.framework import CfgNode, comm, launch
+from mammo_d2.inference.image_files import FoundFiles, find_images
+from mammo_d2.inference.prediction_run import PredictionRun, RunOptions, prediction_settings
+from mammo_d2.inference.predictor import Predictor
+from mammo_d2.inference.result_files import ERROR_FILE, ResultCounts
 from mammo_d2.jobs.job import build_job
+
+# Processes of a job may wait for the last one as long as it takes.
+_LONGEST = timedelta(days=30)
 
 DESCRIPTION = """Find lesions in image files with a trained model; the files need no preparation.
 
 Writes to the output folder, all boxes in pixels of the original files:
+  predictions.jsonl  a line per file, written as soon as it is predicted; what --resume goes on from
   predictions.json   a COCO file: images, categories, annotations with a score; mammo-d2 evaluate reads it, too
   predictions.csv    a row per box, also in millimetres where the file knows its pixel spacing
   image_scores.csv   a row per file with the score of every class
@@ -32,11 +49,19 @@ command is repeated. --id-salt "$(cat datasets/mine/id_salt.txt)" gives the hash
 
 Boxes and scores are those of an evaluation with the same weights, so that its thresholds hold.
 
+A run may be ended at any moment (Ctrl-C, SIGTERM, SIGKILL, a full disk): --resume goes on, and the result files are the
+same, byte for byte. It also takes files that have come since. Without it a run starts anew.
+
+Exit code 0: all files were predicted; 3: some were left out, see errors.csv; 1: all were; 2: bad arguments or input, or
+results that cannot be written.
+
 This is research software and no medical device.
 
-Examples:
+Examples (the second one on the four GPUs of a machine, with the same results):
     mammo-d2 predict --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
         --input exam1/ image.dcm --output predictions --pictures --score-threshold 0.5
+    torchrun --nproc-per-node 4 -m mammo_d2 predict --config-file output/mine/config.yaml \\
+        --weights output/mine/model_final.pth --input inbox/ --output predictions --resume
 """
 
 
@@ -73,10 +98,17 @@ def run(argv: list[str]) -> int:
         help=f"secret text in the hashes [that in OUTPUT/{SALT_FILE}, a random one]",
     )
     add_size_limit(parser)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the results in the output folder and predict what is missing, failed or changed since",
+    )
     parser.add_argument("--strict", action="store_true", help="fail at the first file that cannot be used")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides, after the options")
     args = parser.parse_args(argv)
+    if args.batch_size < 1:
+        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
     if args.regions < 0:
         parser.error(f"--regions must not be negative, got {args.regions}")
     if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
@@ -89,49 +121,44 @@ def run(argv: list[str]) -> int:
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min(threshold, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     # An image whose decoder crashes ends the process that reads it: never this one.
     cfg.DATALOADER.NUM_WORKERS = max(1, cfg.DATALOADER.NUM_WORKERS)
-    files = find_image_files(args.input)
-    predictor = Predictor(cfg, autocast=args.autocast)
+    found = find_images(args.input)
     make_folder(args.output, "--output")
-    read_salt(args.output)  # an error now, not after hours of predictions
-    predictions: list[Prediction] = []
-    problems: list[FileProblem] = []
-    outcomes = predictor(files, batch_size=args.batch_size, strict=args.strict, pictures=args.pictures)
+    codes: list[int] = []
+    launch(_predict, 1, args=(args, cfg, found, threshold, codes), timeout=_LONGEST)
+    return codes[0]
+
+
+def _predict(args: argparse.Namespace, cfg: CfgNode, found: FoundFiles, threshold: float, codes: list[int]) -> None:
+    """The command in each process of the job; its exit code goes to ``codes``."""
+    check_device(cfg)
+    predictor = Predictor(cfg, autocast=args.autocast)
+    options = RunOptions(
+        args.output, args.resume, args.batch_size, args.strict, threshold, args.pictures, args.regions, args.keep_ids,
+        args.id_salt,
+    )  # fmt: skip
+    settings = prediction_settings([predictor], options)
     info = {"description": f"predictions of {args.weights} by mammo_d2 {__version__}, research software"}
-
-    def write() -> None:
-        salt = "" if args.keep_ids else args.id_salt or _salt_of(args.output, predictions)
-        write_predictions(
-            args.output, predictions, problems, predictor.classes, info, keep_ids=args.keep_ids, id_salt=salt
-        )
-
-    try:
-        for outcome in tqdm(outcomes, "predict", len(files), unit="image", disable=args.quiet):
-            if isinstance(outcome, FileProblem):
-                problems.append(outcome)
-                continue
-            outcome = outcome.at_least(threshold)
-            if args.pictures:
-                write_picture(args.output, len(predictions) + 1, outcome, predictor.classes, args.regions)
-            predictions.append(outcome.without_picture())
-    except BaseException:  # an interruption too: hours of predictions must not be lost with it
-        if predictions:
-            write()
-            print(f"stopped; {args.output} has the results of the first {len(predictions)} images", file=sys.stderr)
-        raise
-    write()
-
-    boxes = sum(len(prediction.scores) for prediction in predictions)
-    print(f"{args.output}: {boxes} boxes on {len(predictions)} images")
-    for problem in problems[:10]:
-        print(f"left out: {problem.problem}", file=sys.stderr)
-    if problems:
-        print(f"{len(problems)} of {len(files)} files were left out; see errors.csv", file=sys.stderr)
-    return EXIT_OK if predictions else EXIT_FAILED
+    job = PredictionRun(predictor.predict_batches, found, predictor.classes, options, settings, info)
+    if args.resume and comm.is_main_process():
+        print(f"{args.output}: {job.kept} files have a prediction")
+    quiet = args.quiet or not comm.is_main_process()
+    counts = job(lambda files: tqdm(files, "predict", job.files_to_do, unit="image", disable=quiet))
+    codes.append(EXIT_OK if counts is None else _say(counts, found, args.output))
 
 
-def _salt_of(folder: Path, predictions: Sequence[Prediction]) -> str:
-    """The folder's secret text for hashes, made if there is something to hash."""
-    metas = [prediction.meta for prediction in predictions]
-    if not any(meta.patient_id or meta.exam_id or meta.sop_instance_uid for meta in metas):
-        return ""
-    return read_salt(folder) or make_salt(folder)
+def _say(counts: ResultCounts, found: FoundFiles, output: Path) -> int:
+    """Print what was done, and return the exit code."""
+    print(f"{output}: {counts.boxes} boxes on {counts.images} images")
+    if found.links:
+        print(f"{len(found.links)} files are further names (links) of others, which were predicted once")
+    if counts.duplicates:
+        print(f"{counts.duplicates} files are the same image (SOP instance) as another one; see {ERROR_FILE}")
+    if not counts.problems:
+        return EXIT_OK
+    with (output / ERROR_FILE).open(encoding="utf-8", newline="") as stream:
+        errors = (row for row in csv.DictReader(stream) if row["level"] == "error")
+        for row in islice(errors, 10):
+            print(f"left out: {row['problem']}", file=sys.stderr)
+    whole = counts.problems + counts.images
+    print(f"{counts.problems} of {whole} files were left out; see {ERROR_FILE}", file=sys.stderr)
+    return EXIT_PARTIAL if counts.images else EXIT_FAILED

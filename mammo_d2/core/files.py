@@ -65,8 +65,11 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb", *, durable: boo
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            # Of a full disk Python does not say which file was written.
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
 
 

@@ -41,7 +41,17 @@ def read_salt(folder: str | os.PathLike[str]) -> str | None:
 
 def make_salt(folder: str | os.PathLike[str]) -> str:
     """Write a new random secret text into a folder, so that repeated runs give the same hashes, and return it."""
-    path, salt = Path(folder) / SALT_FILE, secrets.token_hex(16)
+    return write_salt(folder, new_salt())
+
+
+def new_salt() -> str:
+    """A random secret text of 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+def write_salt(folder: str | os.PathLike[str], salt: str) -> str:
+    """Write a secret text into a folder, for the owner of the file alone, and return it."""
+    path = Path(folder) / SALT_FILE
     write_bytes_atomic(path, f"{salt}\n".encode())
     path.chmod(0o600)
     return salt

@@ -20,7 +20,7 @@ from mammo_d2.engine.run_folder import FINAL_WEIGHTS
 from mammo_d2.evaluation.files.results import lesion_entry
 from mammo_d2.framework import BoxMode, CfgNode, MetadataCatalog
 from mammo_d2.inference.detected_lesions import is_inside
-from mammo_d2.inference.prediction_files import category_ids as package_category_ids
+from mammo_d2.inference.result_files import category_ids as package_category_ids
 from mammo_d2.jobs.job import build_job
 from mammo_d2.jobs.lesion.context_saliency import make_saliency, needs_saliency
 from mammo_d2.jobs.lesion.lesion_job import LesionContextJob

@@ -1,39 +1,37 @@
-"""Predictions on image files: what there is to say about a file, and the files that say it (COCO JSON, CSV, pictures).
+"""Predictions on image files: what there is to say about a file, as a record of the result files and as a picture.
 
 All boxes are in pixels of the original files.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from mammo_d2.core.boxes import xyxy_to_xywh
-from mammo_d2.core.files import write_bytes_atomic, write_json
 from mammo_d2.core.identifiers import hashed_identifier
 from mammo_d2.core.image_transform import ImageTransform
-from mammo_d2.core.lesion_classes import CATEGORIES
 from mammo_d2.data.reading.image_meta import ImageMeta
 from mammo_d2.evaluation.metrics.localization.best_regions import best_of_each_class
+from mammo_d2.inference.result_files import (
+    box_rows,
+    category_ids,
+    coco_annotations,
+    coco_categories,
+    coco_image,
+    write_result_files,
+)
 from mammo_d2.pictures.drawing import class_colors, overlay, save_picture
 from mammo_d2.pictures.evidence import Evidence, panels
 
-COCO_FILE, TABLE_FILE, ERROR_FILE, PICTURE_FOLDER = "predictions.json", "predictions.csv", "errors.csv", "pictures"
-SCORE_FILE, SCORE_COLUMNS = "image_scores.csv", ("image_id", "file", "patient_id", "laterality", "view")
+PICTURE_FOLDER = "pictures"
 PICTURE_SIDE = 1024
-
-TABLE_COLUMNS = (
-    "file", "patient_id", "laterality", "view", "class", "score",
-    "x", "y", "width", "height", "x_mm", "y_mm", "width_mm", "height_mm",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,11 +88,47 @@ class FileProblem:
     problem: str
 
 
-def category_ids(classes: Sequence[str]) -> dict[str, int]:
-    """COCO category id of each class: those of the package's format for its names, the next free ones for others."""
-    known = {str(category["name"]): cast(int, category["id"]) for category in CATEGORIES}
-    others = iter(range(len(known) + 1, len(known) + 1 + len(classes)))
-    return {name: known[name] if name in known else next(others) for name in classes}
+def prediction_record(
+    prediction: Prediction, number: int, classes: Sequence[str], *, keep_ids: bool = True, id_salt: str = ""
+) -> dict[str, Any]:
+    """The result record (see ``result_files``) of a file that was predicted.
+
+    Args:
+        prediction: of the file.
+        number: of the file, from 1.
+        classes: class names by class number.
+        keep_ids: state patient, exam and instance identifiers as they are in the file, instead of hashing them.
+        id_salt: secret text in the hashes.
+    """
+    meta = prediction.meta if keep_ids else prediction.with_hashed_ids(id_salt).meta
+    columns = zip(_xywh(prediction), prediction.scores.tolist(), prediction.labels.tolist(), strict=True)
+    return {
+        "id": number,
+        "file_name": writable_name(prediction.file),
+        "height": meta.height,
+        "width": meta.width,
+        "patient_id": meta.patient_id,
+        "exam_id": meta.exam_id,
+        "laterality": meta.laterality,
+        "view": meta.view,
+        "pixel_spacing": None if meta.pixel_spacing is None else list(meta.pixel_spacing),
+        "pixel_spacing_source": meta.pixel_spacing_source,
+        "image_scores": {name: float(score) for name, score in prediction.image_scores.items()},
+        "preparation": prediction.transform.to_dict(),
+        "boxes": [{"class": classes[label], "score": score, "bbox": box} for box, score, label in columns],
+        "warnings": list(prediction.warnings),
+        "instance": meta.sop_instance_uid,
+    }
+
+
+def problem_record(problem: FileProblem, number: int) -> dict[str, Any]:
+    """The result record of a file without prediction."""
+    return {"id": number, "file_name": writable_name(problem.file), "problem": writable_name(problem.problem)}
+
+
+def writable_name(text: str) -> str:
+    """A file's name as text files have it: bytes that are no UTF-8 (Python's lone surrogates) become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def predictions_to_coco(
@@ -108,80 +142,17 @@ def predictions_to_coco(
     ids = category_ids(classes)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id, prediction in enumerate(predictions, start=1):
-        meta = prediction.meta
-        images.append(
-            {
-                "id": image_id,
-                "file_name": prediction.file,
-                "height": meta.height,
-                "width": meta.width,
-                "patient_id": meta.patient_id,
-                "exam_id": meta.exam_id,
-                "laterality": meta.laterality,
-                "view": meta.view,
-                "pixel_spacing": None if meta.pixel_spacing is None else list(meta.pixel_spacing),
-                "pixel_spacing_source": meta.pixel_spacing_source,
-                "image_scores": {name: float(score) for name, score in prediction.image_scores.items()},
-                "preparation": prediction.transform.to_dict(),
-            }
-        )
-        columns = zip(_xywh(prediction), prediction.scores.tolist(), prediction.labels.tolist(), strict=True)
-        for box, score, label in columns:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": ids[classes[label]],
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                    "score": score,
-                }
-            )
-    categories = [{"id": number, "name": name} for name, number in sorted(ids.items(), key=lambda item: item[1])]
-    return {"info": dict(info or {}), "images": images, "annotations": annotations, "categories": categories}
+    for number, prediction in enumerate(predictions, start=1):
+        record = prediction_record(prediction, number, classes)
+        images.append(coco_image(record))
+        annotations += coco_annotations(record, ids, len(annotations) + 1)
+    content = {"images": images, "annotations": annotations, "categories": coco_categories(classes)}
+    return {"info": dict(info or {}), **content}
 
 
 def table_rows(predictions: Iterable[Prediction], classes: Sequence[str]) -> list[dict[str, Any]]:
     """One row per box with the columns ``TABLE_COLUMNS``; millimetres only where the file knows its pixel spacing."""
-    rows = []
-    for prediction in predictions:
-        meta = prediction.meta
-        columns = zip(_xywh(prediction), prediction.scores.tolist(), prediction.labels.tolist(), strict=True)
-        for (x, y, width, height), score, label in columns:
-            row = {
-                "file": prediction.file,
-                "patient_id": meta.patient_id,
-                "laterality": meta.laterality,
-                "view": meta.view,
-                "class": classes[label],
-                "score": round(score, 6),
-            }
-            row |= {
-                name: round(value, 3) for name, value in zip(TABLE_COLUMNS[6:10], (x, y, width, height), strict=True)
-            }
-            if meta.pixel_spacing is not None:
-                rows_mm, columns_mm = meta.pixel_spacing
-                in_mm = (x * columns_mm, y * rows_mm, width * columns_mm, height * rows_mm)
-                row |= {name: round(value, 3) for name, value in zip(TABLE_COLUMNS[10:], in_mm, strict=True)}
-            rows.append(row)
-    return rows
-
-
-def score_rows(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
-    """One row per file: ``SCORE_COLUMNS`` (``image_id`` as in the COCO file), and the image score of every class."""
-    return [
-        {
-            "image_id": image_id,
-            "file": prediction.file,
-            "patient_id": prediction.meta.patient_id,
-            "laterality": prediction.meta.laterality,
-            "view": prediction.meta.view,
-            **{name: round(float(score), 6) for name, score in prediction.image_scores.items()},
-        }
-        for image_id, prediction in enumerate(predictions, start=1)
-    ]
+    return [row for n, item in enumerate(predictions, 1) for row in box_rows(prediction_record(item, n, classes))]
 
 
 def write_predictions(
@@ -207,17 +178,12 @@ def write_predictions(
             are always written as they were given.
         id_salt: secret text in the hashes.
     """
-    folder = Path(folder)
-    if not keep_ids:
-        predictions = [prediction.with_hashed_ids(id_salt) for prediction in predictions]
-    write_json(folder / COCO_FILE, predictions_to_coco(predictions, classes, info))
-    _write_csv(folder / TABLE_FILE, TABLE_COLUMNS, table_rows(predictions, classes))
-    # A model may score other things than it has boxes of, e.g. BI-RADS groups.
-    scored = dict.fromkeys(name for prediction in predictions for name in prediction.image_scores) or classes
-    _write_csv(folder / SCORE_FILE, (*SCORE_COLUMNS, *scored), score_rows(predictions))
-    errors = [{"level": "error", "file": p.file, "problem": p.problem} for p in problems]
-    warnings = [{"level": "warning", "file": p.file, "problem": text} for p in predictions for text in p.warnings]
-    _write_csv(folder / ERROR_FILE, ("level", "file", "problem"), errors + warnings)
+    records = [
+        prediction_record(prediction, number, classes, keep_ids=keep_ids, id_salt=id_salt)
+        for number, prediction in enumerate(predictions, start=1)
+    ]
+    records += [problem_record(problem, number) for number, problem in enumerate(problems, start=len(records) + 1)]
+    write_result_files(folder, lambda: records, classes, info)
 
 
 def write_picture(
@@ -267,11 +233,3 @@ def write_picture(
 
 def _xywh(prediction: Prediction) -> list[list[float]]:
     return xyxy_to_xywh(prediction.boxes.reshape(-1, 4)).tolist()
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes_atomic(path, text.getvalue().encode("utf-8"))

@@ -3,7 +3,7 @@
 import logging
 import multiprocessing
 import os
-import re
+import signal
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -22,8 +22,6 @@ from mammo_d2.data.format.catalog import category_names
 from mammo_d2.data.loading.mapped_images import start_worker
 from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.data.prepare.recipe import Preparation
-from mammo_d2.data.reading.dicom.dicom_file import is_dicom
-from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
 from mammo_d2.engine.preparation_record import find_preparation
 from mammo_d2.engine.run_folder import EMA_WEIGHTS, FINAL_WEIGHTS
 from mammo_d2.engine.setup import use_available_device, use_float32_precision
@@ -34,9 +32,6 @@ from mammo_d2.inference.prediction_files import PICTURE_SIDE, FileProblem, Predi
 from mammo_d2.modeling.fold_norm import compile_networks, fold_norms
 from mammo_d2.pictures.drawing import to_display
 from mammo_d2.pictures.evidence import Evidence
-
-# What a key of the config looks like, where a file is expected.
-_CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +111,7 @@ class Predictor:
         """Predict file after file, in the order given.
 
         Args:
-            files: image files, see ``find_image_files`` for folders.
+            files: image files, see ``find_image_files`` (``image_files.py``) for folders.
             batch_size: images that go through the model together.
             strict: raise the first file's error rather than return it as a ``FileProblem``.
             pictures: keep a small 8-bit picture of each file, for ``write_picture``.
@@ -126,14 +121,33 @@ class Predictor:
         """
         if batch_size < 1:
             raise ValueError(f"the batch size must be at least 1, not {batch_size}")
-        names = [os.fspath(file) for file in files]
-        with closing(self._read(names, pictures)) as samples:
-            yield from self._predict(samples, batch_size, strict)
+        numbered = [(number, os.fspath(file)) for number, file in enumerate(files, start=1)]
+        batches = [numbered[start : start + batch_size] for start in range(0, len(numbered), batch_size)]
+        for outcomes in self.predict_batches(batches, strict=strict, pictures=pictures):
+            yield from outcomes
 
-    def _read(self, names: Sequence[str], pictures: bool) -> Generator[dict[str, Any] | FileProblem, None, None]:
+    def predict_batches(
+        self, batches: Sequence[Sequence[tuple[int, str]]], *, strict: bool = False, pictures: bool = False
+    ) -> Iterator[list[Prediction | FileProblem]]:
+        """Predict files that go through the model in given batches.
+
+        Args:
+            batches: of each file its number, from 1, and its name. Random parts of a prediction, such as the windows of
+                TEST.WINDOWS, follow from the number.
+            strict, pictures: as of a call.
+
+        Yields:
+            the outcomes of a batch, in its order.
+        """
+        with closing(self._read([item for batch in batches for item in batch], pictures)) as samples:
+            for batch in batches:
+                yield self._predict(list(islice(samples, len(batch))), strict)
+
+    def _read(
+        self, items: Sequence[tuple[int, str]], pictures: bool
+    ) -> Generator[dict[str, Any] | FileProblem, None, None]:
         """Samples of the files in order, read in DATALOADER.NUM_WORKERS processes."""
         read = _Files(self.preparation, self._mapper, pictures)
-        items = list(enumerate(names))
         workers = self.cfg.DATALOADER.NUM_WORKERS
         if workers == 0:
             yield from map(read, items)
@@ -146,19 +160,15 @@ class Predictor:
         for sample in read_all(items):
             yield _with_tensors(sample)
 
-    def _predict(
-        self, samples: Iterator[dict[str, Any] | FileProblem], batch_size: int, strict: bool
-    ) -> Iterator[Prediction | FileProblem]:
-        while batch := list(islice(samples, batch_size)):
-            problems = [item for item in batch if isinstance(item, FileProblem)]
-            if strict and problems:
-                raise ValueError(problems[0].problem)
-            outputs = iter(self._run([item for item in batch if not isinstance(item, FileProblem)]))
-            for item in batch:
-                if isinstance(item, FileProblem):
-                    yield item
-                else:
-                    yield to_prediction(item, next(outputs), self.classes)
+    def _predict(self, batch: list[dict[str, Any] | FileProblem], strict: bool) -> list[Prediction | FileProblem]:
+        problems = [item for item in batch if isinstance(item, FileProblem)]
+        if strict and problems:
+            raise ValueError(problems[0].problem)
+        outputs = iter(self._run([item for item in batch if not isinstance(item, FileProblem)]))
+        return [
+            item if isinstance(item, FileProblem) else to_prediction(item, next(outputs), self.classes)
+            for item in batch
+        ]
 
     def _run(self, samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Outputs of the model, boxes in prepared pixels."""
@@ -189,14 +199,14 @@ class _Files:
         self._preparation, self._mapper, self._pictures = preparation, mapper, pictures
 
     def __call__(self, item: tuple[int, str]) -> dict[str, Any] | FileProblem:
-        index, name = item
+        number, name = item
         try:
-            return self._sample(name, index)
+            return self._sample(name, number)
         except (OSError, ValueError, MemoryError) as error:
             text = str(error) or "not enough memory; use fewer DATALOADER.NUM_WORKERS"
             return FileProblem(name, text if name in text else f"{name}: {text}")
 
-    def _sample(self, name: str, index: int) -> dict[str, Any]:
+    def _sample(self, name: str, number: int) -> dict[str, Any]:
         prepared = self._preparation.apply(name)
         height, width = prepared.pixels.shape
         meta, (laterality, view) = prepared.meta, view_in_name(name)
@@ -207,13 +217,13 @@ class _Files:
         if self._mapper.windows.count > 1:
             pixels, max_value = prepared.pixels, prepared.max_value
             make = lambda at: self._mapper.network_image(pixels, max_value, facts, at)  # noqa: E731
-            versions["windows"] = self._mapper.window_fields(index + 1, make)
+            versions["windows"] = self._mapper.window_fields(number, make)
         warnings = prepared.warnings
         if network.transform is not None and meta.view is None:
             warnings += ("the view is not known, the breast was placed as a CC's; a name like L-MLO.png says it",)
         return {
             "file_name": name,
-            "image_id": index + 1,
+            "image_id": number,
             "height": height,
             "width": width,
             "image": self._mapper.to_tensor(network.pixels),
@@ -236,6 +246,8 @@ def _start_reader(reader: _Files) -> None:
     global _reader
     _reader = reader
     start_worker()
+    # The main process notes a SIGTERM; its handler has come here with the fork.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _read_in_worker(item: tuple[int, str]) -> dict[str, Any] | FileProblem:
@@ -320,34 +332,3 @@ def _evidence(sample: Mapping[str, Any], output: Mapping[str, Any]) -> Evidence 
         patches = transform.boxes_to_source(output["patches"].double().cpu().numpy()) * factor
         attention = output["attention"].double().cpu().numpy()
     return Evidence(saliency, patches, attention)
-
-
-def find_image_files(inputs: Iterable[str | os.PathLike]) -> list[str]:
-    """Image files named directly or lying in folders (with all sub-folders), each once, folders sorted by name.
-
-    A file named directly is always taken. In folders, files are taken that end like an image or are DICOM files by
-    their content; hidden ones and the tables of contents of DICOM media (DICOMDIR) are not.
-
-    Raises:
-        FileNotFoundError: an input does not exist.
-        ValueError: there is no image file in any of them.
-    """
-    places = [Path(item) for item in inputs]
-    files: dict[Path, str] = {}
-    for place in places:
-        if not place.exists():
-            hint = "write -- between --input and KEY VALUE overrides" if _CONFIG_KEY.fullmatch(str(place)) else ""
-            raise FileNotFoundError(f"{place}: no such file or folder; {hint or 'check the input'}")
-        for path in sorted(_images_under(place)) if place.is_dir() else [place]:
-            files.setdefault(path.resolve(), str(path))
-    if not files:
-        named = ", ".join(map(str, places))
-        raise ValueError(f"{named}: there is no image file in it ({', '.join(IMAGE_SUFFIXES)} or DICOM)")
-    return list(files.values())
-
-
-def _images_under(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        skipped = path.name == "DICOMDIR" or any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not skipped and path.is_file() and (path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)):
-            yield path

@@ -64,7 +64,7 @@ def test_threshold_leaves_out_boxes_but_not_images(arguments, tmp_path):
 
 def test_bad_files_are_listed_and_the_rest_is_predicted(arguments, tmp_path, capsys):
     (tmp_path / "in" / "aa.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert run([*arguments, "--batch-size", "3"]) == 0
+    assert run([*arguments, "--batch-size", "3"]) == 3
     assert len(read_table(tmp_path / "out" / "predictions.csv")) == 4
     errors = read_table(tmp_path / "out" / "errors.csv")
     assert [(row["level"], row["file"]) for row in errors] == [("error", str(tmp_path / "in" / "aa.png"))]
@@ -157,10 +157,43 @@ def test_an_interrupted_prediction_leaves_what_it_has(arguments, tmp_path, monke
         yield next(iter(items[0]))
         raise KeyboardInterrupt
 
+    tqdm = predict.tqdm
     monkeypatch.setattr(predict, "tqdm", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(arguments)
+    monkeypatch.setattr(predict, "tqdm", tqdm)
     assert [row["file"] for row in read_table(tmp_path / "out" / "image_scores.csv")] == [
         str(tmp_path / "in" / "a.png")
     ]
-    assert "has the results of the first 1 images" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert "has the results of 1 of 2 files, and --resume goes on" in captured.err
+    assert run([*arguments, "--resume"]) == 0
+    captured = capsys.readouterr()
+    assert "1 files have a prediction" in captured.out
+    assert "4 boxes on 2 images" in captured.out
+
+
+def test_a_run_with_other_settings_is_not_resumed(arguments, tmp_path, capsys):
+    assert run(arguments) == 0
+    with pytest.raises(SystemExit) as stop:
+        run_tool(run, [*arguments, "--resume", "--score-threshold", "0.5"])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "predictions.jsonl: predicted with score_threshold 0.0, now 0.5: " in message
+    assert run([*arguments, "--score-threshold", "0.5"]) == 0
+
+
+def test_files_that_are_the_same_image_are_counted(arguments, tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(500, 4000, (120, 200)).astype(np.uint16)
+    for name in ("c", "d"):
+        write_dicom(tmp_path / "in" / f"{name}.dcm", pixels, SOPInstanceUID="1.2.3.4")
+    (tmp_path / "in" / "link.png").symlink_to(tmp_path / "in" / "a.png")
+    assert run([*arguments, "INPUT.PREPARATION", "none"]) == 0
+    out = capsys.readouterr().out
+    assert "boxes on 4 images" in out
+    assert "1 files are further names (links) of others, which were predicted once" in out
+    assert "1 files are the same image (SOP instance) as another one; see errors.csv" in out
+    rows = [(row["file"].rsplit("/")[-1], row["problem"]) for row in read_table(tmp_path / "out" / "errors.csv")]
+    folder = tmp_path / "in"
+    assert ("link.png", f"another name of {folder / 'a.png'}; predicted once") in rows
+    assert ("d.dcm", f"the same image (SOP instance) as {folder / 'c.dcm'}") in rows

@@ -12,15 +12,14 @@ from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.format.annotations import validate_coco
 from mammo_d2.data.reading.image_meta import ImageMeta
 from mammo_d2.inference.prediction_files import (
-    TABLE_COLUMNS,
     FileProblem,
     Prediction,
-    category_ids,
     predictions_to_coco,
     table_rows,
     write_picture,
     write_predictions,
 )
+from mammo_d2.inference.result_files import TABLE_COLUMNS, category_ids
 from mammo_d2.pictures.drawing import CLASS_COLORS, PREDICTION_COLOR, REGION_COLOR
 
 CLASSES = ["malignant", "benign"]

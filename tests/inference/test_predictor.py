@@ -24,7 +24,7 @@ from mammo_d2.data.reading.image_meta import ImageMeta
 from mammo_d2.engine.run_folder import last_weights
 from mammo_d2.framework import Boxes, Instances
 from mammo_d2.inference.prediction_files import FileProblem, Prediction
-from mammo_d2.inference.predictor import Predictor, find_image_files, to_prediction
+from mammo_d2.inference.predictor import Predictor, to_prediction
 from tests.data.toy_dataset import write_dataset
 from tests.engine.toy_training import run as train_toy
 from tests.inference.tiny_model import (
@@ -302,29 +302,6 @@ def test_weights_of_another_model_are_refused(tmp_path):
 def test_batch_size_must_be_positive(tmp_path):
     with pytest.raises(ValueError, match="batch size must be at least 1"):
         next(Predictor(brightest_cfg(tmp_path))([], batch_size=0))
-
-
-# --- inputs -------------------------------------------------------------------------------------------------------
-def test_image_files_are_found_once_and_in_order(tmp_path):
-    dicom_without_suffix = tmp_path / "in" / "b" / "IM0001"
-    named = tmp_path / "scan.xyz"
-    for path in (tmp_path / "in" / "b" / "2.DCM", tmp_path / "in" / "a" / "1.png", named):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    for path in (dicom_without_suffix, tmp_path / "in" / "DICOMDIR", tmp_path / "in" / ".hidden" / "3.png"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes(128) + b"DICM")
-    (tmp_path / "in" / "notes.txt").write_text("x")
-    first = tmp_path / "in" / "b" / "2.DCM"
-    found = find_image_files([first, tmp_path / "in", named])
-    assert found == [str(p) for p in (first, tmp_path / "in" / "a" / "1.png", dicom_without_suffix, named)]
-
-
-def test_inputs_without_images_are_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match="gone: no such file or folder"):
-        find_image_files([tmp_path / "gone"])
-    with pytest.raises(ValueError, match="there is no image file in it"):
-        find_image_files([tmp_path])
 
 
 @pytest.mark.shared_data

@@ -154,6 +154,10 @@ def _read(path: Path) -> None:
             json.loads(line)
         return
     data = path.read_bytes()
+    if path.suffix == ".jsonl":  # grows
+        for line in data.split(b"\n")[:-1]:
+            json.loads(line)
+        return
     if not data:
         raise ValueError("empty")
     if path.suffix == ".json":

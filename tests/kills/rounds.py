@@ -102,7 +102,7 @@ class Killer:
         begin = time.monotonic()
         process = start(self.command.first, folder, folder / "console.txt", fork=self.fork)
         code = process.wait(MOST_SECONDS_OF_A_RUN)
-        if code:
+        if code != self.command.exit_code:
             raise RuntimeError(f"the undisturbed run ended with {code}: {(folder / 'console.txt').read_text()[-3000:]}")
         if given is None:
             self.whole_seconds = time.monotonic() - begin
@@ -122,7 +122,7 @@ class Killer:
             starts += 1
             argv = self.command.again if starts > 1 else self.command.first
             code = self._start(argv, folder, starts, found, len(found.kills) < most)
-        if code:
+        if code != self.command.exit_code:
             text = (folder / "console.txt").read_text()[-2000:]
             found.problems.append(f"start {starts} ended with exit code {code}: {text}")
         else:

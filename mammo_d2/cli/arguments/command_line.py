@@ -21,6 +21,8 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 # Bad input or arguments.
 EXIT_ERROR = 2
+# Done, but for some of the input.
+EXIT_PARTIAL = 3
 
 # Errors caused by bad input; their message is for the user. All others are bugs.
 KNOWN_ERRORS = (ValueError, OSError, KeyError, ModuleNotFoundError)

@@ -18,13 +18,14 @@ class StopSignals:
         number: of the first signal; 0 before one has come.
     """
 
-    def __init__(self, tell: Callable[[str], Any]):
+    def __init__(self, tell: Callable[[str], Any], unit: str = "iteration"):
         """
         Args:
             tell: called with a line for the user when the first signal comes.
+            unit: after which of them the program stops, for that line.
         """
         self.number = 0
-        self._tell = tell
+        self._tell, self._unit = tell, unit
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -53,7 +54,7 @@ class StopSignals:
         self.number = number
         # A signal to the whole job ends the data loader's processes, too. Their end must not break off the step.
         self._former[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _ignore)
-        self._tell(f"{signal.Signals(number).name}: stopping after this iteration; a second one stops at once")
+        self._tell(f"{signal.Signals(number).name}: stopping after this {self._unit}; a second one stops at once")
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
