@@ -10,7 +10,7 @@ three views) and ``A_1141_1.LEFT_CC.OVERLAY`` where something was found. The fol
   transmitted light, so that its films look black without it. Copies may hold anything and are left as they are.
 * The pixel size is the scanner's: 42 (DBA), 43.5 (Howtek) or 50 micrometres (Lumisys).
 * An abnormality has an outline, and may have cores inside it. Its film lists the boxes of cores under ``core_boxes``.
-* UNPROVEN abnormalities are neither benign nor malignant: ``unassessed_boxes``. Their film's labels are unknown.
+* UNPROVEN abnormalities are neither benign nor malignant, their breast's labels are unknown.
 * A film without an outline in a breast with one, and a case outside of ``normals`` without any, has unknown labels.
 * CBIS-DDSM are films of DDSM in another preparation: never train on one of the two and test on the other.
 
@@ -23,16 +23,19 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from mammo_d2.data.converters.birads import GRADE_FACT
 from mammo_d2.data.converters.converter import Converter, ConverterError, SourceAnnotation, SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.label_rules import LEFT_OUT, UNKNOWN, Facts, LabelRule, rule
 from mammo_d2.data.converters.public.film.ddsm_overlay import (
+    PATHOLOGIES,
     VIEW_NAMES,
     Abnormality,
     DdsmCase,
@@ -49,7 +52,6 @@ from mammo_d2.data.reading.reader import IMAGE_SUFFIXES, read_image
 CALIBRATIONS = ("auto", "density", "none")
 # Optical density that becomes black.
 BLACKEST = 4.0
-_CATEGORY = {"MALIGNANT": "malignant", "BENIGN": "benign", "BENIGN_WITHOUT_CALLBACK": "benign"}
 # First letter of the case's name: A is Massachusetts General Hospital, B and C Wake Forest, D the third site (ISMD).
 _CASE = re.compile(r"^([A-Z])[-_](\d+)[-_](\d+)$", re.IGNORECASE)
 
@@ -76,6 +78,7 @@ class Ddsm(Converter):
         "the same films: do not train on one and test on the other."
     )
     source_help = "folder with the case folders (.ics, .LJPEG, .OVERLAY), at any depth"
+    label_facts: ClassVar[Facts] = {"finding": {"pathology": PATHOLOGIES, **GRADE_FACT, "kind": None}}
 
     def __init__(
         self,
@@ -108,6 +111,17 @@ class Ddsm(Converter):
         """See the base class."""
         return {**super().parameters(), "calibration": self.calibration}
 
+    def built_in_rules(self) -> Mapping[str, Sequence[LabelRule]]:
+        """See the base class."""
+        malignant, *benign, unproven = PATHOLOGIES
+        return {
+            "finding": [
+                rule("malignant", pathology=(malignant,)),
+                rule("benign", pathology=benign),
+                rule(UNKNOWN, pathology=(unproven,)),
+            ]
+        }
+
     def images(self) -> Iterator[SourceImage]:
         """See the base class; up to four images per case."""
         for path in sorted(self.source.rglob("*.ics")):
@@ -121,6 +135,7 @@ class Ddsm(Converter):
         case, name = read_case(path), f"{patient}_{exam}"
         files = sorted(p for p in path.parent.rglob("*") if p.is_file())
         lesions: dict[str, list[Abnormality]] = {}
+        verdicts: dict[str, list[str]] = {}
         problems: dict[str, str] = {}
         for view, film in case.films.items():
             overlay = _file_of(files, name, view, (".overlay",))
@@ -129,6 +144,7 @@ class Ddsm(Converter):
                     lesions[view] = read_overlay(overlay)
                 except ConverterError as error:
                     problems[view] = str(error)
+                verdicts[view] = [self._verdict(lesion, f"{overlay}") for lesion in lesions.get(view, ())]
             elif film.has_overlay:
                 problems[view] = f"{path}: {view} has an OVERLAY, but there is no {name}.{view}.OVERLAY: fetch it"
         normal = any(part.lower().startswith("normal") for part in path.relative_to(self.source).parts[:-1])
@@ -141,14 +157,23 @@ class Ddsm(Converter):
                 remedy = f"unpack {packed.name}" if packed else "fetch it, or put its PNG or TIFF copy there"
                 self.skip(f"{name}.{view}.LJPEG", f"no such file in {path.parent.name}; {remedy}")
                 continue
-            same_breast = [a for v in case.films for a in lesions.get(v, ()) if VIEW_NAMES[v][0] == VIEW_NAMES[view][0]]
-            found = lesions.get(view, [])
-            if nothing_found and not normal:
-                labels: dict[str, int | None] = {"benign": None, "malignant": None}
-            else:
-                hurt = any(VIEW_NAMES[v][0] == VIEW_NAMES[view][0] for v in problems)
-                labels = _labels(found, same_breast, hurt)
+            both = [v for v in case.films if VIEW_NAMES[v][0] == VIEW_NAMES[view][0]]
+            known = (normal or not nothing_found) and not any(v in problems for v in both)
+            labels = self.image_labels(f"{name}.{view}", {}, verdicts.get(view, ()), str(path), complete=known)
+            if labels is None:
+                continue
+            # What is outlined in the other view may be here, too.
+            in_breast = {verdict for v in both for verdict in verdicts.get(v, ())}
+            for category in labels:
+                if labels[category] == 0 and in_breast & {category, UNKNOWN, LEFT_OUT}:
+                    labels[category] = None
+            found = list(zip(lesions.get(view, ()), verdicts.get(view, ()), strict=True))
             yield self._image(file, name, patient, film, case, found, labels, problems.get(view))
+
+    def _verdict(self, lesion: Abnormality, where: str) -> str:
+        kinds = sorted({kind.split()[0].lower() for kind in lesion.kinds})
+        facts = {"pathology": lesion.pathology, "birads": lesion.assessment, "kind": " ".join(kinds)}
+        return self.rules.verdict("finding", facts, where)
 
     def _image(
         self,
@@ -157,30 +182,26 @@ class Ddsm(Converter):
         patient: str,
         film: Film,
         case: DdsmCase,
-        found: list[Abnormality],
+        found: list[tuple[Abnormality, str]],
         labels: dict[str, int | None],
         problem: str | None,
     ) -> SourceImage:
-        annotations, cores, unassessed = [], [], []
+        annotations, cores = [], []
         laterality, view = VIEW_NAMES[film.view]
-        for number, abnormality in enumerate(found, start=1):
+        for number, (abnormality, category) in enumerate(found, start=1):
             box, polygons = pixel_outline(_corners(abnormality.outlines[0]))
             cores += [list(pixel_outline(outline)[0]) for outline in abnormality.outlines[1:]]
-            if abnormality.pathology not in _CATEGORY:
-                unassessed.append(list(box))
-                continue
             extra = {
                 "finding": [kind.split()[0].lower() for kind in abnormality.kinds],
                 "descriptors": list(abnormality.kinds),
                 "birads": abnormality.assessment or None,
                 "subtlety": abnormality.subtlety or None,
             }
-            category, lesion_id = _CATEGORY[abnormality.pathology], f"{name}_{film.view}_{number}"
+            lesion_id = f"{name}_{film.view}_{number}"
             annotations.append(
                 SourceAnnotation(category, box, polygons or None, abnormality.pathology, lesion_id, extra)
             )
-        boxes = {"core_boxes": cores, "unassessed_boxes": unassessed}
-        grades = [a.assessment for a in found if a.assessment]
+        grades = [lesion.assessment for lesion, _ in found if lesion.assessment]
         size = film.resolution / 1000 if film.resolution else None
         relative = path.relative_to(self.source).as_posix()
         return SourceImage(
@@ -197,7 +218,7 @@ class Ddsm(Converter):
             density=case.density or None,
             pixel_spacing=(size, size) if size else None,
             pixel_spacing_source="DDSM .ics RESOLUTION" if size else None,
-            boxes={key: value for key, value in boxes.items() if value},
+            boxes={"core_boxes": cores} if cores else {},
             extra={"digitizer": case.digitizer},
             data={
                 "size": (film.height, film.width),
@@ -270,17 +291,6 @@ def optical_density(values: np.ndarray, scanner: str) -> np.ndarray:
     if math.isnan(slope):
         raise ValueError(f"no calibration for this scanner ({scanner or 'unknown'}); use --calibration none")
     return offset + slope * grey
-
-
-def _labels(found: list[Abnormality], same_breast: list[Abnormality], unreadable: bool) -> dict[str, int | None]:
-    """Labels of a film from its outlines and those of its breast; unknown where an outline cannot be read."""
-    labels: dict[str, int | None] = {}
-    unproven = any(a.pathology not in _CATEGORY for a in same_breast)
-    for category in ("benign", "malignant"):
-        present = any(_CATEGORY.get(a.pathology) == category for a in found)
-        in_breast = any(_CATEGORY.get(a.pathology) == category for a in same_breast)
-        labels[category] = 1 if present else (None if in_breast or unproven or unreadable else 0)
-    return labels
 
 
 def _corners(points: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:

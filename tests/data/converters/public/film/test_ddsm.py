@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mammo_d2.data.converters.converter import ConverterError
+from mammo_d2.data.converters.converter import ConverterError, set_unknown_apart
 from mammo_d2.data.converters.public.film.ddsm import Ddsm, optical_density, scanner_of
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareOptions
@@ -92,10 +92,29 @@ def test_films_without_an_outline(source):
 def test_unproven_abnormalities_are_neither_benign_nor_malignant(source):
     path = source / "cancers" / "cancer_06" / "case1141" / "A_1141_1.LEFT_CC.OVERLAY"
     path.write_text(OVERLAY.replace("BENIGN_WITHOUT_CALLBACK", "UNPROVEN"))
-    left, *_ = Ddsm(source).images()
-    assert left.boxes == {"core_boxes": [[12, 22, 3, 2]], "unassessed_boxes": [[40, 50, 2, 2]]}
-    assert [a.category for a in left.annotations] == ["malignant"]
+    left, other_view, *_ = Ddsm(source).images()
+    assert [(a.category, a.bbox) for a in left.annotations] == [
+        ("malignant", (10, 20, 11, 11)),
+        ("unknown", (40, 50, 2, 2)),
+    ]
     assert left.labels == {"benign": None, "malignant": 1}
+    assert other_view.labels == {"benign": None, "malignant": None}
+    image = set_unknown_apart(left)
+    assert image.boxes == {"core_boxes": [[12, 22, 3, 2]], "unassessed_boxes": [[40, 50, 2, 2]]}
+
+
+def test_label_rules(source, tmp_path):
+    (tmp_path / "rules.yaml").write_text(
+        "finding:\n  - {pathology: malignant, is: malignant}\n  - {birads: 2, is: left out}\n"
+    )
+    converter = Ddsm(source)
+    converter.use_label_rules(tmp_path / "rules.yaml")
+    labels = {image.key: image.labels for image in converter.images()}
+    # Its film is left out, and what is known of the breast's other film less.
+    assert "A_1141_1/LEFT_CC" not in labels
+    assert labels["A_1141_1/LEFT_MLO"] == {"benign": None, "malignant": None}
+    assert labels["A_1141_1/RIGHT_CC"] == {"benign": 0, "malignant": 0}
+    assert converter.skipped == [("A_1141_1.LEFT_CC", "left out by the label rules (rules.yaml)")]
 
 
 def test_an_overlay_that_is_missing_or_damaged_leaves_out_its_film(source, tmp_path):
