@@ -22,7 +22,8 @@ from tabulate import tabulate
 
 from mammo_d2.core.boxes import xyxy_to_xywh
 from mammo_d2.core.files import write_json
-from mammo_d2.evaluation.files.coco_files import load_detections, load_ground_truth
+from mammo_d2.evaluation.files.coco_files import load_ground_truth
+from mammo_d2.evaluation.files.detection_files import load_detections
 from mammo_d2.evaluation.files.results import detections_to_coco
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan, bootstrap, draw_weights
 from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision

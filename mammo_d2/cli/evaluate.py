@@ -13,12 +13,8 @@ from tqdm import tqdm
 
 from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.core.files import make_folder
-from mammo_d2.evaluation.files.coco_files import (
-    GroundTruth,
-    load_detections,
-    load_ground_truth,
-    load_image_scores,
-)
+from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth, load_image_scores
+from mammo_d2.evaluation.files.detection_files import load_detections
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.detection.matching import DISTANCE_KINDS, OVERLAP_KINDS
 from mammo_d2.evaluation.metrics.detection.presets import PRESETS, Preset, get_preset

@@ -15,6 +15,8 @@ from typing import IO, Any
 import numpy as np
 import yaml
 
+from mammo_d2.core.fast_json import LEAST_BYTES, parse_strictly
+
 
 class FileFormatError(ValueError):
     """A file whose content is not what it should be; the message names the file, the place and the remedy."""
@@ -179,6 +181,8 @@ def read_json(
             the given ``error``.
     """
     text = read_text(path, if_missing=if_missing, error=error)
+    if len(text) >= LEAST_BYTES and (content := parse_strictly(text.encode("utf-8"))) is not None:
+        return content
     try:
         return json.loads(text, object_pairs_hook=_without_repetition)
     except _RepeatedKey as cause:

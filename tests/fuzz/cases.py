@@ -29,7 +29,8 @@ from mammo_d2.data.converters.truth_files import Truth
 from mammo_d2.data.format.annotations import check_splits, load_coco
 from mammo_d2.data.reading.image_meta import ReadOptions
 from mammo_d2.data.reading.reader import image_size, read_image
-from mammo_d2.evaluation.files.coco_files import load_detections, load_ground_truth
+from mammo_d2.evaluation.files.coco_files import load_ground_truth
+from mammo_d2.evaluation.files.detection_files import load_detections
 from mammo_d2.framework.weights.weight_files import read_weight_file
 from tests.data.dicom_files import make_dataset
 from tests.fuzz.mutations import NUMBERS, mutated_bytes, mutated_json, mutated_png, mutated_text

@@ -1,4 +1,4 @@
-"""COCO ground truth, COCO results and image scores into tables; a bad entry raises a named error.
+"""COCO ground truth and image scores into tables; a bad entry raises a named error.
 
 What is dropped and counted is what the COCO tools leave out as well (detections of categories that are not evaluated).
 Everything else that they would accept in silence is an error: NaN or infinite numbers, negative box sizes, unknown
@@ -7,30 +7,27 @@ images, image ids of another type than the ground truth's.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mammo_d2.core.boxes import XYWH_ABS, xywh_to_xyxy
+from mammo_d2.core.boxes import XYWH_ABS
 from mammo_d2.core.csv_files import read_csv
-from mammo_d2.core.files import read_json, text_problem
+from mammo_d2.core.files import read_json
 from mammo_d2.core.image_transform import ImageTransform
+from mammo_d2.evaluation.files.column_files import COLUMN_SUFFIXES, read_columns
 from mammo_d2.evaluation.files.field_checks import (
-    LARGEST_COORDINATE,
     category_names,
-    check_box,
     check_id,
     check_inside,
     check_truth_annotation,
     check_truth_image,
-    is_number,
+    holds_object,
     parse_number,
     require_fields,
     require_list,
@@ -38,7 +35,7 @@ from mammo_d2.evaluation.files.field_checks import (
 )
 from mammo_d2.evaluation.files.image_scores import read_image_scores
 from mammo_d2.evaluation.files.predicted_files import read_predicted
-from mammo_d2.evaluation.files.results import RESULTS_FILE, SOURCE_RESULTS_FILE, ResultsError
+from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth
 from mammo_d2.evaluation.metrics.tables import (
     DetectionTable,
@@ -48,12 +45,11 @@ from mammo_d2.evaluation.metrics.tables import (
     empty_detections,
     images_from_records,
     lesions_from_records,
+    repeated_rows,
 )
 
-_PIECE = 1 << 24  # characters of a results file parsed at a time
 # How the table of image scores of mammo-d2 predict begins.
 _FILE_COLUMNS = ["image_id", "file", "patient_id", "laterality", "view"]
-_BORDER = re.compile(r"\}\s*,(?=\s*\{)")
 
 
 # --- ground truth -----------------------------------------------------------------------------------------------
@@ -182,7 +178,7 @@ def load_ground_truth(
         lesions = replace(lesions, label=np.zeros_like(lesions.label))
         contiguous = dict.fromkeys(contiguous, 0)
     notes = {"annotations of other categories": left_out} if left_out else {}
-    if repeated := _repeated(lesions.image, lesions.label, lesions.boxes):
+    if repeated := repeated_rows(lesions.image, lesions.label, lesions.boxes):
         notes["lesions that are there again (counted each time)"] = repeated
     if without := int((~images.patient_known).sum()):
         notes["images without patient_id (each its own patient)"] = without
@@ -206,199 +202,11 @@ def _size_of(image: Mapping[str, Any]) -> tuple[float, float]:
     return image.get("height") or math.nan, image.get("width") or math.nan
 
 
-# --- detections -------------------------------------------------------------------------------------------------
-def _last_border(text: str) -> int:
-    """Where the last object begins that follows another one (just behind the comma), 0 if there is none."""
-    for tail in (1 << 13, len(text)):
-        first = max(len(text) - tail, 0)
-        if ends := [match.end() for match in _BORDER.finditer(text, first)]:
-            return ends[-1]
-    return 0
-
-
-def iterate_results(path: str | os.PathLike) -> Iterator[list[Any]]:
-    """Yield the entries of a COCO results file in lists, without ever holding the whole file as Python objects.
-
-    Raises:
-        ResultsError: the file is not a JSON list.
-    """
-    path = Path(path)
-    with open(path, "rb") as start:
-        if problem := text_problem(start.read(100)):
-            raise ResultsError(f"{path}: {problem}")
-    with open(path, encoding="utf-8-sig") as stream:
-        try:
-            text = stream.read(_PIECE).lstrip()
-            if not text.startswith("["):
-                raise ResultsError(
-                    f"{path}: a COCO results file is a list of {{image_id, category_id, bbox, score}}, "
-                    f"not something that starts with {text[:20]!r}"
-                )
-            text, more = text[1:], True
-            while more:
-                piece = stream.read(_PIECE)
-                more = bool(piece)
-                # Cut after the last object that is followed by another one; an object may hold objects itself, then
-                # the part does not parse and waits for more text.
-                cut = _last_border(text) if more else 0
-                if cut:
-                    try:
-                        entries = json.loads(f"[{text[: cut - 1]}]")
-                    except json.JSONDecodeError:
-                        entries = None
-                    if entries is not None:
-                        yield entries
-                        text = text[cut:]
-                text += piece
-            yield json.loads(f"[{text}")
-        except UnicodeDecodeError as error:
-            raise ResultsError(f"{path}: not UTF-8 text ({error.reason}; is it Latin-1?); save it as UTF-8") from error
-        except json.JSONDecodeError as error:
-            raise ResultsError(f"{path}: not a JSON file ({error})") from error
-        except ResultsError:
-            raise
-        except (RecursionError, ValueError) as error:
-            raise ResultsError(f"{path}: nested too deeply, or a number of thousands of digits") from error
-
-
-def load_detections(path: str | os.PathLike, truth: GroundTruth) -> tuple[DetectionTable, dict[str, int]]:
-    """Read a COCO results file, or ``predictions.json`` of mammo-d2 predict, against a ground truth.
-
-    Args:
-        path: the file.
-        truth: the ground truth.
-
-    Returns:
-        the detections of the evaluated classes, and counts of what was left out.
-
-    Raises:
-        ResultsError: neither kind of file, a missing field, an unknown image or category, an image id of another type,
-            a NaN or infinite score or coordinate, a negative width or height (the message names the entry); COCO
-            results in other pixels than the ground truth's: those of the source files, or fractions of the image.
-    """
-    path = Path(path)
-    rows = {image_id: row for row, image_id in enumerate(truth.images.ids)}
-    labels: Mapping[Any, int] = {**truth.class_of, **dict.fromkeys(truth.other_ids, -1)}
-    lists, notes = iterate_results(path), {}
-    # Boxes on source files may lie outside of what was cut out of them.
-    sizes: np.ndarray | None = truth.images.size
-    if _is_object(path):
-        predicted = read_predicted(path, truth.path)
-        lists, labels, notes = iter([predicted.entries]), truth.class_of_name, dict(predicted.notes)
-        sizes = None
-    elif path.name == SOURCE_RESULTS_FILE and truth.is_moved:
-        raise ResultsError(
-            f"{path}: its boxes are in pixels of the source files, those of {truth.path} in pixels of the prepared "
-            f"images; evaluate {RESULTS_FILE} beside it"
-        )
-    parts: list[DetectionTable] = []
-    start = left_out = 0
-    for entries in lists:
-        part, others = _table_of(entries, rows, labels, sizes, path, start)
-        parts.append(part)
-        left_out += others
-        start += len(entries)
-    table = DetectionTable(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("boxes", "scores", "image", "label"))
-    )
-    if sizes is not None and len(table) and table.boxes.max() <= 1:
-        raise ResultsError(
-            f"{path}: every box lies within the first pixel; boxes are in pixels, not in fractions of the image"
-        )
-    if left_out:
-        notes["detections of other categories"] = left_out
-    if repeated := _repeated(table.image, table.label, table.boxes, table.scores):
-        notes["detections that are there again (counted each time)"] = repeated
-    return table, notes
-
-
-def _repeated(*columns: np.ndarray) -> int:
-    """How many rows of a table equal another row before them."""
-    rows = np.column_stack([column.astype(np.float64) for column in columns])
-    return len(rows) - len(np.unique(rows, axis=0))
-
-
-def _is_object(path: Path) -> bool:
-    """Whether a JSON file holds an object, not a list."""
-    with open(path, "rb") as stream:
-        return stream.read(100).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
-
-
-def _table_of(
-    entries: list[Any],
-    rows: Mapping[Hashable, int],
-    labels: Mapping[Any, int],
-    sizes: np.ndarray | None,
-    path: Path,
-    start: int,
-) -> tuple[DetectionTable, int]:
-    """One list of entries as a table, and how many detections were of categories not evaluated."""
-    if not entries:
-        return empty_detections(), 0
-    try:
-        image = np.array([rows[entry["image_id"]] for entry in entries], np.int64)
-        label = np.array([labels[entry["category_id"]] for entry in entries], np.int64)
-        boxes = np.array([entry["bbox"] for entry in entries])
-        scores = np.array([entry["score"] for entry in entries])
-        plain = boxes.shape == (len(entries), 4) and scores.shape == (len(entries),)
-        # Numbers written as text would turn into numbers here; they are an error like any other wrong type.
-        plain = plain and boxes.dtype.kind in "iuf" and scores.dtype.kind in "iuf"
-        # true would pass for 1.
-        types = {type(entry[key]) for entry in entries for key in ("image_id", "category_id", "score")}
-        plain = plain and bool not in types | {type(value) for entry in entries for value in entry["bbox"]}
-    except (KeyError, TypeError, ValueError):
-        plain = False
-    if not plain:
-        for number, entry in enumerate(entries):
-            _check_entry(entry, rows, labels, f"{path}: entry {start + number}")
-        raise ResultsError(f"{path}: entries {start} to {start + len(entries) - 1} are not COCO results")
-    boxes, scores = boxes.astype(float), scores.astype(float)
-    bad = ~np.isfinite(scores) | ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
-    bad |= (np.abs(boxes) > LARGEST_COORDINATE).any(axis=1)
-    if bad.any():
-        number = int(np.argmax(bad))
-        _check_entry(entries[number], rows, labels, f"{path}: entry {start + number}")
-    if sizes is not None:
-        centre, height, width = boxes[:, :2] + boxes[:, 2:] / 2, sizes[image, 0], sizes[image, 1]
-        outside = (centre < 0).any(axis=1) | (centre[:, 0] > width) | (centre[:, 1] > height)
-        if outside.any():
-            number = int(np.argmax(outside))
-            where = f"{path}: entry {start + number}"
-            check_inside(boxes[number].tolist(), float(height[number]), float(width[number]), where)
-    mine = label >= 0
-    table = DetectionTable(xywh_to_xyxy(boxes), scores, image, label)
-    return (table if mine.all() else table.take(mine)), int((~mine).sum())
-
-
-def _check_entry(entry: Any, rows: Mapping[Hashable, int], labels: Mapping[Any, int], where: str) -> None:
-    """Raise the named error of one results entry, if it has one."""
-    require_fields(entry, ("image_id", "category_id", "bbox", "score"), where)
-    image_id, category, box, score = (entry[key] for key in ("image_id", "category_id", "bbox", "score"))
-    if isinstance(image_id, bool) or not isinstance(image_id, (int, float, str)):
-        check_id(image_id, where, "image_id")
-    if image_id not in rows:
-        known = next(iter(rows), None)
-        if known is not None and type(known) is not type(image_id) and any(str(i) == str(image_id) for i in rows):
-            raise ResultsError(
-                f"{where}: image_id {image_id!r} is a {type(image_id).__name__}, the ground truth's ids are "
-                f"{type(known).__name__}; write the ids as the ground truth has them"
-            )
-        raise ResultsError(f"{where}: image_id {image_id!r} is not in the ground truth; is it of another data set?")
-    if isinstance(category, bool) or not isinstance(category, Hashable) or category not in labels:
-        raise ResultsError(
-            f"{where}: category_id {category!r} is not in the ground truth, which has {sorted(labels, key=str)}; a "
-            "class made of several is named with --merge"
-        )
-    check_box(box, where)
-    if not is_number(score):
-        raise ResultsError(f"{where}: score {shown(score)} must be a finite number")
-
-
 # --- image scores -----------------------------------------------------------------------------------------------
 def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray:
-    """Read image scores: ``image_scores.json`` of a run, ``predictions.json`` of mammo-d2 predict, or a CSV.
+    """Read image scores: ``image_scores.json`` of a run, ``predictions.json`` of mammo-d2 predict, or a table.
 
-    A CSV has ``image_id`` and one column per class.
+    A table (.csv, .npz or .parquet) has ``image_id`` and one column per class; an empty cell, or NaN, is no score.
     With a single class the column may also be named ``score``. Other columns are not read. A JSON file must score
     every image of the ground truth.
 
@@ -411,10 +219,12 @@ def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray
     path = Path(path)
     classes = truth.images.classes
     if path.suffix.lower() == ".json":
-        if _is_object(path):
+        if holds_object(path):
             scored = read_predicted(path, truth.path).image_scores
             return np.array([[scored.get(i, {}).get(c, np.nan) for c in classes] for i in truth.images.ids], float)
         return read_image_scores(path).arranged(truth.images.ids, classes, truth.path)
+    if path.suffix.lower() in COLUMN_SUFFIXES:
+        return _scores_of_columns(path, truth)
     rows = {str(image_id): row for row, image_id in enumerate(truth.images.ids)}
     scores = np.full((len(rows), len(classes)), np.nan)
     seen: set[int] = set()
@@ -446,4 +256,30 @@ def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray
             if value is None:
                 raise ResultsError(f"{where}: {name} {text!r} is no finite number; leave it empty if unknown")
             scores[row, label] = value
+    return scores
+
+
+def _scores_of_columns(path: Path, truth: GroundTruth) -> np.ndarray:
+    """(N, C) image scores of a .npz or .parquet file."""
+    classes = truth.images.classes
+    columns = read_columns(path, ["image_id"], [*classes, "score"])
+    named = {name: columns[name] for name in classes if name in columns}
+    if not named and len(classes) == 1 and "score" in columns:
+        named = {classes[0]: columns["score"]}
+    if not named:
+        raise ResultsError(f"{path}: no column of {', '.join(classes)}; write one per class")
+    rows = {image_id: row for row, image_id in enumerate(truth.images.ids)}
+    ids = columns["image_id"].tolist()
+    unknown = next((image_id for image_id in ids if image_id not in rows), None)
+    if unknown is not None:
+        raise ResultsError(f"{path}: image_id {unknown!r} is not in the ground truth; write the ids as it has them")
+    place = np.array([rows[image_id] for image_id in ids], np.int64)
+    if len(np.unique(place)) < len(place):
+        twice = ids[int(np.flatnonzero(np.bincount(place)[place] > 1)[0])]
+        raise ResultsError(f"{path}: image_id {twice!r} is there twice")
+    scores = np.full((len(rows), len(classes)), np.nan)
+    for name, values in named.items():
+        if values.dtype.kind not in "iuf" or np.isinf(values).any():
+            raise ResultsError(f"{path}: column {name} must hold finite numbers, NaN where an image has no score")
+        scores[place, classes.index(name)] = values
     return scores

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mammo_d2.evaluation.files.results import ResultsError
@@ -173,3 +174,9 @@ def check_truth_annotation(annotation: Mapping[str, Any], where: str) -> None:
     area = annotation.get("area")
     if area is not None and not (is_number(area) and area >= 0):
         raise ResultsError(f"{where}: area {shown(area)} must be a number of pixels, or be left out")
+
+
+def holds_object(path: Path) -> bool:
+    """Whether a JSON file holds an object, not a list."""
+    with open(path, "rb") as stream:
+        return stream.read(100).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")

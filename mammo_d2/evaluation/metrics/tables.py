@@ -178,3 +178,21 @@ def lesions_from_records(records: Sequence[Mapping]) -> LesionTable:
         ignore=np.array(ignore, bool),
         area=np.where(np.isnan(areas), by_box, areas),
     )
+
+
+def repeated_rows(*columns: np.ndarray) -> int:
+    """How many rows of a table equal another row before them."""
+    # Equal rows have equal codes; only rows whose code is there again are compared.
+    code = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        for values in np.atleast_2d(column.T):
+            # + 0.0 turns -0.0 into 0.0, which equals it
+            code = (code ^ (values.astype(np.float64) + 0.0).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            code ^= code >> np.uint64(29)
+    ordered = np.sort(code)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(twice):
+        return 0
+    near = np.isin(code, twice)
+    rows = np.column_stack([column[near].astype(np.float64) for column in columns])
+    return len(rows) - len(np.unique(rows, axis=0))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mammo_d2.core.files import write_json
-from mammo_d2.evaluation.files import coco_files
-from mammo_d2.evaluation.files.coco_files import iterate_results, load_detections, load_ground_truth, load_image_scores
+from mammo_d2.evaluation.files import detection_files
+from mammo_d2.evaluation.files.coco_files import load_ground_truth, load_image_scores
+from mammo_d2.evaluation.files.detection_files import iterate_results, load_detections
 from mammo_d2.evaluation.files.results import ResultsError, detections_to_coco
 
 IMAGES = [
@@ -314,7 +315,7 @@ def test_reading_in_pieces_gives_the_same_entries(monkeypatch, results_file, pie
     entries = [entry(score=n / 100, parts=[{"a": n}, {"b": [1, {"c": "}, {"}]}]) for n in range(60)]
     for name, indent in (("flat.json", None), ("indented.json", 2)):
         path = results_file(json.dumps(entries, indent=indent), name)
-        monkeypatch.setattr(coco_files, "_PIECE", piece)
+        monkeypatch.setattr(detection_files, "_PIECE", piece)
         lists = list(iterate_results(path))
         assert [e for part in lists for e in part] == entries
     assert len(lists) > 1 or piece == 10_000
