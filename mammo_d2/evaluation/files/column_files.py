@@ -86,7 +86,7 @@ def write_columns(path: str | os.PathLike, columns: Mapping[str, np.ndarray]) ->
     path = Path(path)
     if path.suffix.lower() == ".npz":
         with atomic_write(path, durable=False) as file:
-            np.savez_compressed(file, **columns)
+            np.savez_compressed(file, allow_pickle=False, **dict(columns))
         return path
     import pyarrow
     from pyarrow import parquet
