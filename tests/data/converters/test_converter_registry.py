@@ -15,6 +15,7 @@ OWN = [
     "dicom",
     "images",
     "phantom",
+    "bcdr",
     "cbis-ddsm",
     "cmmd",
     "ddsm",
