@@ -24,7 +24,16 @@ HEAVY = {"torch", "torchvision", "fvcore", "iopath", "detectron2", f"{PACKAGE}.f
 WITHOUT_TORCH = (f"{PACKAGE}.core", f"{PACKAGE}.phantom", f"{PACKAGE}.evaluation.metrics")
 
 # The folders of data/, from the ground up.
-DATA_FLOORS = {"reading": 0, "format": 1, "breast": 2, "converters": 3, "prepare": 4, "loading": 4, "lesions": 5}
+DATA_FLOORS = {
+    "reading": 0,
+    "format": 1,
+    "breast": 2,
+    "converters": 3,
+    "prepare": 4,
+    "loading": 4,
+    "review": 4,
+    "lesions": 5,
+}
 
 # Tests of no single module, with what they are about. A folder ends with a slash.
 CROSS_CUTTING = {

@@ -55,7 +55,16 @@ def test_dicom_prepare_and_validate(dicoms, capsys):
     assert cv2.imread(str(out / "check.png")) is not None
     assert sorted(p.name for p in (out / "annotations").iterdir()) == ["test.json", "train.json"]
     assert call("validate", out, "--images", "full") == 0
-    assert capsys.readouterr().out == "0 errors, 0 warnings\n"
+    lines = capsys.readouterr().out.splitlines()
+    # The four images are the same but for one grey level of 4,096.
+    assert lines[-1] == "0 errors, 6 warnings"
+    assert all("nearly the same image" in line for line in lines[-7:-1])
+    assert call("validate", out, "--images", "full", "--exact-only") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "0 errors, 0 warnings"
+    assert lines[0].split() == ["test", "train"]
+    assert ["vendor", "other", "2", "2"] in [line.split() for line in lines]
+    assert ["patients", "2", "2"] in [line.split() for line in lines]
     assert prepare_dicoms(dicoms, "--crop", "--max-side", 200) == 0
     assert "4 reused" in capsys.readouterr().out
 

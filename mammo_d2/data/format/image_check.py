@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,25 @@ def check_image_files(
         try:
             size = image_size(path) if how == "size" else read_image(path)[0].shape
         except (ValueError, OSError) as error:
-            report.add(
-                "error", "unreadable-image", file, name, "file_name", file_name, str(error), "prepare the image again"
-            )
+            add_unreadable(report, file, image, str(error))
             continue
-        if size != (image.get("height"), image.get("width")):
-            report.add(
-                "error", "wrong-size", file, name, "height, width", [image.get("height"), image.get("width")],
-                f"the file has height {size[0]} and width {size[1]}", "correct the record; boxes use the file's pixels",
-            )  # fmt: skip
+        add_wrong_size(report, file, image, size)
     return report
+
+
+def add_unreadable(report: Report, file: str, image: Mapping[str, Any], problem: str) -> None:
+    """Report an image whose file cannot be read."""
+    report.add(
+        "error", "unreadable-image", file, f"image {image.get('id')}", "file_name", image.get("file_name"), problem,
+        "prepare the image again",
+    )  # fmt: skip
+
+
+def add_wrong_size(report: Report, file: str, image: Mapping[str, Any], size: Sequence[int]) -> None:
+    """Report an image whose file has another (height, width) than its record; nothing if they agree."""
+    stated = [image.get("height"), image.get("width")]
+    if list(size) != stated:
+        report.add(
+            "error", "wrong-size", file, f"image {image.get('id')}", "height, width", stated,
+            f"the file has height {size[0]} and width {size[1]}", "correct the record; boxes use the file's pixels",
+        )  # fmt: skip

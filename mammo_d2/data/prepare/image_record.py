@@ -18,6 +18,7 @@ from mammo_d2.data.converters.converter import SourceAnnotation, SourceImage
 from mammo_d2.data.format.annotations import validate_coco
 from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.data.prepare.prepared_image import PreparedImage
+from mammo_d2.data.reading.dicom.vendors import vendor_of
 
 # BI-RADS density, in letters since its fifth edition, in numbers before.
 DENSITIES = ("1", "2", "3", "4", "A", "B", "C", "D")
@@ -100,6 +101,7 @@ def image_record(
             "photometric": meta.photometric,
             "voi": meta.voi,
             "transfer_syntax": meta.transfer_syntax,
+            **({"vendor": vendor} if (vendor := vendor_of(meta.manufacturer)) else {}),
             **({"unusual": list(meta.unusual)} if meta.unusual else {}),
             "prepared_sha256": written["prepared_sha256"],
             "prepared_bytes": written["prepared_bytes"],
