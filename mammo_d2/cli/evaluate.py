@@ -151,7 +151,12 @@ def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:
     systems = []
     for number, name in enumerate(names):
         results, images = args.results[number : number + 1], args.image_scores[number : number + 1]
-        detections, notes = load_detections(results[0], truth) if results else (None, {})
+        detections, notes = (None, {})
+        if results:
+            with tqdm(
+                desc=f"read {results[0].name}", unit=" boxes", unit_scale=True, disable=not sys.stderr.isatty()
+            ) as bar:
+                detections, notes = load_detections(results[0], truth, bar.update)
         scores = load_image_scores(images[0], truth) if images else None
         decisive = scores if detections is None or scores is not None else detections.scores
         if args.score_threshold is None and decisive is not None:

@@ -50,6 +50,14 @@ def test_rows_of_a_run(tmp_path, capsys):
     assert "us_per_image" in capsys.readouterr().out
 
 
+def test_the_command_is_measured_whole(tmp_path):
+    evaluation.write_files(evaluation.make_data(40, 3), tmp_path)
+    row = evaluation._measure_command("command npz", 40, 3, 2, str(tmp_path))
+    assert (row["measurement"], row["images"]) == ("command npz", 40)
+    assert row["cpu_s"] > 0.1
+    assert (tmp_path / "out" / "metrics.json").is_file()
+
+
 def test_a_measurement_that_fails_is_a_named_error():
     with pytest.raises(RuntimeError, match=r"measurement 'load' of 10 x 2 failed: .*truth\.json"):
         evaluation._measure_apart("load", 10, 2, 1, "/nonexistent")

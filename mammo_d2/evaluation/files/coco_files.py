@@ -18,6 +18,7 @@ import numpy as np
 
 from mammo_d2.core.boxes import XYWH_ABS
 from mammo_d2.core.csv_files import read_csv
+from mammo_d2.core.fast_json import no_collection
 from mammo_d2.core.files import read_json
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.evaluation.files.column_files import COLUMN_SUFFIXES, read_columns
@@ -80,6 +81,7 @@ class GroundTruth:
         return EvaluationData(self.images, self.lesions, detections or empty_detections(), self.notes)
 
 
+@no_collection()
 def load_ground_truth(
     path: str | os.PathLike, classes: Sequence[str] = (), ignore: Sequence[str] = (), merge: str = ""
 ) -> GroundTruth:

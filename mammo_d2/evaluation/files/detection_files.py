@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
-from mammo_d2.core.fast_json import parse_quickly
+from mammo_d2.core.fast_json import no_collection, parse_quickly
 from mammo_d2.core.files import text_problem, write_json
 from mammo_d2.evaluation.files.coco_files import GroundTruth
 from mammo_d2.evaluation.files.column_files import COLUMN_SUFFIXES, read_columns, write_columns
@@ -108,6 +108,7 @@ def iterate_results(path: str | os.PathLike, quickly: bool = True) -> Iterator[l
             raise ResultsError(f"{path}: nested too deeply, or a number of thousands of digits") from error
 
 
+@no_collection()
 def load_detections(
     path: str | os.PathLike, truth: GroundTruth, progress: Callable[[int], None] | None = None
 ) -> tuple[DetectionTable, dict[str, int]]:

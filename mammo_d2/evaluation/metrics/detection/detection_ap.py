@@ -26,7 +26,7 @@ VOC_RECALLS = np.arange(11) / 10
 
 
 def ap_of_counts(
-    found: np.ndarray, tp: np.ndarray, fp: np.ndarray, units: np.ndarray, interpolation: str
+    found: np.ndarray, tp: np.ndarray, accepted: np.ndarray, units: np.ndarray, interpolation: str
 ) -> np.ndarray:
     """Average precision from counts at the scores where lesions are found.
 
@@ -40,7 +40,8 @@ def ap_of_counts(
 
     Args:
         found: (T, b) weight of the lesions found first at each score.
-        tp, fp: (T, b) running weights of found lesions and of false positives at "score >= this one".
+        tp, accepted: (T, b) running weights of found lesions, and of these and false positives together, at "score >=
+            this one".
         units: (b,) weight of all lesions.
         interpolation: see above.
 
@@ -52,21 +53,30 @@ def ap_of_counts(
     defined = np.where(units > 0, 1.0, np.nan)
     if not len(tp):
         return 0.0 * defined
-    precision = tp / np.maximum(tp + fp, 1)  # nothing found: 0
-    if interpolation != "sum":
-        precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if interpolation in ("area", "sum"):
+    precision = tp / np.maximum(accepted, 1)  # nothing found: 0
+    if interpolation in ("area", "sum"):
+        if interpolation == "area":
+            precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        with np.errstate(divide="ignore", invalid="ignore"):
             # One by one, so that scores of weight 0 change no bit.
             return np.cumsum(found * precision, axis=0)[-1] / units * defined
-        recall = tp / units
     wanted = COCO_RECALLS if interpolation == "coco101" else VOC_RECALLS
     sampled = np.zeros((tp.shape[1], len(wanted)))
     for c in np.flatnonzero(units > 0):
-        rows = np.searchsorted(recall[:, c], wanted, side="left")
-        reached = rows < len(tp)
-        sampled[c, reached] = precision[rows[reached], c]
+        rows = np.searchsorted(tp[:, c], _least_count(wanted, units[c]), side="left")
+        rows = rows[rows < len(tp)]
+        if len(rows):
+            distinct, number = np.unique(rows, return_inverse=True)
+            best = np.maximum.reduceat(precision[:, c], distinct)
+            sampled[c, : len(rows)] = np.maximum.accumulate(best[::-1])[::-1][number]
     return np.cumsum(sampled, axis=1)[:, -1] / len(wanted) * defined
+
+
+def _least_count(recalls: np.ndarray, units: float) -> np.ndarray:
+    """(R,) the smallest whole numbers ``k`` with ``k / units >= recall``, as floating point divides."""
+    count = np.ceil(recalls * units)
+    count -= (count > 0) & ((count - 1) / units >= recalls)
+    return (count + (count / units < recalls)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -146,7 +156,17 @@ class _CountedSet:
         #: (T,) how many of the list lie at or above each score
         self.positions = count_above(events.listed.scores, scores[starts], True)
         passed = np.searchsorted(events.spared, self.positions)
-        self.spared = SegmentSums(patient[events.listed.image[events.spared]], np.concatenate([[0], passed]))
+        spared, bounds = patient[events.listed.image[events.spared]], np.concatenate([[0], passed])
+        ends = np.append(starts, len(scores))
+        # Mostly the detections spared are those that find the lesions: then their sums are the same.
+        same = np.array_equal(bounds, ends) and np.array_equal(_by_segment(spared, bounds), _by_segment(owner, ends))
+        self.spared = None if same else SegmentSums(spared, bounds)
+
+
+def _by_segment(patient: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Patients of the events up to the last bound, sorted within each segment."""
+    segment = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    return patient[: bounds[-1]][np.lexsort((patient[: bounds[-1]], segment))]
 
 
 class ApStatistic:
@@ -193,19 +213,23 @@ class ApStatistic:
         values = np.empty((len(self._sets), weights.shape[1]))
         for sums, members in self._lists:
             # Replicates first: running sums are made, and read, along the memory.
-            running = np.cumsum(sums.sums(weights).T, axis=1, dtype=np.float64)
+            running = np.cumsum(sums.sums(weights).T.astype(np.int64), axis=1)
             for n, rows in members:
                 values[n] = self._of_set(self._sets[n], running, rows, weights)
         return values
 
     def _of_set(self, counted: _CountedSet, running: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        units = counted.units.sums(weights)[0].astype(np.float64)
-        found, spared = counted.found.sums(weights), counted.spared.sums(weights)
+        units = counted.units.sums(weights)[0].astype(np.int64)
+        found = counted.found.sums(weights)
+        spared = None if counted.spared is None else counted.spared.sums(weights)
         parts = []
         for columns in replicate_parts(len(rows), len(units)):
-            new = found[:, columns].astype(np.float64, "F")
-            false = np.take(running[columns], rows, axis=1).T - np.cumsum(spared[:, columns].astype(float, "F"), axis=0)
-            parts.append(ap_of_counts(new, np.cumsum(new, axis=0), false, units[columns], self.interpolation))
+            new = found[:, columns].astype(np.int64, "F")
+            tp = np.cumsum(new, axis=0)
+            accepted = np.take(running[columns], rows, axis=1).T
+            if spared is not None:
+                accepted = accepted + tp - np.cumsum(spared[:, columns].astype(np.int64, "F"), axis=0)
+            parts.append(ap_of_counts(new, tp, accepted, units[columns], self.interpolation))
         return np.concatenate(parts)
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from mammo_d2.evaluation.metrics.scores.curves import ScoreIndex, ScoreTable
 from mammo_d2.evaluation.metrics.weighted_sums import SegmentSums, replicate_parts
 
+_ROWS = 2048  # scores multiplied at a time
+
 
 class ReplicateTables:
     """Score tables for patient weights.
@@ -53,23 +55,24 @@ class ReplicateTables:
             weights: (M, b) whole numbers >= 0.
 
         Yields:
-            the replicates; their table, float64 in column order; and ``claimed``, the weighted sum of all scores, each
+            the replicates; their table, int64 in column order; and ``claimed``, the weighted sum of all scores, each
             cut to [0, 1].
         """
         pos, neg = self._pos.sums(weights), self._neg.sums(weights)
         claimed = self._claimed(self._groups.sums(weights))
         for columns in replicate_parts(*pos.shape):
             table = ScoreTable(
-                self._thresholds, pos[:, columns].astype(np.float64, "F"), neg[:, columns].astype(np.float64, "F")
+                self._thresholds, pos[:, columns].astype(np.int64, "F"), neg[:, columns].astype(np.int64, "F")
             )
             yield columns, table, claimed[columns]
 
     def _claimed(self, drawn: np.ndarray) -> np.ndarray:
         """(b,) sum of score x weight, one score after the other as everywhere in ``curves.py``."""
+        if drawn.shape[1] == 1:  # numpy would sum a single column pair by pair
+            return np.cumsum(drawn * self._scores[:, None], axis=0)[-1:].sum(axis=0)
         total = np.zeros(drawn.shape[1])
-        for columns in replicate_parts(*drawn.shape):
-            if len(drawn):
-                terms = drawn[:, columns].astype(np.float64, "F")
-                terms *= self._scores[:, None]
-                total[columns] = np.cumsum(terms, axis=0)[-1]
+        for first in range(0, len(drawn), _ROWS):
+            terms = drawn[first : first + _ROWS] * self._scores[first : first + _ROWS, None]
+            terms[0] += total
+            total = np.add.reduce(terms, axis=0)
         return total
