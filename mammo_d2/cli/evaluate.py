@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +21,7 @@ from mammo_d2.evaluation.metrics.detection.matching import DISTANCE_KINDS, OVERL
 from mammo_d2.evaluation.metrics.detection.presets import PRESETS, Preset, get_preset
 from mammo_d2.evaluation.metrics.scores.curves import NORMALIZATIONS
 from mammo_d2.evaluation.metrics.scores.score_statistic import ScoreRule
+from mammo_d2.evaluation.metrics.tables import DetectionTable
 from mammo_d2.evaluation.study.run_study import run_study
 from mammo_d2.evaluation.study.study import StudyOptions, System
 from mammo_d2.evaluation.study.study_outputs import console_text, write_study
@@ -151,11 +153,10 @@ def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:
     systems = []
     for number, name in enumerate(names):
         results, images = args.results[number : number + 1], args.image_scores[number : number + 1]
-        detections, notes = (None, {})
+        detections: DetectionTable | None = None
+        notes: dict[str, int] = {}
         if results:
-            with tqdm(
-                desc=f"read {results[0].name}", unit=" boxes", unit_scale=True, disable=not sys.stderr.isatty()
-            ) as bar:
+            with _progress(f"read {results[0].name}", unit=" boxes", unit_scale=True) as bar:
                 detections, notes = load_detections(results[0], truth, bar.update)
         scores = load_image_scores(images[0], truth) if images else None
         decisive = scores if detections is None or scores is not None else detections.scores
@@ -163,6 +164,11 @@ def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:
             _check_probabilities(decisive, (images or results)[0])
         systems.append(System(name, detections, scores, notes))
     return systems
+
+
+def _progress(what: str, **options: Any) -> tqdm:
+    """A bar on a terminal, nothing elsewhere."""
+    return tqdm(desc=what, disable=not sys.stderr.isatty(), **options)
 
 
 def _score_threshold(args: argparse.Namespace) -> float:
@@ -203,7 +209,7 @@ def run(argv: list[str]) -> int:
     systems = load_systems(args, truth)
     if args.output is not None:
         make_folder(args.output, "--output")
-    with tqdm(total=args.bootstrap, desc="bootstrap", disable=not sys.stderr.isatty()) as bar:
+    with _progress("bootstrap", total=args.bootstrap) as bar:
 
         def advance(done: int) -> None:
             bar.update(done)
