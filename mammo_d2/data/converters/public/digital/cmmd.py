@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage, checked_rows, read_table
+from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.converters.label_rules import Facts, LabelRule, rule
+from mammo_d2.data.converters.workbook import read_table_file
 from mammo_d2.data.reading.dicom.dicom_file import read_dicom_meta
 from mammo_d2.data.reading.image_meta import ImageReadError, ReadOptions
 
@@ -81,7 +82,7 @@ class Cmmd(Converter):
     def _table(self) -> dict[tuple[str, str], dict[str, str]]:
         """(patient, side) -> row; malignant wins where a breast has several."""
         path = self._table_file()
-        rows = read_table(path, _COLUMNS) if path.suffix.lower() == ".csv" else _read_xlsx(path)
+        rows = read_table_file(path, _COLUMNS)
         table: dict[tuple[str, str], dict[str, str]] = {}
         for row in rows:
             if row["classification"] not in _CLASSES or row["LeftRight"] not in ("L", "R"):
@@ -99,34 +100,3 @@ class Cmmd(Converter):
             if path.suffix.lower() in (".csv", ".xlsx") and "clinical" in path.name.lower():
                 return path
         raise FileNotFoundError(f"{self.source}: no CMMD_clinicaldata_revision.csv or .xlsx in it; download it too")
-
-
-def _read_xlsx(path: Path) -> list[dict[str, str]]:
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise ConverterError(
-            f"{path}: reading it needs openpyxl (pip install 'mammo_d2[excel]'); or save it as CSV"
-        ) from error
-    try:
-        sheet: Any = openpyxl.load_workbook(path, read_only=True, data_only=True).active
-        cells = sheet.iter_rows(values_only=True)
-        lines = [["" if value is None else str(value).strip() for value in row] for row in cells]
-    # Damaged files raise errors of many kinds.
-    except Exception as error:
-        raise ConverterError(
-            f"{path}: not an Excel workbook ({error}); download it again, or save it as CSV"
-        ) from error
-    header, *body = lines or [[]]
-    twice = [name for place, name in enumerate(header) if name and name in header[:place]]
-    if twice:
-        raise ConverterError(f"{path}: column {twice[0]!r} is there twice; remove or rename one of them")
-    for number, row in enumerate(body, start=2):
-        if any(row[len(header) :]):
-            raise ConverterError(f"{path}, line {number}: a cell beyond the last column; remove it")
-    rows = [
-        {**dict(zip(header, row, strict=False)), "#": str(number)}
-        for number, row in enumerate(body, start=2)
-        if any(row)
-    ]
-    return checked_rows(path, header, rows, _COLUMNS)
