@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.core.files import make_folder
+from mammo_d2.evaluation.files.case_files import CASE_FORMATS
 from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth, load_image_scores
 from mammo_d2.evaluation.files.detection_files import load_detections
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
@@ -24,6 +25,7 @@ from mammo_d2.evaluation.metrics.scores.score_statistic import ScoreRule
 from mammo_d2.evaluation.metrics.tables import DetectionTable
 from mammo_d2.evaluation.study.run_study import run_study
 from mammo_d2.evaluation.study.study import StudyOptions, System
+from mammo_d2.evaluation.study.study_cases import write_study_cases
 from mammo_d2.evaluation.study.study_outputs import console_text, write_study
 
 DESCRIPTION = """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed.
@@ -80,6 +82,21 @@ def build_parser() -> argparse.ArgumentParser:
     cases.add_argument("--score-threshold", type=float, help="called positive above this score (default: 0.5)")
     cases.add_argument("--at-threshold", action="store_true", help="called positive at the threshold too (>=)")
     cases.add_argument("--pauc-normalization", choices=NORMALIZATIONS, default="jiang")
+
+    output = parser.add_argument_group("per case (with --output)")
+    output.add_argument(
+        "--cases",
+        choices=CASE_FORMATS,
+        help="write which lesion was found at which score, what hit what, and the false positives; json: for a viewer",
+    )
+    output.add_argument("--count-at", type=float, nargs="+", default=[], metavar="SCORE", help="counts at these scores")
+    output.add_argument(
+        "--count-at-rate",
+        type=float,
+        nargs="+",
+        metavar="RATE",
+        help="counts at the threshold for these false positives per image (default: the preset's rates)",
+    )
 
     resampling = parser.add_argument_group("confidence intervals")
     resampling.add_argument("--bootstrap", type=int, default=1000, help="replicates over patients; 0: none")
@@ -206,6 +223,9 @@ def run(argv: list[str]) -> int:
         plan=BootstrapPlan(args.bootstrap, args.seed, args.confidence, not args.unstratified),
         all_thresholds=not args.one_threshold,
     )
+    wants_cases = bool(args.cases or args.count_at or args.count_at_rate)
+    if wants_cases and args.output is None:
+        raise ValueError("--cases, --count-at and --count-at-rate write files: name a folder with --output")
     systems = load_systems(args, truth)
     if args.output is not None:
         make_folder(args.output, "--output")
@@ -217,6 +237,10 @@ def run(argv: list[str]) -> int:
         study = run_study(truth, systems, options, advance)
     rule = options.preset.rule
     paths = [] if args.output is None else write_study(study, args.output, rule.rates, rule.recall_unit)
+    if wants_cases:
+        paths += write_study_cases(
+            truth, systems, rule, args.output, args.cases or "", args.count_at, args.count_at_rate
+        )
     print(console_text(study))
     if paths:
         print("\nwritten: " + ", ".join(str(path) for path in paths))

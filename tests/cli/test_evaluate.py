@@ -280,3 +280,18 @@ def test_the_tool_evaluates_predictions(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run_tool(run, [*arguments, "--image-scores", str(tmp_path / "image_scores.csv")])
     assert "numbers of files that mammo-d2 predict gave" in capsys.readouterr().err
+
+
+def test_cases_and_counts_are_written_on_request(folder, tmp_path):
+    arguments = ["--ground-truth", str(folder / "gt.json"), str(folder / "good.json"), "--bootstrap", "0"]
+    assert run([*arguments, "--one-threshold", "--cases", "csv", "--count-at", "0.5", "--output", str(tmp_path)]) == 0
+    counts = list(csv.DictReader((tmp_path / "counts.csv").open()))
+    assert {row["class"] for row in counts} == {"benign", "malignant", "all"}
+    assert len(counts) == 3 * (1 + 7)
+    shown = {row["rate"]: row["sensitivity"] for row in counts if row["class"] == "malignant"}
+    metrics = metrics_of(tmp_path)["systems"]["good"]["metrics"]
+    assert float(shown["0.5"]) == metrics["froc/malignant/sens@0.5"]["value"]
+    lesions = list(csv.DictReader((tmp_path / "cases_1_lesions.csv").open()))
+    assert len(lesions) == len(json.loads((folder / "gt.json").read_text())["annotations"])
+    with pytest.raises(ValueError, match="name a folder with --output"):
+        run([*arguments, "--cases", "json"])
