@@ -30,8 +30,8 @@ from mammo_d2.inference.lesion_malignancy import load_lesion_classifier
 from mammo_d2.inference.predictor import Predictor
 from mammo_d2.modeling.backbone import patch_networks
 from mammo_d2.modeling.feature_cache import FeatureCache
-from mammo_d2.report.gallery import evaluation_data
 from mammo_d2.report.localization import localization_pictures
+from mammo_d2.report.shown_images import evaluation_data
 from tests.conftest import ROOT
 from tests.data.toy_dataset import write_dataset
 from tests.engine import toy_training

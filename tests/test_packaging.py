@@ -44,7 +44,7 @@ def installed(wheel, tmp_path_factory):
 
 def test_content(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    package = {f for f in (ROOT / "mammo_d2").rglob("*") if f.suffix in (".py", ".css", ".typed")}
+    package = {f for f in (ROOT / "mammo_d2").rglob("*") if f.suffix in (".py", ".css", ".js", ".typed")}
     configs = set((ROOT / "configs").rglob("*.yaml"))
     models = {path for path in (ROOT / "models").rglob("*") if path.is_file()}
     expected = {path.relative_to(ROOT).as_posix() for path in package}

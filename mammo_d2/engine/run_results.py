@@ -6,6 +6,7 @@ inference/<data set>/<task>.json             options in force, reasons for undef
 inference/<data set>/coco_instances_results.json    boxes, of the evaluators "coco" and "froc"
 inference/<data set>/top_regions.json, response_maps.npz   of the evaluator "regions"
 inference/<data set>/lesion_scores.json      of the evaluator "lesion"
+inference/<data set>/image_scores.json       of the evaluator "image"
 inference/<data set>/*.png                   curves
 
 Where these lie in a run's folder is in ``run_folder.py``.
@@ -23,7 +24,13 @@ from typing import Any
 
 from mammo_d2.core.files import read_json, read_text
 from mammo_d2.engine.run_folder import METRICS_FILE, SCALARS_FILE, inference_folders
-from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, MAPS_FILE, REGIONS_FILE, RESULTS_FILE
+from mammo_d2.evaluation.files.results import (
+    IMAGE_SCORES_FILE,
+    LESION_SCORES_FILE,
+    MAPS_FILE,
+    REGIONS_FILE,
+    RESULTS_FILE,
+)
 
 # The evaluators that write a file of predictions; others may have left theirs in an earlier evaluation.
 WRITERS = {
@@ -31,6 +38,7 @@ WRITERS = {
     REGIONS_FILE: ("regions",),
     MAPS_FILE: ("regions",),
     LESION_SCORES_FILE: ("lesion",),
+    IMAGE_SCORES_FILE: ("image",),
 }
 # Evaluators of the package that write no boxes. Of those of other code it is not known.
 _WITHOUT_BOXES = ("patient", "image", "saliency", "regions", "lesion", "voc")
@@ -72,6 +80,7 @@ class DatasetResult:
         regions: COCO results of the best regions of each class, in prepared pixels; None where they were not written.
         maps: file of the response maps by image id; None where there is none.
         lesions: entries of the lesions' malignancy (see ``lesion_entry``); None where they were not written.
+        image_scores: file of the image scores; None where there is none.
     """
 
     name: str
@@ -81,6 +90,7 @@ class DatasetResult:
     regions: list[dict[str, Any]] | None = None
     maps: Path | None = None
     lesions: list[dict[str, Any]] | None = None
+    image_scores: Path | None = None
 
 
 def read_evaluations(folder: str | os.PathLike) -> list[DatasetResult]:
@@ -166,15 +176,18 @@ def read_dataset_result(folder: str | os.PathLike) -> DatasetResult:
     def entries(name: str, keys: Sequence[str]) -> list[dict[str, Any]] | None:
         return _entries(folder / name, keys) if is_of(name) else None
 
-    maps = folder / MAPS_FILE
+    def there(name: str) -> Path | None:
+        return folder / name if (folder / name).is_file() and is_of(name) else None
+
     return DatasetResult(
         folder.name,
         tasks,
         entries(RESULTS_FILE, ("image_id", "category_id", "bbox", "score")),
         pictures,
         entries(REGIONS_FILE, ("image_id", "category_id", "bbox", "score")),
-        maps if maps.is_file() and is_of(MAPS_FILE) else None,
+        there(MAPS_FILE),
         entries(LESION_SCORES_FILE, ("image_id", "annotation_id", "bbox", "malignancy", "truth")),
+        there(IMAGE_SCORES_FILE),
     )
 
 

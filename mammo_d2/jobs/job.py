@@ -29,7 +29,7 @@ from mammo_d2.engine.run_folder import (
 )
 from mammo_d2.engine.setup import setup
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, Registry
-from mammo_d2.jobs.report_parts import ReportedEvaluation, ReportedTraining, ReportParts
+from mammo_d2.jobs.report_parts import ReportedEvaluation, ReportedTraining, ReportParts, default_keys
 
 JOB_REGISTRY = Registry("JOB")
 JOB_REGISTRY.__doc__ = """Jobs by name, the value of JOB. Called with the config; see ``Job``."""
@@ -253,6 +253,7 @@ class Job:
             trainings=[ReportedTraining(stage.title, folder / stage.folder, stage.cfg) for stage in self.stages()],
             evaluations=[ReportedEvaluation("", self.evaluation_folder(folder))],
             evaluate_again=["MODEL.WEIGHTS", weights],
+            keys=default_keys(cfg),
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mammo_d2.framework import CfgNode
+from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, GeneralizedRCNN
 
 #: Config keys that the report of an ordinary training shows in a table, each with what it is.
 DEFAULT_KEYS = (
@@ -27,6 +27,18 @@ DEFAULT_KEYS = (
     ("SOLVER.MAX_ITER", "iterations"),
     ("SEED", "seed"),
 )
+
+
+# Keys that only models with proposals read.
+_OF_DETECTORS = ("MODEL.PROPOSAL_GENERATOR.", "MODEL.RPN.", "MODEL.ROI_HEADS.")
+
+
+def default_keys(cfg: CfgNode) -> list[tuple[str, str]]:
+    """``DEFAULT_KEYS`` that the model reads: those of proposals and ROI heads only of a model that has them."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    model = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else GeneralizedRCNN
+    is_detector = not isinstance(model, type) or issubclass(model, GeneralizedRCNN)
+    return [(key, words) for key, words in DEFAULT_KEYS if is_detector or not key.startswith(_OF_DETECTORS)]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from mammo_d2.engine.evaluator_check import check_evaluators
 from mammo_d2.engine.run_folder import evaluation_metrics
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.jobs.job import JOB_REGISTRY, Job, JobOptions, ResultEvaluation, Stage
-from mammo_d2.jobs.report_parts import ReportedEvaluation, ReportParts
+from mammo_d2.jobs.report_parts import ReportedEvaluation, ReportParts, default_keys
 
 
 @JOB_REGISTRY.register()
@@ -58,7 +58,8 @@ class UntrainedJob(Job):
 
     def report_parts(self, folder: Path) -> ReportParts:
         """The evaluation alone."""
-        return ReportParts({"test": self.cfg.DATASETS.TEST}, [], [ReportedEvaluation("", folder)])
+        uses, keys = {"test": self.cfg.DATASETS.TEST}, default_keys(self.cfg)
+        return ReportParts(uses, [], [ReportedEvaluation("", folder)], keys=keys)
 
     def result_evaluation(self, folder: Path, output: Path, dataset: str) -> ResultEvaluation:
         """Without weights."""

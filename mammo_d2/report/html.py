@@ -1,23 +1,26 @@
 """One self-contained HTML file from sections of text, numbers, tables and pictures.
 
-The file needs no network, no script and no other file: the style is inline and pictures are base64 PNG. It follows the
-reader's light or dark scheme. Every text given here is escaped, so it may come from anywhere.
+The file needs no network and no other file: the style is inline, pictures are base64. A page has no script but that of
+a ``Program`` (the viewer), and its policy lets the browser run no other. It follows the reader's light or dark scheme.
+Every text given here is escaped, so it may come from anywhere.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Protocol
 
-from mammo_d2.core.files import write_bytes_atomic
+from mammo_d2.core.files import atomic_write
 
 DISCLAIMER = (
     "This report was made by mammo_d2, which is research software and no medical device. Nothing in it may be used for "
@@ -198,13 +201,47 @@ class Details:
         return f"<details><summary>{escape(self.summary)}</summary><pre>{escape(self.text)}</pre></details>"
 
 
-def render_report(title: str, sections: Sequence[Section], subtitle: str = "") -> str:
-    """The HTML text of a report.
+@dataclass(frozen=True)
+class Program:
+    """A script of a page with its style and its data; the only script that the browser may run there.
+
+    Attributes:
+        script, style: text of the JavaScript and CSS, from this package's files.
+        data: becomes JSON, in the element ``data_id``, which the script finds.
+        data_id: see ``data``.
+        payload: HTML after the script (see ``data_block``), written piece by piece: it may be larger than memory.
+    """
+
+    script: str
+    style: str
+    data: Any
+    data_id: str
+    payload: Iterable[str] = ()
+
+
+def data_block(identifier: str, kind: str, text: str, problem: str = "") -> str:
+    """An element with text that only a script reads.
+
+    Args:
+        identifier: the element's id.
+        kind: what the text is, in ``data-type``.
+        text: base64.
+        problem: why there is none, in ``data-problem``.
+    """
+    why = f' data-problem="{escape(problem)}"' if problem else ""
+    return f'<script type="text/plain" id="{escape(identifier)}" data-type="{escape(kind)}"{why}>{text}</script>\n'
+
+
+def report_parts(
+    title: str, sections: Sequence[Section], subtitle: str = "", program: Program | None = None
+) -> Iterator[str]:
+    """The HTML text of a report, in pieces.
 
     Args:
         title: main heading and title of the page.
         sections: in reading order.
         subtitle: a line below the title, e.g. what was run and when.
+        program: of the page.
     """
     anchors = [f"s{number}-{_slug(section.title)}" for number, section in enumerate(sections, start=1)]
     links = "".join(
@@ -218,9 +255,13 @@ def render_report(title: str, sections: Sequence[Section], subtitle: str = "") -
         for anchor, section in zip(anchors, sections, strict=True)
     )
     line = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
-    # The policy makes "no external hosts, no script" something the browser enforces.
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return f"""<!DOCTYPE html>
+    # The policy makes "no external hosts, no other script" something the browser enforces.
+    policy, style = "default-src 'none'; img-src data:; style-src 'unsafe-inline'", _STYLE_FILE.read_text("utf-8")
+    if program is not None:
+        digest = base64.b64encode(hashlib.sha256(program.script.encode("utf-8")).digest()).decode("ascii")
+        policy += f"; script-src 'sha256-{digest}'"
+        style += program.style
+    yield f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -228,7 +269,7 @@ def render_report(title: str, sections: Sequence[Section], subtitle: str = "") -
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{escape(title)}</title>
 <style>
-{_STYLE_FILE.read_text(encoding="utf-8")}</style>
+{style}</style>
 </head>
 <body>
 <header><h1>{escape(title)}</h1>{line}<nav aria-label="Sections"><ul>{links}</ul></nav></header>
@@ -236,14 +277,33 @@ def render_report(title: str, sections: Sequence[Section], subtitle: str = "") -
 {body}
 </main>
 <footer>{escape(DISCLAIMER)}</footer>
-</body>
-</html>
 """
+    if program is not None:
+        # "</script>" in a text would end the element; in JSON, "<" stands in texts alone.
+        data = json.dumps(program.data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        data = data.replace("<", "\\u003c")
+        yield f'<script type="application/json" id="{program.data_id}">{data}</script>\n'
+        yield f"<script>{program.script}</script>\n"
+        yield from program.payload
+    yield "</body>\n</html>\n"
 
 
-def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section], subtitle: str = "") -> Path:
-    """Write a report (see ``render_report``) as one HTML file, atomically; missing folders are created."""
-    write_bytes_atomic(path, render_report(title, sections, subtitle).encode("utf-8"))
+def render_report(title: str, sections: Sequence[Section], subtitle: str = "", program: Program | None = None) -> str:
+    """The HTML text of a report; arguments as of ``report_parts``."""
+    return "".join(report_parts(title, sections, subtitle, program))
+
+
+def write_report(
+    path: str | os.PathLike,
+    title: str,
+    sections: Sequence[Section],
+    subtitle: str = "",
+    program: Program | None = None,
+) -> Path:
+    """Write a report (see ``report_parts``) as one HTML file, atomically; missing folders are created."""
+    with atomic_write(path, durable=False) as file:
+        for part in report_parts(title, sections, subtitle, program):
+            file.write(part.encode("utf-8"))
     return Path(path)
 
 

@@ -19,8 +19,8 @@ from mammo_d2.evaluation.metrics.row_comparison import ComparedRows
 from mammo_d2.evaluation.metrics.tables import DetectionTable
 from mammo_d2.pictures.drawing import encode_png, overlay, side_by_side, to_display, with_caption
 from mammo_d2.pictures.evidence import heat
-from mammo_d2.report.gallery import describe_image, spread
 from mammo_d2.report.html import Block, Estimate, Figure, Heading, Note, Section, Table, Text, write_report
+from mammo_d2.report.shown_images import describe_image, spread
 
 # Longer side of an image in a column, in pixels, and boxes drawn on it.
 COLUMN_SIDE, COLUMN_BOXES = 380, 3

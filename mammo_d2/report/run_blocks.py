@@ -23,6 +23,7 @@ from mammo_d2.report.training_plot import plot_evaluations, plot_losses
 # Pictures wider than this, in pixels, have a row of their own.
 WIDE = 800
 
+_OF_BOXES = ("froc", "froc_classified")
 _CURVES = {
     "froc": "FROC curve",
     "roc": "ROC curve",
@@ -132,8 +133,9 @@ def _loss_name(name: str) -> str:
 
 
 def curve_blocks(result: DatasetResult) -> list[Block]:
-    """The curves drawn by the evaluators."""
-    figures = [Figure(png, _CURVES.get(name, name), plot=True) for name, png in result.pictures.items()]
+    """The curves drawn by the evaluators; a FROC curve without any box shows nothing and is left out."""
+    pictures = {name: png for name, png in result.pictures.items() if result.predictions != [] or name not in _OF_BOXES}
+    figures = [Figure(png, _CURVES.get(name, name), plot=True) for name, png in pictures.items()]
     return [Figures(figures)] if figures else []
 
 

@@ -6,6 +6,7 @@ The run's job tells which trainings and evaluations there are; the files of an e
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,13 @@ from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.engine.run_folder import CONFIG_FILE, config_file
 from mammo_d2.engine.run_results import DatasetResult, read_evaluations
 from mammo_d2.evaluation.evaluators.lesion_evaluator import LesionEvaluator
-from mammo_d2.evaluation.evaluators.precision_evaluators import CocoEvaluator
 from mammo_d2.evaluation.evaluators.region_evaluator import RegionEvaluator
 from mammo_d2.evaluation.files.results import REGIONS_FILE
 from mammo_d2.framework import ENGINE, CfgNode
 from mammo_d2.jobs.job import build_job
 from mammo_d2.report.html import DISCLAIMER, Block, Note, Section, Stats, Text, write_report
 from mammo_d2.report.metric_tables import evaluation_blocks, headline_numbers
-from mammo_d2.report.result_blocks import example_blocks, lesion_blocks, localization_blocks
+from mammo_d2.report.result_blocks import lesion_blocks, localization_blocks
 from mammo_d2.report.run_blocks import (
     NO_PICTURES,
     PictureFolder,
@@ -34,6 +34,8 @@ from mammo_d2.report.run_blocks import (
     load_or_reason,
     training_blocks,
 )
+from mammo_d2.report.viewed_runs import viewed_datasets
+from mammo_d2.report.viewer.viewer_block import MAX_IMAGES, Viewer
 
 
 def write_run_report(
@@ -41,6 +43,7 @@ def write_run_report(
     folder: str | os.PathLike,
     output: str | os.PathLike | None = None,
     pictures: PictureFolder = NO_PICTURES,
+    images: int = MAX_IMAGES,
 ) -> Path:
     """Write the report of a finished run, with the parts that its job names.
 
@@ -51,6 +54,7 @@ def write_run_report(
         folder: the run's OUTPUT_DIR.
         output: the HTML file; by default ``report.html`` in ``folder``.
         pictures: where the pictures of weak localisation or lesions are also written, a sub-folder per data set.
+        images: most images in the viewer; 0: no viewer.
 
     Returns:
         The HTML file.
@@ -60,14 +64,20 @@ def write_run_report(
     """
     folder = Path(folder)
     text = Path(config_file(folder)).read_text(encoding="utf-8")
-    sections = run_sections(cfg, folder, text, pictures)
+    sections, viewer = run_sections(cfg, folder, text, pictures, images)
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     subtitle = f"{folder.resolve()}; mammo_d2 {__version__}, {ENGINE} engine; report of {now}"
-    return write_report(output or folder / "report.html", f"mammo_d2 run: {folder.resolve().name}", sections, subtitle)
+    title, program = f"mammo_d2 run: {folder.resolve().name}", None if viewer is None else viewer.program
+    return write_report(output or folder / "report.html", title, sections, subtitle, program)
 
 
-def run_sections(cfg: CfgNode, folder: Path, config_text: str, pictures: PictureFolder = NO_PICTURES) -> list[Section]:
-    """The sections of a run's report. Arguments as of ``write_run_report``, and the text of ``config.yaml``."""
+def run_sections(
+    cfg: CfgNode, folder: Path, config_text: str, pictures: PictureFolder = NO_PICTURES, images: int = MAX_IMAGES
+) -> tuple[list[Section], Viewer | None]:
+    """The sections of a run's report, and the viewer if there is anything to see.
+
+    Arguments as of ``write_run_report``, and the text of ``config.yaml``.
+    """
     parts = build_job(cfg).report_parts(folder)
     register_datasets(cfg)
     results = [(part.name, result) for part in parts.evaluations for result in read_evaluations(part.folder)]
@@ -79,17 +89,37 @@ def run_sections(cfg: CfgNode, folder: Path, config_text: str, pictures: Picture
         summary += [Text(f"With {name}, on {result.name}:" if name else f"On {result.name}:")]
         summary += [Stats(headline_numbers(result))]
     records = load_all(cfg, parts.uses)
-    sections = [Section("Summary", summary), Section("Data", data_blocks(parts.uses, records))]
+    evaluated = {result.name: records.get(result.name) or load_or_reason(cfg, result.name) for _, result in results}
+    sections = [Section("Summary", summary)]
+    viewer, seen = _viewer(cfg, results, evaluated, images)
+    if seen:
+        sections.append(Section("Images", seen))
+    sections.append(Section("Data", data_blocks(parts.uses, records)))
     sections += [Section(training.title, training_blocks(training)) for training in parts.trainings]
     again = f"mammo-d2 train --config-file {folder / CONFIG_FILE} --eval-only"
     again = " ".join([again, *parts.evaluate_again])
     for name, result in results:
-        known = records.get(result.name) or load_or_reason(cfg, result.name)
-        sections += _result_sections(cfg, name, result, known, pictures, again)
+        sections += _result_sections(cfg, name, result, evaluated[result.name], pictures, again)
     blocks = config_blocks(cfg, config_text, parts.keys)
     if parts.stage_configs:
         blocks = [config_table(parts.stage_configs, parts.stage_keys), *blocks]
-    return [*sections, Section("Configuration", blocks)]
+    return [*sections, Section("Configuration", blocks)], viewer
+
+
+def _viewer(
+    cfg: CfgNode,
+    results: Sequence[tuple[str, DatasetResult]],
+    records: Mapping[str, list[dict[str, Any]] | str],
+    images: int,
+) -> tuple[Viewer | None, list[Block]]:
+    """The viewer of the evaluated data sets, if there is anything to show, and the blocks of its section."""
+    if not images:
+        return None, []
+    datasets, notes = viewed_datasets(cfg, results, records)
+    if not datasets:
+        return None, notes
+    viewer = Viewer(datasets, images)
+    return viewer, [viewer.block, *notes]
 
 
 def _result_sections(
@@ -111,8 +141,6 @@ def _result_sections(
     if name:
         place += "/" + name.replace(" + ", "_")
     sections = [Section(f"Results on {result.name}{suffix}", [*evaluation_blocks(result), *curve_blocks(result)])]
-    if result.predictions is not None and CocoEvaluator.task in result.tasks:
-        sections.append(Section(f"Examples from {result.name}{suffix}", example_blocks(cfg, result, records)))
     if result.regions is not None:
         blocks = localization_blocks(cfg, result, records, pictures, place)
         sections.append(Section(f"Weak localisation on {result.name}{suffix}", blocks))

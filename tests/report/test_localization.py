@@ -6,8 +6,8 @@ import pytest
 
 from mammo_d2.evaluation.metrics.detection.matching import HitRule
 from mammo_d2.pictures.drawing import CLASS_COLORS, PREDICTION_COLOR, TRUTH_COLOR, class_colors
-from mammo_d2.report.gallery import evaluation_data
 from mammo_d2.report.localization import choose_images, localization_picture, localization_pictures
+from mammo_d2.report.shown_images import evaluation_data
 
 BENIGN, MALIGNANT = CLASS_COLORS[1], CLASS_COLORS[0]
 NOTHING = (np.zeros((0, 4)), np.zeros(0, np.int64))

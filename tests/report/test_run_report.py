@@ -10,7 +10,7 @@ import pytest
 from mammo_d2.report.html import DASH
 from mammo_d2.report.run_blocks import PictureFolder
 from mammo_d2.report.run_report import write_run_report
-from tests.report.toy_run import make_dataset, make_run
+from tests.report.toy_run import LESION, make_dataset, make_run
 
 
 @pytest.fixture
@@ -42,28 +42,50 @@ def test_report_has_the_numbers_of_the_run(run):
     assert "no medical device" in html
 
 
-def test_examples_use_the_threshold_at_one_false_positive(run):
+def viewer_data(html):
+    """The JSON of the viewer."""
+    return json.loads(re.search(r'<script type="application/json" id="viewer-data">(.*?)</script>', html).group(1))
+
+
+def test_viewer_has_the_evaluated_images_with_their_boxes(run):
     folder, cfg = run
     html = write_run_report(cfg, folder).read_text(encoding="utf-8")
-    assert "at least the score malignant 0.6 (the threshold at 1 false positives per image)" in html
-    assert "image 3, patient P3, score 0.70" in html
-    assert "image 4, patient P4, score 0.65" in html
-    titles = re.findall(r"<h3>((?:Lesions|False)[^<]*: \d+)</h3>", html)
-    assert titles == ["Lesions found: 1", "Lesions missed: 0", "False positives of any score: 1"]
-    # Losses, FROC, two examples.
-    assert html.count("data:image/png;base64,") == 4
+    data = viewer_data(html)
+    (system,) = data["systems"]
+    assert (system["name"], system["thresholds"]) == ("boxes", [0.65, 0.65])  # at one false positive per image
+    assert system["rule"].startswith("As the FROC curve counts: hit: IoU >= 0.5")
+    assert [image["id"] for image in data["images"]] == [3, 4]
+    first, second = data["images"]
+    assert first["lesions"] == [[*LESION, 0, ""]]
+    assert (first["results"][0]["scores"], first["results"][0]["found"]) == ([0.7], [0.7])
+    assert (second["results"][0]["scores"], second["results"][0]["roles"]) == ([0.65], [2])
+    assert html.index("<h2>Summary") < html.index("<h2>Images") < html.index("<h2>Data")
+    assert re.findall(r'<script type="text/plain" id="([^"]+)" data-type="image/jpeg">/9j/', html) == ["px-0", "px-1"]
+    assert html.count("data:image/png;base64,") == 2  # losses, FROC
 
 
-def test_examples_fall_back_to_the_threshold_for_patients(run):
+def test_viewer_starts_at_the_threshold_for_patients_where_no_box_is_left(run):
     folder, cfg = run
-    metrics = folder / "inference" / "toy_test" / "metrics.json"
-    metrics.write_text(
-        metrics.read_text().replace('threshold@1": 0.6', 'threshold@1": null').replace("0.9", "Infinity")
-    )
     cfg.TEST.PATIENT.THRESHOLD = 0.72
+    (folder / "inference" / "toy_test" / "coco_instances_results.json").write_text("[]")
     html = write_run_report(cfg, folder).read_text(encoding="utf-8")
-    assert "at least the score malignant 0.72 (TEST.PATIENT.THRESHOLD)" in html
-    assert "<h3>Lesions missed: 1</h3>" in html  # its box has 0.70
+    assert viewer_data(html)["systems"] == []
+    assert html.count("data:image/png;base64,") == 1  # a FROC curve without boxes shows nothing
+    assert write_run_report(cfg, folder, images=0).read_text(encoding="utf-8").count("<script") == 0
+
+
+def test_image_scores_of_the_run_are_in_the_viewer(run):
+    folder, cfg = run
+    inference = folder / "inference" / "toy_test"
+    metrics = json.loads((inference / "metrics.json").read_text())
+    (inference / "metrics.json").write_text(json.dumps({**metrics, "image": {"malignant/auc": 1.0}}))
+    scores = [{"image_id": n, "scores": {"malignant": n / 10, "other": 0.0}} for n in (4, 3)]
+    (inference / "image_scores.json").write_text(json.dumps(scores))
+    data = viewer_data(write_run_report(cfg, folder).read_text(encoding="utf-8"))
+    assert [image["results"][0]["image"] for image in data["images"]] == [[0.3], [0.4]]
+    (inference / "image_scores.json").write_text(json.dumps(scores[:1]))
+    html = write_run_report(cfg, folder).read_text(encoding="utf-8")
+    assert "toy_test is shown without predictions: " in html
 
 
 def test_weak_localisation_is_drawn_into_the_report_and_to_files(run, tmp_path):
@@ -85,7 +107,12 @@ def test_weak_localisation_is_drawn_into_the_report_and_to_files(run, tmp_path):
     assert "Weak localisation on toy_test" in html
     assert "image 3, patient P3, malignant lesion hit by region 2" in html
     assert "image 4, patient P4</" in html
-    assert html.count("data:image/png;base64,") == 4 + 2
+    assert html.count("data:image/png;base64,") == 2 + 2
+    names = [system["name"] for system in viewer_data(html)["systems"]]
+    assert names == ["boxes", "best regions"]
+    blocks = re.findall(r'<script type="text/plain" id="(map-[^"]+)"[^>]*>(.*?)</script>', html)
+    assert [name for name, text in blocks if text] == ["map-0-0-0", "map-0-1-0"]
+    assert [name for name, text in blocks if not text] == ["map-1-0-0", "map-1-1-0"]  # image 4 has no map
     written = sorted(path.name for path in (tmp_path / "png" / "toy_test").iterdir())
     assert written == ["malignant_3.png", "without_lesion_4.png"]
     (tmp_path / "data" / "toy" / "images" / "3.png").write_bytes(b"broken")
@@ -111,7 +138,7 @@ def test_texts_from_files_are_escaped(tmp_path):
     make_dataset(tmp_path / "data", patients="<i>P")
     cfg = make_run(tmp_path / "run", tmp_path / "data")
     html = write_run_report(cfg, tmp_path / "run").read_text(encoding="utf-8")
-    assert "patient &lt;i&gt;P3" in html
+    assert r"\u003ci>P3" in html
     assert "&lt;b&gt;weights&lt;/b&gt;.pth" in html
     assert "IoU &gt;= 0.5 &lt;tag&gt;" in html
     assert not re.search(r"<i>|<b>weights|<tag>", html)
@@ -121,7 +148,7 @@ def test_lost_data_set_costs_its_parts_only(tmp_path):
     cfg = make_run(tmp_path / "run", tmp_path / "gone")
     html = write_run_report(cfg, tmp_path / "run", tmp_path / "elsewhere.html").read_text(encoding="utf-8")
     assert "toy_train could not be loaded: unknown data set" in html
-    assert "No examples: unknown data set" in html
+    assert "No images of toy_test: unknown data set" in html
     assert cells(html, "all classes")[0] == "0.568"
 
 
@@ -130,7 +157,7 @@ def test_predictions_of_other_images_are_not_shown(run):
     results = folder / "inference" / "toy_test" / "coco_instances_results.json"
     results.write_text(results.read_text().replace('"image_id": 3', '"image_id": 99'))
     html = write_run_report(cfg, folder).read_text(encoding="utf-8")
-    assert "No examples: results entry 0: image_id 99" in html
+    assert "toy_test is shown without predictions: results entry 0: image_id 99" in html
 
 
 def test_run_that_was_never_evaluated_or_logged(tmp_path):

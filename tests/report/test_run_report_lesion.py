@@ -68,6 +68,7 @@ def test_report_of_a_job(job, tmp_path):
     titles = re.findall(r"<h2>(.*?)</h2>", html)
     assert titles == [
         "Summary",
+        "Images",
         "Data",
         "Training of the patch network",
         "Training of the aggregation network with embedding + saliency",

@@ -1,0 +1,1 @@
+"""The viewer of a report: its data, its images, its script and style."""
