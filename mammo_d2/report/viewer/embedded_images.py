@@ -62,11 +62,10 @@ def image_blocks(datasets: Sequence[ViewedDataset], data: Mapping[str, Any], sid
                 continue
             maps = arrays.of(system.maps[row], str(record["image_id"]))
             for label in range(len(dataset.classes)):
-                has = maps is not None and label < len(maps)
-                png = encode_png(as_grey(maps[label])) if has else b""
+                png = encode_png(as_grey(maps[label])) if maps is not None and label < len(maps) else b""
                 text = base64.b64encode(png).decode("ascii")
                 identifier = f"map-{n}-{names.index(system.name)}-{label}"
-                yield data_block(identifier, "image/png", text, "" if has else "no map")
+                yield data_block(identifier, "image/png", text, "" if png else "no map")
 
 
 def as_grey(values: np.ndarray) -> np.ndarray:
