@@ -3,6 +3,7 @@
 import argparse
 import csv
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,8 @@ from mammo_d2.core.identifiers import SALT_FILE
 from mammo_d2.data.reading.size_limits import allow_megapixels
 from mammo_d2.engine.setup import check_device
 from mammo_d2.framework import CfgNode, comm, launch
+from mammo_d2.inference.boxes.augmentation import FLIPS, TestTimeAugmentation
+from mammo_d2.inference.boxes.fused_predictions import BatchPredictor, Ensemble
 from mammo_d2.inference.image_files import FoundFiles, find_images
 from mammo_d2.inference.prediction_run import PredictionRun, RunOptions, prediction_settings
 from mammo_d2.inference.predictor import Predictor
@@ -47,7 +50,9 @@ Patient and exam identifiers of DICOM files are hashed as mammo-d2 prepare does 
 hashes have a random secret, made with the first predictions of an output folder, so that they stay the same when the
 command is repeated. --id-salt "$(cat datasets/mine/id_salt.txt)" gives the hashes of a prepared data set.
 
-Boxes and scores are those of an evaluation with the same weights, so that its thresholds hold.
+Boxes and scores are those of an evaluation with the same weights, so that its thresholds hold. Two things differ unless
+they are asked for: boxes beside the breast are left out (--outside-breast keep), and test-time augmentation (--flips,
+--scales) or several models (--weights given several times) fuse boxes by weighted box fusion and average image scores.
 
 A run may be ended at any moment (Ctrl-C, SIGTERM, SIGKILL, a full disk): --resume goes on, and the result files are the
 same, byte for byte. It also takes files that have come since. Without it a run starts anew.
@@ -68,8 +73,18 @@ Examples (the second one on the four GPUs of a machine, with the same results):
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
     parser = make_parser(DESCRIPTION, "predict")
-    parser.add_argument("--config-file", required=True, help="config of the model, e.g. config.yaml of its run")
-    parser.add_argument("--weights", required=True, help="its trained weights, model_final.pth")
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        action="append",
+        help="config of the model, e.g. config.yaml of its run; of several models: one for all, or one each, in order",
+    )
+    parser.add_argument(
+        "--weights",
+        required=True,
+        action="append",
+        help="its trained weights, model_final.pth; given several times: boxes of all models are fused",
+    )
     parser.add_argument(
         "--input",
         nargs="+",
@@ -85,6 +100,24 @@ def run(argv: list[str]) -> int:
         action="store_true",
         help="run in SOLVER.AMP.DTYPE rather than in float32 as an evaluation: faster, but boxes and scores differ",
     )
+    parser.add_argument(
+        "--outside-breast",
+        choices=("drop", "keep"),
+        default="drop",
+        help="boxes of which less than a quarter is breast, e.g. on film labels",
+    )
+    fusion = parser.add_argument_group("test-time augmentation and fusion")
+    fusion.add_argument(
+        "--flips",
+        nargs="+",
+        choices=FLIPS,
+        default=[],
+        help="also predict on mirrored images",
+    )
+    fusion.add_argument(
+        "--scales", nargs="+", type=float, default=[], metavar="S", help="also predict with the input's sides times S"
+    )
+    fusion.add_argument("--fusion-iou", type=float, default=0.55, help="boxes with a larger overlap are fused")
     parser.add_argument("--pictures", action="store_true", help="also write the files with the boxes drawn")
     parser.add_argument(
         "--regions", type=int, default=0, metavar="N", help="draw the N best boxes of each class only; default: all"
@@ -114,30 +147,60 @@ def run(argv: list[str]) -> int:
     if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
         parser.error(f"--score-threshold must be in [0, 1], got {args.score_threshold}")
 
+    if len(args.config_file) not in (1, len(args.weights)):
+        parser.error(f"{len(args.config_file)} --config-file but {len(args.weights)} --weights: give one, or one each")
+    try:
+        augmentation = TestTimeAugmentation(tuple(args.flips), tuple(args.scales), args.fusion_iou)
+    except ValueError as error:
+        parser.error(str(error))
+
     allow_megapixels(args.max_megapixels)
-    cfg = load_config(args.config_file, [*args.opts, "MODEL.WEIGHTS", args.weights])
-    build_job(cfg).check_files()
-    threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST if args.score_threshold is None else args.score_threshold
-    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min(threshold, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
-    # An image whose decoder crashes ends the process that reads it: never this one.
-    cfg.DATALOADER.NUM_WORKERS = max(1, cfg.DATALOADER.NUM_WORKERS)
+    configs = args.config_file if len(args.config_file) > 1 else args.config_file * len(args.weights)
+    cfgs = [_load(args, config, weights) for config, weights in zip(configs, args.weights, strict=True)]
+    threshold = cfgs[0].MODEL.ROI_HEADS.SCORE_THRESH_TEST if args.score_threshold is None else args.score_threshold
+    for cfg in cfgs:
+        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min(threshold, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     found = find_images(args.input)
     make_folder(args.output, "--output")
     codes: list[int] = []
-    launch(_predict, 1, args=(args, cfg, found, threshold, codes), timeout=_LONGEST)
+    launch(_predict, 1, args=(args, cfgs, augmentation, found, threshold, codes), timeout=_LONGEST)
     return codes[0]
 
 
-def _predict(args: argparse.Namespace, cfg: CfgNode, found: FoundFiles, threshold: float, codes: list[int]) -> None:
+def _load(args: argparse.Namespace, config: str, weights: str) -> CfgNode:
+    cfg = load_config(config, [*args.opts, "MODEL.WEIGHTS", weights])
+    build_job(cfg).check_files()
+    # An image whose decoder crashes ends the process that reads it: never this one.
+    cfg.DATALOADER.NUM_WORKERS = max(1, cfg.DATALOADER.NUM_WORKERS)
+    return cfg
+
+
+def _predict(
+    args: argparse.Namespace,
+    cfgs: Sequence[CfgNode],
+    augmentation: TestTimeAugmentation,
+    found: FoundFiles,
+    threshold: float,
+    codes: list[int],
+) -> None:
     """The command in each process of the job; its exit code goes to ``codes``."""
-    check_device(cfg)
-    predictor = Predictor(cfg, autocast=args.autocast)
+    in_breast = args.outside_breast == "drop"
+    for cfg in cfgs:
+        check_device(cfg)
+    predictors = [
+        Predictor(cfg, autocast=args.autocast, augmentation=augmentation, in_breast=in_breast) for cfg in cfgs
+    ]
+    most = max(cfg.TEST.DETECTIONS_PER_IMAGE for cfg in cfgs)
+    predictor: BatchPredictor = predictors[0] if len(predictors) == 1 else Ensemble(predictors, args.fusion_iou, most)
     options = RunOptions(
         args.output, args.resume, args.batch_size, args.strict, threshold, args.pictures, args.regions, args.keep_ids,
         args.id_salt,
     )  # fmt: skip
-    settings = prediction_settings([predictor], options)
-    info = {"description": f"predictions of {args.weights} by mammo_d2 {__version__}, research software"}
+    settings = prediction_settings(
+        predictors, options, autocast=args.autocast, outside_breast=args.outside_breast, flips=args.flips,
+        scales=args.scales, fusion_iou=args.fusion_iou,
+    )  # fmt: skip
+    info = {"description": f"predictions of {', '.join(args.weights)} by mammo_d2 {__version__}, research software"}
     job = PredictionRun(predictor.predict_batches, found, predictor.classes, options, settings, info)
     if args.resume and comm.is_main_process():
         print(f"{args.output}: {job.kept} files have a prediction")
@@ -149,6 +212,8 @@ def _predict(args: argparse.Namespace, cfg: CfgNode, found: FoundFiles, threshol
 def _say(counts: ResultCounts, found: FoundFiles, output: Path) -> int:
     """Print what was done, and return the exit code."""
     print(f"{output}: {counts.boxes} boxes on {counts.images} images")
+    if counts.outside:
+        print(f"{counts.outside} boxes beside the breast were left out (--outside-breast keep)")
     if found.links:
         print(f"{len(found.links)} files are further names (links) of others, which were predicted once")
     if counts.duplicates:

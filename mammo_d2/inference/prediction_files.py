@@ -49,6 +49,7 @@ class Prediction:
         warnings: what a person should look at.
         picture: the file windowed to 8 bit, at most ``PICTURE_SIDE`` pixels a side, where it was asked for.
         evidence: what the model looked at, on that picture, of methods that say so.
+        outside: number of boxes that were left out because they lie beside the breast.
     """
 
     file: str
@@ -61,6 +62,7 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     picture: np.ndarray | None = None
     evidence: Evidence | None = None
+    outside: int = 0
 
     def at_least(self, threshold: float) -> Prediction:
         """The same without the boxes of a lower score."""
@@ -116,6 +118,7 @@ def prediction_record(
         "image_scores": {name: float(score) for name, score in prediction.image_scores.items()},
         "preparation": prediction.transform.to_dict(),
         "boxes": [{"class": classes[label], "score": score, "bbox": box} for box, score, label in columns],
+        "outside": prediction.outside,
         "warnings": list(prediction.warnings),
         "instance": meta.sop_instance_uid,
     }

@@ -28,6 +28,9 @@ from mammo_d2.engine.setup import use_available_device, use_float32_precision
 from mammo_d2.engine.step import amp_dtype
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import CfgNode, SafeCheckpointer
+from mammo_d2.inference.boxes.augmentation import TestTimeAugmentation, Version, boxes_of_version, version_of_sample
+from mammo_d2.inference.boxes.breast_filter import in_breast, reduced_breast_mask
+from mammo_d2.inference.boxes.fused_predictions import best_scores, fused
 from mammo_d2.inference.prediction_files import PICTURE_SIDE, FileProblem, Prediction
 from mammo_d2.modeling.fold_norm import compile_networks, fold_norms
 from mammo_d2.pictures.drawing import to_display
@@ -51,13 +54,23 @@ class Predictor:
         preparation: what is done to files.
     """
 
-    def __init__(self, cfg: CfgNode, preparation: Preparation | None = None, *, autocast: bool = False):
+    def __init__(
+        self,
+        cfg: CfgNode,
+        preparation: Preparation | None = None,
+        *,
+        autocast: bool = False,
+        augmentation: TestTimeAugmentation | None = None,
+        in_breast: bool = False,
+    ):
         """
         Args:
             cfg: the training run's config with the trained weights in MODEL.WEIGHTS. ``DATALOADER.NUM_WORKERS`` is the
                 number of processes that read files.
             preparation: overrides what ``INPUT.PREPARATION`` finds.
             autocast: run in ``SOLVER.AMP.DTYPE``; faster, but boxes and scores differ from those of an evaluation.
+            augmentation: versions of an image that go through the model; their boxes are fused, image scores averaged.
+            in_breast: leave out boxes beside the breast, see ``boxes/breast_filter.py``.
 
         Raises:
             FileNotFoundError: no such weights or preparation file.
@@ -90,6 +103,7 @@ class Predictor:
         cfg.SOLVER.AMP.ENABLED = autocast
         self.cfg = cfg
         _warn_of_unaveraged_weights(cfg)
+        self._augmentation, self._in_breast = augmentation or TestTimeAugmentation(), in_breast
         self._mapper = MammoMapper(cfg, is_train=False)
         self._amp_dtype = amp_dtype(cfg)
         self.model = MammoTrainer.build_model(cfg).eval()
@@ -147,7 +161,7 @@ class Predictor:
         self, items: Sequence[tuple[int, str]], pictures: bool
     ) -> Generator[dict[str, Any] | FileProblem, None, None]:
         """Samples of the files in order, read in DATALOADER.NUM_WORKERS processes."""
-        read = _Files(self.preparation, self._mapper, pictures)
+        read = _Files(self.preparation, self._mapper, pictures, self._in_breast)
         workers = self.cfg.DATALOADER.NUM_WORKERS
         if workers == 0:
             yield from map(read, items)
@@ -164,11 +178,26 @@ class Predictor:
         problems = [item for item in batch if isinstance(item, FileProblem)]
         if strict and problems:
             raise ValueError(problems[0].problem)
-        outputs = iter(self._run([item for item in batch if not isinstance(item, FileProblem)]))
-        return [
-            item if isinstance(item, FileProblem) else to_prediction(item, next(outputs), self.classes)
-            for item in batch
-        ]
+        predictions = iter(self._versions([item for item in batch if not isinstance(item, FileProblem)]))
+        return [item if isinstance(item, FileProblem) else next(predictions) for item in batch]
+
+    def _versions(self, samples: list[dict[str, Any]]) -> list[Prediction]:
+        """Predictions of samples, fused over the versions of each."""
+        versions = self._augmentation.versions
+        found: list[list[Prediction]] = []
+        for version in versions:
+            plain = version == Version()
+            inputs = samples if plain else [version_of_sample(sample, version) for sample in samples]
+            outputs = self._run(inputs)
+            if not plain:
+                for sample, output in zip(samples, outputs, strict=True):
+                    boxes = output["instances"].pred_boxes
+                    boxes.tensor = boxes_of_version(boxes.tensor, version, (sample["height"], sample["width"]))
+            found.append(
+                [to_prediction(sample, output, self.classes) for sample, output in zip(samples, outputs, strict=True)]
+            )
+        most = self.cfg.TEST.DETECTIONS_PER_IMAGE
+        return [fused(list(items), self._augmentation.iou, most) for items in zip(*found, strict=True)]
 
     def _run(self, samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Outputs of the model, boxes in prepared pixels."""
@@ -195,8 +224,9 @@ def _warn_of_unaveraged_weights(cfg: CfgNode) -> None:
 class _Files:
     """Files as model inputs, with ``file``, ``meta``, ``transform``, ``warnings`` and ``picture``, or as problems."""
 
-    def __init__(self, preparation: Preparation, mapper: MammoMapper, pictures: bool):
+    def __init__(self, preparation: Preparation, mapper: MammoMapper, pictures: bool, in_breast: bool):
         self._preparation, self._mapper, self._pictures = preparation, mapper, pictures
+        self._in_breast = in_breast
 
     def __call__(self, item: tuple[int, str]) -> dict[str, Any] | FileProblem:
         number, name = item
@@ -233,7 +263,12 @@ class _Files:
             "transform": prepared.transform,
             "warnings": warnings,
             "picture": to_display(prepared.source, PICTURE_SIDE) if self._pictures else None,
+            "breast": self._breast(prepared.source) if self._in_breast else None,
         }
+
+    def _breast(self, source: np.ndarray) -> np.ndarray | None:
+        image = self._preparation.image
+        return reduced_breast_mask(source, "auto" if image is None else image.mask_method)
 
 
 # Fields of a sample that are tensors.
@@ -278,7 +313,8 @@ def to_prediction(sample: Mapping[str, Any], output: Mapping[str, Any], classes:
     """A model's output for one image, in pixels of the source file.
 
     Args:
-        sample: with ``file_name``, ``meta``, ``transform``, ``warnings`` and ``picture``.
+        sample: with ``file_name``, ``meta``, ``transform``, ``warnings`` and ``picture``; with ``breast``, a reduced
+            mask of the file, boxes beside it are left out.
         output: with ``instances`` in prepared pixels and, of methods that have them, ``image_scores``.
         classes: class names; without ``image_scores``, the score of a class is its highest box score, 0 without box.
 
@@ -299,9 +335,10 @@ def to_prediction(sample: Mapping[str, Any], output: Mapping[str, Any], classes:
     transform = sample["transform"]
     order = np.argsort(-scores, kind="stable")
     boxes = clip_boxes(transform.boxes_to_source(boxes[order]).reshape(-1, 4), transform.source_size)
-    scores, labels = scores[order], labels[order]
+    keep = in_breast(boxes, sample.get("breast"), transform.source_size)
+    boxes, scores, labels = boxes[keep], scores[order][keep], labels[order][keep]
     if given is None:
-        image_scores = {name: float(scores[labels == k].max(initial=0.0)) for k, name in enumerate(classes)}
+        image_scores = best_scores(scores, labels, classes)
     else:
         image_scores = {name: float(score) for name, score in given.items()}
     return Prediction(
@@ -315,6 +352,7 @@ def to_prediction(sample: Mapping[str, Any], output: Mapping[str, Any], classes:
         tuple(sample["warnings"]),
         sample["picture"],
         _evidence(sample, output),
+        int((~keep).sum()),
     )
 
 

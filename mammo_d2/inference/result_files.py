@@ -8,6 +8,7 @@ They are made of result records: what ``predictions.jsonl`` has a line of for ev
 * ``height``, ``width``, ``patient_id``, ``exam_id``, ``laterality``, ``view``, ``pixel_spacing``,
   ``pixel_spacing_source``, ``image_scores`` ({class: score}), ``preparation`` (the transform to what the model saw).
 * ``boxes``: a list of {``class``, ``score``, ``bbox``: XYWH in pixels of the file}, by falling score.
+* ``outside``: number of boxes left out because they lie beside the breast.
 * ``warnings``: texts; ``instance``: the DICOM SOP instance, hashed as the other identifiers are, or null.
 """
 
@@ -50,12 +51,14 @@ class ResultCounts:
         boxes: on them.
         problems: files without one.
         duplicates: files that are the same SOP instance as a file before.
+        outside: boxes that were left out because they lie beside the breast.
     """
 
     images: int = 0
     boxes: int = 0
     problems: int = 0
     duplicates: int = 0
+    outside: int = 0
 
 
 def category_ids(classes: Sequence[str]) -> dict[str, int]:
@@ -143,20 +146,21 @@ def write_result_files(
     scored: dict[str, None] = {}
     instances: dict[str, int] = {}
     same_as: dict[int, int] = {}
-    images = boxes = problems = 0
+    images = boxes = problems = outside = 0
     ids = category_ids(classes)
     with ExitStack() as files:
         coco = files.enter_context(atomic_write(folder / COCO_FILE, "w"))
         errors = _table(files, folder / ERROR_FILE, ERROR_COLUMNS)
 
         def with_prediction() -> Iterator[Mapping[str, Any]]:
-            nonlocal images, problems
+            nonlocal images, problems, outside
             for record in records():
                 if "problem" in record:
                     problems += 1
                     errors.writerow({"level": "error", "file": record["file_name"], "problem": record["problem"]})
                     continue
                 images += 1
+                outside += record["outside"]
                 scored.update(dict.fromkeys(record["image_scores"]))
                 if record["instance"]:
                     first = instances.setdefault(record["instance"], record["id"])
@@ -194,7 +198,7 @@ def write_result_files(
         coco.write(',\n"annotations": ')
         _write_list(coco, annotations())
         coco.write(f',\n"categories": {_json(coco_categories(classes))}}}\n')
-    return ResultCounts(images, boxes, problems, len(same_as))
+    return ResultCounts(images, boxes, problems, len(same_as), outside)
 
 
 def _table(files: ExitStack, path: Path, columns: Sequence[str]) -> csv.DictWriter:

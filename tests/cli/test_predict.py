@@ -197,3 +197,20 @@ def test_files_that_are_the_same_image_are_counted(arguments, tmp_path, capsys):
     folder = tmp_path / "in"
     assert ("link.png", f"another name of {folder / 'a.png'}; predicted once") in rows
     assert ("d.dcm", f"the same image (SOP instance) as {folder / 'c.dcm'}") in rows
+
+
+def test_two_models_and_mirrored_images_are_fused(arguments, tmp_path, capsys):
+    config, weights = arguments[1], arguments[3]
+    more = ["--weights", weights, "--flips", "horizontal", "--outside-breast", "keep", "INPUT.PREPARATION", "none"]
+    assert run([*arguments, *more]) == 0
+    rows = read_table(tmp_path / "out" / "predictions.csv")
+    # The inner box joins the outer one: one box of 0.75 and 0.25 a model and version.
+    assert [row["score"] for row in rows] == ["0.5"] * 2
+    assert float(rows[0]["x"]) == pytest.approx(LESION[0], abs=2)
+    for wrong in (["--config-file", config, "--config-file", config], ["--scales", "9"]):
+        with pytest.raises(SystemExit) as stop:
+            run([*arguments, *wrong])
+        assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert "3 --config-file but 1 --weights: give one, or one each" in err
+    assert "must lie between 0.25 and 4" in err
