@@ -1,7 +1,10 @@
 """RSNA Screening Mammography 2022: cancer labels per breast, no boxes.
 
-Layout: ``train.csv``, ``train_images/<patient_id>/<image_id>.dcm`` (many JPEG 2000). As there are no boxes this is for
-methods that learn from image labels; to a detector of malignant lesions alone it can add negative images.
+Layout: ``train.csv``, ``train_images/<patient_id>/<image_id>.dcm`` (many JPEG 2000), or a PNG copy with files
+``<patient_id>/<image_id>.png`` or ``<patient_id>_<image_id>.png``; the widespread ones have 8 bits and 256 to 1,024
+pixels a side, and were squashed to squares (from their public descriptions, not checked against files).
+As there are no boxes this is for methods that learn from image labels; to a detector of malignant lesions alone it
+can add negative images.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any, ClassVar
 from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage, read_table
 from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.converters.label_rules import Facts, LabelRule, rule
+from mammo_d2.data.converters.png_copies import add_png_argument, find_pngs, note_squashed
 from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.reading.image_meta import ReadOptions
 
@@ -28,6 +32,7 @@ class Rsna(Converter):
         source: folder with train.csv and train_images.
         implants: also take breasts with an implant.
         read_options: how DICOM files become pixels.
+        pngs: folder of a PNG copy that is read instead of the DICOM files; images that it lacks are skipped.
     """
 
     name = "rsna"
@@ -45,25 +50,31 @@ class Rsna(Converter):
     }  # fmt: skip
 
     def __init__(
-        self, source: str | os.PathLike[str], implants: bool = False, read_options: ReadOptions | None = None
+        self,
+        source: str | os.PathLike[str],
+        implants: bool = False,
+        read_options: ReadOptions | None = None,
+        pngs: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(source, read_options)
         self.implants = implants
+        self.pngs = pngs
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """See the base class."""
         super().add_arguments(parser)
         parser.add_argument("--implants", action="store_true", help="also breasts with an implant")
+        add_png_argument(parser)
 
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> Rsna:
         """See the base class."""
-        return cls(args.source, args.implants, read_options(args))
+        return cls(args.source, args.implants, read_options(args), args.pngs)
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""
-        return {**super().parameters(), "implants": self.implants}
+        return {**super().parameters(), "implants": self.implants, "pngs": self.pngs is not None}
 
     def built_in_rules(self) -> Mapping[str, Sequence[LabelRule]]:
         """See the base class; a biopsy without cancer found something benign, without a biopsy this is unknown."""
@@ -73,6 +84,9 @@ class Rsna(Converter):
     def images(self) -> Iterator[SourceImage]:
         """See the base class."""
         path = self.source / "train.csv"
+        pngs = find_pngs(self.pngs) if self.pngs else None
+        if pngs:
+            note_squashed(self, next(iter(pngs.values())))
         for row in read_table(path, _COLUMNS, unique=("patient_id", "image_id")):
             for column in ("cancer", "biopsy", "implant"):
                 if row[column] not in ("0", "1"):
@@ -80,6 +94,10 @@ class Rsna(Converter):
             relative = f"train_images/{row['patient_id']}/{row['image_id']}.dcm"
             if row["implant"] == "1" and not self.implants:
                 self.skip(relative, "implant")
+                continue
+            file = self.source / relative if pngs is None else pngs.get((row["patient_id"], row["image_id"]))
+            if file is None:
+                self.skip(relative, "not in the PNG copy")
                 continue
             where = f"{path}, line {row['#']}"
             birads = _number(row.get("BIRADS", ""), where)
@@ -89,7 +107,7 @@ class Rsna(Converter):
             if labels is None:
                 continue
             yield SourceImage(
-                path=self.source / relative,
+                path=file,
                 key=f"{row['patient_id']}/{row['image_id']}",
                 source_name=relative,
                 patient_id=row["patient_id"],

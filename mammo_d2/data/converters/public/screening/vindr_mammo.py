@@ -8,18 +8,29 @@ know about it:
 * Boxes of skin, nipple and lymph nodes often have no assessment (125 of 2,254 boxes). They are neither benign nor
   malignant: the image lists them under ``unassessed_boxes``, with their kinds under ``unassessed_findings``.
 * Benign findings (BI-RADS 2) are not boxed: an image without box is not an image without lesion.
+* Of PNG copies (``<study_id>/<image_id>.png``) boxes are scaled to the files, which must have the originals' shape. The
+  most widespread copy (912 x 1520 pixels, width x height) was cropped image by image before it was stretched; its boxes
+  are taken from its own table, ``vindr_detection_v1_folds.csv`` (columns ``resized_xmin`` ...). The public script that
+  made that table compares the lower edges of boxes with the images' width, and so cuts boxes of low lesions: images
+  with such a box are left out. From that script, not checked against the copy's files.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from mammo_d2.data.converters.birads import (
     GRADE_FACT,
+    MALIGNANT_FROM,
     AssessedConverter,
     birads_breasts,
     birads_findings,
@@ -28,7 +39,14 @@ from mammo_d2.data.converters.birads import (
 from mammo_d2.data.converters.converter import ConverterError, SourceAnnotation, SourceImage, read_table
 from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.converters.label_rules import UNKNOWN, Facts, LabelRule
+from mammo_d2.data.converters.png_copies import add_png_argument, find_pngs
+from mammo_d2.data.converters.source_arguments import read_options
+from mammo_d2.data.converters.source_outlines import fit_to_file, same_shape
+from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
 
+_Box = tuple[float, float, float, float]
+# Height and width of the widespread PNG copy.
+_COPY_SIZE = (1520, 912)
 _BREAST = ("study_id", "image_id", "laterality", "view_position", "breast_birads", "breast_density", "split")
 _FINDING = ("image_id", "finding_categories", "finding_birads", "xmin", "ymin", "xmax", "ymax")
 # What stands in ``finding_categories`` where there is no box.
@@ -44,6 +62,7 @@ class VindrMammo(AssessedConverter):
         source: folder with ``images`` and the two tables.
         malignant_from: least BI-RADS that counts as malignant.
         read_options: how DICOM files become pixels.
+        pngs: folder of a PNG copy that is read instead of the DICOM files; images that it lacks are skipped.
     """
 
     name = "vindr_mammo"
@@ -58,6 +77,45 @@ class VindrMammo(AssessedConverter):
         "breast": {**GRADE_FACT, "density": ("", "A", "B", "C", "D")},
     }
 
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        malignant_from: int = MALIGNANT_FROM,
+        read_options: ReadOptions | None = None,
+        pngs: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(source, malignant_from, read_options)
+        self.pngs = pngs
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """See the base class."""
+        super().add_arguments(parser)
+        add_png_argument(parser)
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> VindrMammo:
+        """See the base class."""
+        return cls(args.source, args.malignant_from, read_options(args), args.pngs)
+
+    def parameters(self) -> dict[str, Any]:
+        """See the base class."""
+        return {**super().parameters(), "pngs": self.pngs is not None}
+
+    def complete(self, image: SourceImage, pixels: np.ndarray, meta: ImageMeta) -> SourceImage:
+        """Boxes of PNG copies in pixels of their files."""
+        image = super().complete(image, pixels, meta)
+        size = (pixels.shape[0], pixels.shape[1])
+        if "size" not in image.data or not image.annotations:
+            return image
+        copied = image.data["copied_boxes"]
+        if size != _COPY_SIZE or same_shape(size, image.data["size"]) or not copied:
+            return fit_to_file(image, image.data["size"], size)
+        if None in copied:
+            raise ValueError("the copy's table cut a box of this image at its lower edge; leave it out")
+        lesions = (replace(lesion, bbox=box) for lesion, box in zip(image.annotations, copied, strict=True))
+        return replace(image, annotations=tuple(lesions))
+
     def built_in_rules(self) -> Mapping[str, Sequence[LabelRule]]:
         """See the base class; a box of BI-RADS 0 (incomplete) is unknown."""
         return {"finding": birads_findings(self.malignant_from), "breast": birads_breasts(self.malignant_from)}
@@ -66,7 +124,9 @@ class VindrMammo(AssessedConverter):
         """See the base class; the data set's own training and test sets are kept."""
         findings = self._findings()
         path = self.source / "breast-level_annotations.csv"
-        rows = read_table(path, _BREAST, unique=("image_id",))
+        pngs = find_pngs(self.pngs) if self.pngs else None
+        rows = read_table(path, _BREAST if pngs is None else (*_BREAST, "height", "width"), unique=("image_id",))
+        copied = self._copied_boxes() if pngs else {}
         self._check_images(findings, rows, path)
         for row in rows:
             where = f"{path}, line {row['#']}"
@@ -77,11 +137,19 @@ class VindrMammo(AssessedConverter):
             relative = f"images/{row['study_id']}/{row['image_id']}.dicom"
             facts = {"birads": grade[1] if grade else "", "density": density}
             lesions = findings.get(row["image_id"], [])
+            file = self.source / relative if pngs is None else pngs.get((row["study_id"], row["image_id"]))
+            if file is None:
+                self.skip(relative, "not in the PNG copy")
+                continue
+            data: dict[str, Any] = {}
+            if pngs is not None:
+                boxes = [copied.get((row["image_id"], a.bbox)) for a in lesions if a.bbox] if copied else []
+                data = {"size": _size(row, where), "copied_boxes": boxes}
             labels = self.image_labels(relative, {"breast": facts}, (a.category for a in lesions), where)
             if labels is None:
                 continue
             yield SourceImage(
-                path=self.source / relative,
+                path=file,
                 key=f"{row['study_id']}/{row['image_id']}",
                 source_name=relative,
                 annotations=tuple(lesions),
@@ -93,6 +161,7 @@ class VindrMammo(AssessedConverter):
                 birads=grade[1] if grade else None,
                 density=density or None,
                 split=_SPLITS[row["split"]],
+                data=data,
             )
 
     def _findings(self) -> dict[str, list[SourceAnnotation]]:
@@ -139,6 +208,29 @@ class VindrMammo(AssessedConverter):
             here.append(SourceAnnotation(category, box, None, None, f"{row['image_id']}_{number}", extra))
         return findings
 
+    def _copied_boxes(self) -> dict[tuple[str, _Box], _Box | None]:
+        """(image id, box) of the original -> box in the widespread PNG copy, None where its script cut it."""
+        path = self.source / "vindr_detection_v1_folds.csv"
+        boxes: dict[tuple[str, _Box], _Box | None] = {}
+        if not path.is_file():
+            return boxes
+        corners, copied = ("xmin", "ymin", "xmax", "ymax"), [f"resized_{c}" for c in ("xmin", "ymin", "xmax", "ymax")]
+        for row in read_table(path, ("image_id", "height", "width", *corners, *copied)):
+            where = f"{path}, line {row['#']}"
+            if not all(row[c] for c in (*corners, *copied)):
+                continue
+            try:
+                x1, y1, x2, y2 = (float(row[c]) for c in corners)
+                left, top, right, bottom = (float(row[c]) for c in copied)
+            except ValueError as error:
+                raise ConverterError(f"{where}: boxes must be numbers: {error}") from error
+            height, width = _size(row, where)
+            # The script took 5 pixels off each side, and confused width and height when it clipped.
+            cut = y2 - 5 > width - 10 or x2 - 5 > height - 10
+            box = (left, top, right - left, bottom - top)
+            boxes[row["image_id"], (x1, y1, x2 - x1, y2 - y1)] = None if cut else box
+        return boxes
+
     @staticmethod
     def _check_images(findings: Mapping, rows: Sequence[Mapping[str, str]], path: Path) -> None:
         """Raise if a finding is of an image that the other table does not have: it would be lost without a word."""
@@ -148,6 +240,16 @@ class VindrMammo(AssessedConverter):
                 f"{path}: finding_annotations.csv has findings of {len(unknown)} image(s) that are not in this table, "
                 f"e.g. image_id {unknown[0]!r:.80}; correct the one or the other"
             )
+
+
+def _size(row: Mapping[str, str], where: str) -> tuple[int, int]:
+    try:
+        height, width = int(float(row["height"])), int(float(row["width"]))
+    except (ValueError, OverflowError):
+        height = width = 0
+    if height <= 0 or width <= 0:
+        raise ConverterError(f"{where}: height {row['height']!r:.40} and width {row['width']!r:.40} must be pixels")
+    return height, width
 
 
 def _grade(text: str, where: str) -> tuple[int, str] | None:

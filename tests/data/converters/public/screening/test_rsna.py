@@ -1,3 +1,5 @@
+import cv2
+import numpy as np
 import pytest
 
 from mammo_d2.data.converters.converter import ConverterError
@@ -44,3 +46,36 @@ def test_an_image_that_is_there_twice(tmp_path):
     (tmp_path / "train.csv").write_text(TABLE + TABLE.splitlines()[1].replace(",1,1,1,", ",0,0,0,") + "\n")
     with pytest.raises(ConverterError, match=r"train\.csv, line 6: patient_id '10', image_id '100' is there twice"):
         list(Rsna(tmp_path).images())
+
+
+def write_pngs(folder, *names, size=(64, 64)):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(folder / name), np.zeros(size, np.uint8))
+
+
+@pytest.mark.parametrize("names", [("512/10/100.png", "512/10/101.png"), ("512/10_100.png", "512/10_101.png")])
+def test_a_png_copy(tmp_path, names):
+    (tmp_path / "train.csv").write_text(TABLE)
+    write_pngs(tmp_path / "copy", *names)
+    converter = Rsna(tmp_path, pngs=tmp_path / "copy")
+    found = list(converter.images())
+    assert [image.path for image in found] == [tmp_path / "copy" / name for name in names]
+    assert [image.key for image in found] == ["10/100", "10/101"]
+    assert ("train_images/11/102.dcm", "not in the PNG copy") in converter.skipped
+    assert any("64 x 64 pixels: squashed to squares; --aspect" in why for _, why in converter.skipped)
+
+
+def test_a_png_copy_with_two_sizes_or_none(tmp_path):
+    (tmp_path / "train.csv").write_text(TABLE)
+    write_pngs(tmp_path / "copy", "256/10/100.png", "512/10/100.png", size=(64, 48))
+    with pytest.raises(ConverterError, match="perhaps in another size; give one folder"):
+        list(Rsna(tmp_path, pngs=tmp_path / "copy").images())
+    converter = Rsna(tmp_path, pngs=tmp_path / "copy" / "512")
+    assert len(list(converter.images())) == 1
+    assert not any("squashed" in why for _, why in converter.skipped)
+    with pytest.raises(FileNotFoundError, match="no such folder; give the folder of the PNG copy"):
+        list(Rsna(tmp_path, pngs=tmp_path / "other").images())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no PNG files in it"):
+        list(Rsna(tmp_path, pngs=tmp_path / "empty").images())
