@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from mammo_d2.core.files import FileFormatError, read_text
@@ -16,6 +17,7 @@ def read_csv(
     path: str | os.PathLike[str],
     *,
     delimiter: str = ",",
+    keep: Collection[str] | None = None,
     if_missing: str = "check the path",
     error: type[ValueError] = FileFormatError,
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -24,6 +26,7 @@ def read_csv(
     Args:
         path: the file.
         delimiter: between fields.
+        keep: columns whose fields are wanted, of a table with hundreds; all if None.
         if_missing: end of the message for a file that is not there.
         error: raised for a file that is no such table.
 
@@ -58,7 +61,8 @@ def read_csv(
                     f"{path}: line {number}: {len(values)} fields, but line 1 has {len(header)}; write numbers with a "
                     f"decimal point, and quote text that holds {DELIMITERS.get(delimiter, 'the delimiter')}"
                 )
-            rows.append((number, dict(zip(header, values, strict=True))))
+            fields = zip(header, values, strict=True)
+            rows.append((number, {name: value for name, value in fields if keep is None or name in keep}))
     except csv.Error as cause:
         raise error(f"{path}: line {reader.line_num}: {cause}; is a quotation mark not closed?") from cause
     return header, rows

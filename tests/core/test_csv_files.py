@@ -48,3 +48,13 @@ def test_other_delimiters_blank_fields_and_the_line_that_a_row_begins_on(tmp_pat
     path.mkdir()
     with pytest.raises(FileFormatError, match=r"t\.csv: is a folder"):
         read_csv(path)
+
+
+def test_wanted_columns_alone(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,c\n1,2,3\n")
+    header, rows = read_csv(path, keep={"c", "a"})
+    assert (header, rows) == (["a", "b", "c"], [(2, {"a": "1", "c": "3"})])
+    path.write_text("a,b,c\n1,2\n")
+    with pytest.raises(FileFormatError, match="2 fields, but line 1 has 3"):
+        read_csv(path, keep={"a"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -222,7 +222,11 @@ class Converter(ABC):
 
 
 def read_table(
-    path: str | os.PathLike[str], columns: Sequence[str], delimiter: str = ",", unique: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    columns: Sequence[str],
+    delimiter: str = ",",
+    unique: Sequence[str] = (),
+    keep: Collection[str] | None = None,
 ) -> list[dict[str, str]]:
     """Read a CSV file with a header; values are stripped, line breaks within quotes are kept together.
 
@@ -231,6 +235,7 @@ def read_table(
         columns: names that must be there.
         delimiter: between fields.
         unique: columns whose values together name a row: two rows with the same ones are an error.
+        keep: the only columns that rows shall have, of a table with hundreds; all if None.
 
     Returns:
         One dict per row, with the number of the line that it begins on under "#" (the header is line 1).
@@ -241,7 +246,11 @@ def read_table(
             or whose ``unique`` values are there twice, a quotation mark that is not closed, or no text in UTF-8.
     """
     header, rows = read_csv(
-        path, delimiter=delimiter, if_missing="the table belongs to the data set, download it too", error=ConverterError
+        path,
+        delimiter=delimiter,
+        keep=keep,
+        if_missing="the table belongs to the data set, download it too",
+        error=ConverterError,
     )
     stripped = ((number, {column: value.strip() for column, value in row.items()}) for number, row in rows)
     return checked_rows(path, header, [{**row, "#": str(number)} for number, row in stripped], columns, unique)
