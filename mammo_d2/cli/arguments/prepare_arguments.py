@@ -31,6 +31,9 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     image.add_argument(
         "--flip-to", choices=("left", "right"), default="", help="mirror so that the chest wall is there"
     )
+    image.add_argument("--clean-film", action="store_true",
+                       help="labels, tape and white edges of films become background")  # fmt: skip
+    image.add_argument("--blank-text", action="store_true", help="rows of characters beside the breast too")
     image.add_argument("--aspect", type=float, default=0.0, metavar="W/H",
                        help="width / height of the films, if the files were squashed, e.g. to squares")  # fmt: skip
     image.add_argument("--max-side", type=int, default=0, help="reduce to this longer side in pixels (0: no)")
@@ -75,6 +78,8 @@ def prepare_options(args: argparse.Namespace) -> PrepareOptions:
         mask_method=args.mask_method,
         flip_to=args.flip_to,
         aspect=args.aspect,
+        clean_film=args.clean_film,
+        blank_text=args.blank_text,
         max_side=args.max_side,
         spacing=args.spacing,
         keep_files=args.keep_files,

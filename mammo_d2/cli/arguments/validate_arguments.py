@@ -22,7 +22,8 @@ Prints a table with a column per split: patients, images, views, classes, densit
 every record, at the image files, and that no patient and no source file is in two splits.
 
 With --images full every image is decoded and compared with all others: the same pixels in two splits, or of two
-patients, and near-duplicates (another window, size, compression or crop, mirrored) across patients and splits.
+patients, and near-duplicates (another window, size, compression or crop, mirrored) across patients and splits; images
+that seem to show no breast, or to be inverted or rotated.
 
 With --out the table goes to FOLDER/{FACTS_FILE} with all problems, and as bar charts to FOLDER/{OVERVIEW_FILE};
 near-duplicates are shown in FOLDER/{PAIRS_FILE}.

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 from mammo_d2.core.files import path_problem, read_json, sha256_bytes, sha256_file, write_bytes_atomic, write_json
-from mammo_d2.data.breast.mask import laterality_of_side
 from mammo_d2.data.converters.converter import Converter, SourceImage, set_unknown_apart
 from mammo_d2.data.prepare.image_record import (
     annotation_record,
@@ -169,13 +168,7 @@ def _convert(
     size = (pixels.shape[0], pixels.shape[1])
     annotations = [usable_annotation(a, size, n, warn) for n, a in enumerate(source.annotations, start=1)]
     lesions = [a.bbox for a in annotations if a.bbox is not None]
-    prepared = prepare_pixels(pixels, meta, options, lesions, source.pixel_spacing)
-    expected = laterality_of_side(prepared.chest_wall)
-    if source.laterality and expected and expected != source.laterality:
-        warn(
-            f"laterality {source.laterality}, but the chest wall is on the {prepared.chest_wall}; check it, or the "
-            "image is mirrored"
-        )
+    prepared = prepare_pixels(pixels, meta, options, lesions, source.pixel_spacing, source.laterality)
     for warning in prepared.warnings:
         warn(warning)
     file_name, prepared_sha, prepared_bytes = _write(source, prepared.stored, options, out)

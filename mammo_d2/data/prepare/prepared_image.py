@@ -14,8 +14,14 @@ import cv2
 import numpy as np
 
 from mammo_d2.core.image_transform import ImageTransform
-from mammo_d2.data.breast.mask import breast_box, breast_mask, chest_wall_side
+from mammo_d2.data.breast.burned_in_text import blank_text, find_text, text_warning
+from mammo_d2.data.breast.film_artefacts import find_artefacts
+from mammo_d2.data.breast.mask import breast_box, breast_mask
+from mammo_d2.data.breast.orientation import Orientation, find_orientation
 from mammo_d2.data.reading.image_meta import FULL_SCALE_8_BIT, FULL_SCALE_16_BIT, ImageMeta
+
+# Least part of a lesion's box that cleaning must leave to go without a warning.
+_LEAST_KEPT = 0.95
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,9 @@ class ImageOptions:
             side is reduced until the whole file has this ratio; 0: files are as they were taken.
         max_side: reduce images whose longer side is larger, in pixels; 0: no limit.
         spacing: scale images to this many mm per pixel (0: no); needs a known pixel spacing.
+        clean_film: give everything but the breast (labels, tape, white edges of a film) the grey of the background; for
+            whole images, before any crop.
+        blank_text: give rows of characters beside the breast the grey of the background.
         keep_files: refer to the source file by a symbolic link instead of writing a PNG; nothing may be changed then.
         png_level: compression of the PNG, 0..9.
     """
@@ -42,6 +51,8 @@ class ImageOptions:
     aspect: float = 0.0
     max_side: int = 0
     spacing: float = 0.0
+    clean_film: bool = False
+    blank_text: bool = False
     keep_files: bool = False
     png_level: int = 1
 
@@ -62,9 +73,11 @@ class ImageOptions:
                 f"give aspect ({self.aspect}) or spacing ({self.spacing}), not both: squashed files have no known "
                 "pixel spacing"
             )
-        if self.keep_files and (self.crop or self.flip_to or self.aspect or self.max_side or self.spacing):
+        changes = (self.crop, self.flip_to, self.aspect, self.max_side, self.spacing, self.clean_film, self.blank_text)
+        if self.keep_files and any(changes):
             raise ValueError(
-                "keep_files leaves images as they are; drop it, or crop, flip_to, aspect, max_side and spacing"
+                "keep_files leaves images as they are; drop it, or crop, flip_to, aspect, max_side, spacing, "
+                "clean_film and blank_text"
             )
 
 
@@ -73,14 +86,16 @@ class PreparedImage:
     """A file read and prepared in memory.
 
     Attributes:
-        source: float32 (H, W), the file's pixels.
+        source: float32 (H, W), the file's pixels, without text where that is blanked.
         stored: (h, w) uint8 (full scale 255) or uint16 (full scale 65535), the prepared pixels as a data set has them;
             None if the file stays as it is.
         transform: between the two.
         meta: of the file.
         warnings: what a person should look at; those of ``meta`` are not among them.
         breast_box: XYWH of the breast found, in pixels of ``source``; None where it was not looked for.
-        chest_wall: "left" or "right": the side of ``source`` at which it was found.
+        orientation: how ``source`` lies; None where it was not looked for.
+        text: XYWH boxes of text found beside the breast, in pixels of ``source``.
+        film_edges: part of ``source`` that white edges of a film take; None where they were not looked for.
     """
 
     source: np.ndarray
@@ -89,7 +104,9 @@ class PreparedImage:
     meta: ImageMeta
     warnings: tuple[str, ...] = ()
     breast_box: tuple[int, int, int, int] | None = None
-    chest_wall: str | None = None
+    orientation: Orientation | None = None
+    text: tuple[tuple[int, int, int, int], ...] = ()
+    film_edges: float | None = None
 
     @cached_property
     def pixels(self) -> np.ndarray:
@@ -115,8 +132,9 @@ def prepare_pixels(
     options: ImageOptions,
     lesions: Sequence[Sequence[float]] = (),
     pixel_spacing: tuple[float, float] | None = None,
+    laterality: str | None = None,
 ) -> PreparedImage:
-    """Find the breast, and crop, mirror and scale the image.
+    """Find the breast, and clean, crop, mirror and scale the image.
 
     Args:
         source: float32 (H, W) as read.
@@ -124,21 +142,45 @@ def prepare_pixels(
         options: what to do.
         lesions: XYWH boxes in source pixels that a crop must hold.
         pixel_spacing: (row, column) in mm, where known.
+        laterality: "L" or "R" where it is known, of the file by default.
 
     Raises:
         ValueError: a target spacing, but no known spacing.
     """
-    mask = breast_mask(source, options.mask_method)
-    side = chest_wall_side(mask)
     warnings: list[str] = []
-    transform = _choose_transform(mask, side, options, warnings.append, lesions, pixel_spacing)
-    stored = None if options.keep_files else _stored_pixels(source, meta, transform)
-    return PreparedImage(source, stored, transform, meta, tuple(warnings), breast_box(mask), side)
+    mask, pixels, edges = breast_mask(source, options.mask_method), source, None
+    if options.clean_film:
+        artefacts = find_artefacts(source, options.mask_method)
+        pixels, edges = artefacts.without(source), artefacts.edge_share
+        mask = breast_mask(pixels, options.mask_method)
+        _warn_of_cleaned_lesions(artefacts.kept, lesions, warnings.append)
+    orientation = find_orientation(source, mask, laterality or meta.laterality, meta.chest_wall)
+    warnings += orientation.doubts
+    lines = find_text(pixels, mask)
+    if options.blank_text:
+        pixels = blank_text(pixels, mask, lines)
+        source = blank_text(source, mask, lines)  # nor in pictures
+    elif text := text_warning(lines):
+        warnings.append(text)
+    transform = _choose_transform(mask, orientation, options, warnings.append, lesions, pixel_spacing)
+    stored = None if options.keep_files else _stored_pixels(pixels, meta, transform)
+    return PreparedImage(
+        source, stored, transform, meta, tuple(warnings), breast_box(mask), orientation,
+        tuple(line.box for line in lines), edges,
+    )  # fmt: skip
+
+
+def _warn_of_cleaned_lesions(kept: np.ndarray, lesions: Sequence[Sequence[float]], warn: Callable[[str], None]) -> None:
+    """Warn of lesions whose boxes lie partly in what was cleaned; they are not kept, as a test image's would not be."""
+    for number, (x, y, w, h) in enumerate(lesions, start=1):
+        part = kept[max(0, math.floor(y)) : math.ceil(y + h), max(0, math.floor(x)) : math.ceil(x + w)]
+        if part.size and part.mean() < _LEAST_KEPT:
+            warn(f"lesion {number}: {1 - part.mean():.0%} of its box was cleaned as film; look at this image")
 
 
 def _choose_transform(
     mask: np.ndarray,
-    side: str | None,
+    orientation: Orientation,
     options: ImageOptions,
     warn: Callable[[str], None],
     lesions: Sequence[Sequence[float]] = (),
@@ -148,7 +190,7 @@ def _choose_transform(
 
     Args:
         mask: bool (H, W) of the breast.
-        side: of the chest wall, "left", "right" or None where it was not found.
+        orientation: of the image.
         options: what to do.
         warn: called with what a person should look at.
         lesions: XYWH boxes in source pixels that the crop must hold.
@@ -164,8 +206,10 @@ def _choose_transform(
         crop, grown = _include(crop, lesions)
         if grown:
             warn("a lesion lies outside the detected breast, the crop was widened; look at this image")
-    if options.flip_to and side is None:
-        warn("the side of the chest wall was not found; not mirrored")
+    side = orientation.chest_wall
+    if options.flip_to and orientation.decided_by != "image":
+        by = f"mirrored or not by its {orientation.decided_by}" if side else "not mirrored"
+        warn(f"the side of the chest wall was not found; {by}")
     transform = ImageTransform((height, width), crop, bool(options.flip_to and side and side != options.flip_to))
     w, h = crop[2:]
     if options.spacing:

@@ -1,4 +1,4 @@
-"""One pass over the pixels of a data set: unreadable files, equal and nearly equal images of other patients."""
+"""One pass over the pixels of a data set: unreadable files, odd images, equal and similar images of other patients."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import cv2
 from tqdm import tqdm
 
 from mammo_d2.core.processes.crash_safe import CrashSafeMap
+from mammo_d2.data.breast.mask import breast_mask
+from mammo_d2.data.breast.orientation import image_problems, presence_problem
 from mammo_d2.data.format.image_check import add_unreadable, add_wrong_size
 from mammo_d2.data.format.problems import Report
 from mammo_d2.data.reading.reader import read_image
@@ -73,6 +75,7 @@ class _Look:
     size: tuple[int, int] = (0, 0)
     print: Fingerprint | None = None
     problem: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 def images_of(file: str, data: Mapping[str, Any], root: str | os.PathLike[str]) -> list[ReviewedImage]:
@@ -87,8 +90,8 @@ def review_pixels(
 ) -> PixelReview:
     """Read every image, and compare all of them with each other.
 
-    Images with the same pixels in two splits are an error, those of two patients in one split and near-duplicates
-    a warning.
+    Images with the same pixels in two splits are an error, those of two patients in one split, near-duplicates, and
+    images that seem to show no breast, or to be inverted or rotated, a warning.
 
     Args:
         images: of all splits.
@@ -106,6 +109,11 @@ def review_pixels(
             continue
         review.read += 1
         add_wrong_size(review.report, image.file, image.record, look.size)
+        for doubt in look.doubts:
+            message, _, remedy = doubt.rpartition("; ")
+            review.report.add(
+                "warning", "odd-image", image.file, image.name, "file_name", image.record["file_name"], message, remedy
+            )
         kept.append((image, look.print))
     _same_pixels(kept, review.report)
     if near:
@@ -133,7 +141,10 @@ def _looks(paths: Sequence[Path], workers: int) -> Iterable[_Look]:
 def _look(path: Path) -> _Look:
     try:
         pixels, _ = read_image(path)
-        return _Look((pixels.shape[0], pixels.shape[1]), fingerprint(pixels))
+        nothing = presence_problem(pixels, breast_mask(pixels))
+        # Whether it was mirrored or padded cannot be seen in a prepared image, which may be on purpose.
+        doubts = [nothing] if nothing else image_problems(pixels, None)
+        return _Look((pixels.shape[0], pixels.shape[1]), fingerprint(pixels), doubts=tuple(doubts))
     except (ValueError, OSError) as error:
         return _Look(problem=str(error))
 

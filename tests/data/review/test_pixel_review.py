@@ -1,4 +1,5 @@
 import cv2
+import numpy as np
 import pytest
 
 from mammo_d2.data.review.pixel_review import images_of, review_pixels
@@ -49,6 +50,16 @@ def test_near_duplicates_of_other_patients_or_splits_only(folder):
         ("warning", "near-duplicate", "t", "0.png")
     ]
     assert found(review_pixels([*train, *images(folder, "test.json", ("dark.png", "a"))], near=False)) == []
+
+
+def test_images_without_breast_and_inverted_ones(folder):
+    cv2.imwrite(str(folder / "empty.png"), np.full((400, 300), 9, np.uint16))
+    cv2.imwrite(str(folder / "inverted.png"), 60000 - textured_breast(3))
+    review = review_pixels(images(folder, "t", ("empty.png", "a"), ("inverted.png", "b"), ("0.png", "c")))
+    assert found(review) == [("warning", "odd-image", "t", "empty.png"), ("warning", "odd-image", "t", "inverted.png")]
+    messages = [problem.message for problem in review.report.problems]
+    assert messages[0] == "every pixel has the same value: no breast is seen"
+    assert "seems inverted" in messages[1]
 
 
 def test_unreadable_files_and_wrong_sizes(folder):
