@@ -2,6 +2,7 @@
 # make test   from a fresh machine to a green test run
 # make test-fast   the same without the tests that take 5 seconds or more
 # make lint   ruff and mypy
+# make docs   the documents as a site, build/site/index.html
 # make test-detectron2   the whole suite on detectron2, where it is installed
 #
 # The environment is the active virtual environment, else .venv in this folder, made on first use.
@@ -13,7 +14,7 @@ PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.mammo_d2-installed
 DEMO_DIR ?= output/demo
 
-.PHONY: demo test test-fast test-detectron2 lint environment clean
+.PHONY: demo test test-fast test-detectron2 docs lint environment clean
 
 environment: $(STAMP)
 
@@ -34,6 +35,9 @@ test-fast: $(STAMP)
 test-detectron2: $(STAMP)
 	@$(PYTHON) -c "import detectron2" 2>/dev/null || { echo "detectron2 is not installed in $(VENV): see its installation page, https://detectron2.readthedocs.io/en/latest/tutorials/install.html"; exit 1; }
 	MAMMO_D2_ENGINE=detectron2 OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2
+
+docs: $(STAMP)
+	$(PYTHON) -m sphinx -q -W --keep-going -c docs -b html . build/site
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
