@@ -23,9 +23,7 @@ from mammo_d2.evaluation.metrics.bootstrap import (
     paired_comparison,
     percentile_interval,
 )
-
-#: Normal quantiles of a two-sided level of 5 % and of a power of 80 %, as rounded in sample size tables.
-LEVEL_QUANTILE, POWER_QUANTILE = 1.96, 0.84
+from mammo_d2.evaluation.metrics.comparison.sample_size import patients_needed
 
 
 @dataclass(frozen=True)
@@ -81,30 +79,6 @@ class ComparedRows:
     reference: str
     metrics: Mapping[str, Mapping[str, RowMetric]]
     differences: Mapping[str, Mapping[str, RowDifference]]
-
-
-def patients_needed(patients: int, error: float, difference: float) -> float:
-    """How many test patients it would take to tell a difference from 0.
-
-    Formula: ``n ((1.96 + 0.84) error / d)²``, rounded up: the standard error falls with the root of the number of
-    patients, and a difference of ``1.96 + 0.84`` standard errors is found with a power of 80 % at a two-sided level of
-    5 %. It holds for patients of the same mix and for these trainings: more patients do not lessen the variation
-    between trainings.
-
-    Args:
-        patients: n, those tested.
-        error: standard error of the difference on them.
-        difference: d, the one to be told from 0. 0 takes infinitely many patients.
-
-    Returns:
-        A whole number, infinity, or NaN where an argument is NaN.
-    """
-    if math.isnan(error) or math.isnan(difference):
-        return math.nan
-    if difference == 0:
-        return math.inf
-    # A hair less, so that rounding errors do not add a patient.
-    return float(math.ceil(patients * ((LEVEL_QUANTILE + POWER_QUANTILE) * error / difference) ** 2 * (1 - 1e-12)))
 
 
 def compare_rows(

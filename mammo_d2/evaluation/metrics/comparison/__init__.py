@@ -1,0 +1,1 @@
+"""Tests and intervals for differences, and how many patients a difference takes."""
