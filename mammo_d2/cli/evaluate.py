@@ -23,6 +23,7 @@ from mammo_d2.evaluation.metrics.detection.presets import PRESETS, Preset, get_p
 from mammo_d2.evaluation.metrics.scores.curves import NORMALIZATIONS
 from mammo_d2.evaluation.metrics.scores.score_statistic import ScoreRule
 from mammo_d2.evaluation.metrics.tables import DetectionTable
+from mammo_d2.evaluation.study.figure_style import FIGURE_FORMATS
 from mammo_d2.evaluation.study.run_study import run_study
 from mammo_d2.evaluation.study.study import StudyOptions, System
 from mammo_d2.evaluation.study.study_cases import write_study_cases
@@ -59,7 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="image scores, JSON or CSV, one per system (in the same order)",
     )
     parser.add_argument("--names", nargs="+", default=[], help="names of the systems; default: the files' names")
-    parser.add_argument("--output", type=Path, help="folder for JSON, CSV, LaTeX and PNG files; default: console only")
+    parser.add_argument("--output", type=Path, help="folder for JSON, CSV, tables and figures; default: console only")
+    parser.add_argument("--figures", nargs="+", choices=FIGURE_FORMATS, default=["png"], help="formats of the figures")
     parser.add_argument("--classes", nargs="+", default=[], help="categories to evaluate; default: all")
     parser.add_argument("--merge", default="", metavar="NAME", help="the one class that all of --classes become")
     parser.add_argument("--ignore", nargs="+", default=[], help="categories whose findings may be hit freely")
@@ -236,7 +238,9 @@ def run(argv: list[str]) -> int:
 
         study = run_study(truth, systems, options, advance)
     rule = options.preset.rule
-    paths = [] if args.output is None else write_study(study, args.output, rule.rates, rule.recall_unit)
+    paths = []
+    if args.output is not None:
+        paths = write_study(study, args.output, rule.rates, rule.recall_unit, args.figures)
     if wants_cases:
         paths += write_study_cases(
             truth, systems, rule, args.output, args.cases or "", args.count_at, args.count_at_rate

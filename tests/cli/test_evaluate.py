@@ -66,7 +66,8 @@ def test_two_systems_with_all_files(folder, tmp_path, capsys):
         assert part in printed
     names = {path.name for path in out.iterdir()}
     assert names == {
-        "metrics.json", "metrics.csv", "table.tex", "froc_benign.png", "froc_malignant.png", "froc_all.png",
+        "metrics.json", "metrics.csv", "table.tex", "paper.md", "paper.tex",
+        "froc_benign.png", "froc_malignant.png", "froc_all.png",
         "roc_patient.png", "roc_exam.png", "roc_breast.png", "roc_image.png", "forest_1.png",
     }  # fmt: skip
     assert all((out / name).read_bytes()[:4] == b"\x89PNG" for name in names if name.endswith("png"))

@@ -13,6 +13,7 @@ import numpy as np
 from tabulate import tabulate
 
 from mammo_d2.core.files import write_bytes_atomic, write_json
+from mammo_d2.evaluation.study.paper_tables import difference_cells, write_tables
 from mammo_d2.evaluation.study.plots import ForestRow, plot_forest, plot_froc, plot_roc
 from mammo_d2.evaluation.study.study import LEVELS, MetricValue, PairReport, Study, SystemReport
 
@@ -172,14 +173,41 @@ def _write_forest(pair: PairReport, names: Sequence[str], path: Path) -> Path:
     return plot_forest(rows, path, f"{pair.second} against {pair.first}", f"difference ({pair.second} - {pair.first})")
 
 
-def write_study(study: Study, folder: str | os.PathLike, rates: Sequence[float], recall_of: str) -> list[Path]:
-    """Write metrics.json, metrics.csv, table.tex, froc_<class>.png, roc_<level>.png and forest_<n>.png.
+def comparison_table(study: Study) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table for a paper: headline metrics of all systems, differences and p values.
+
+    An AUC's difference and p value are DeLong's where that test was made, others the bootstrap's.
+    """
+    header = ["metric", *(system.name for system in study.systems)]
+    for pair in study.pairs:
+        header += [f"{pair.second} - {pair.first}", "p"]
+    rows = []
+    for name in headline_metrics(study):
+        row = [name, *(_cell(system.metrics.get(name)) for system in study.systems)]
+        for pair in study.pairs:
+            level, _, key = name.rpartition("/")
+            test = pair.auc.get(level) if key == "auc" else None
+            row += difference_cells(test or pair.differences.get(name))
+        rows.append(row)
+    return header, rows
+
+
+def write_study(
+    study: Study,
+    folder: str | os.PathLike,
+    rates: Sequence[float],
+    recall_of: str,
+    formats: Sequence[str] = ("png",),
+) -> list[Path]:
+    """Write metrics.json, metrics.csv, table.tex, paper.md and .tex, and the figures froc_<class>, roc_<level> and
+    forest_<n> in each format.
 
     Args:
         study: the study.
         folder: made if missing.
         rates: range of the FROC plots' x axis.
         recall_of: what FROC sensitivity counts.
+        formats: of ``FIGURE_FORMATS``.
 
     Returns:
         the paths written.
@@ -189,17 +217,18 @@ def write_study(study: Study, folder: str | os.PathLike, rates: Sequence[float],
     paths = [write_metrics_json(study, folder / "metrics.json"), write_metrics_csv(study, folder / "metrics.csv")]
     write_bytes_atomic(folder / "table.tex", latex_table(study).encode("utf-8"))
     paths.append(folder / "table.tex")
+    paths += write_tables(folder, "paper", *comparison_table(study), study.options)
     for name in dict.fromkeys(name for system in study.systems for name in system.froc_curves):
         curves = [system.froc_curves[name] for system in study.systems if name in system.froc_curves]
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
-        place = folder / f"froc_{safe}.png"
-        if place in paths:  # of classes such as "a b" and "a_b"
-            place = folder / f"froc_{safe}_{len(paths)}.png"
-        paths.append(plot_froc(curves, place, f"FROC, {name}", rates, recall_of))
+        if folder / f"froc_{safe}.{formats[0]}" in paths:  # of classes such as "a b" and "a_b"
+            safe = f"{safe}_{len(paths)}"
+        for kind in formats:
+            paths.append(plot_froc(curves, folder / f"froc_{safe}.{kind}", f"FROC, {name}", rates, recall_of))
     for level in LEVELS:
         curves = [system.roc_curves[level] for system in study.systems]
-        paths.append(plot_roc(curves, folder / f"roc_{level}.png", f"ROC, {level}s"))
+        paths += [plot_roc(curves, folder / f"roc_{level}.{kind}", f"ROC, {level}s") for kind in formats]
     names = headline_metrics(study)
     for number, pair in enumerate(study.pairs, start=1):
-        paths.append(_write_forest(pair, names, folder / f"forest_{number}.png"))
+        paths += [_write_forest(pair, names, folder / f"forest_{number}.{kind}") for kind in formats]
     return paths

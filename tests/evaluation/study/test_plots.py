@@ -16,8 +16,8 @@ BAND = (np.array([0.1, 1.0]), np.array([0.1, 0.4]), np.array([0.5, 0.9]))
 def figures(monkeypatch):
     """The figures that are saved, instead of only their files."""
     saved = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure) or save(figure, path))
+    save = plots.save_figure
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: saved.append(figure) or save(figure, path))
     return saved
 
 
