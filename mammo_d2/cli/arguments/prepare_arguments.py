@@ -12,6 +12,8 @@ from mammo_d2.data.prepare.contact_sheet import write_contact_sheet
 from mammo_d2.data.prepare.dataset import PrepareResult, prepare
 from mammo_d2.data.prepare.options import PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
+from mammo_d2.data.prepare.special_images import USUAL_KINDS, VISITS
+from mammo_d2.data.reading.image_meta import SPECIAL_KINDS
 from mammo_d2.data.reading.size_limits import allow_megapixels
 
 CHECK_FILE = "check.png"
@@ -41,6 +43,11 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     image.add_argument("--keep-files", action="store_true", help="link to the source files instead of writing PNGs")
     image.add_argument("--png-level", type=int, default=1, help="compression of the PNGs, 0 (none) to 9")
     add_size_limit(image)
+    taken = parser.add_argument_group("which images")
+    kinds = "; ".join(f"{kind}: {text}" for kind, text in SPECIAL_KINDS.items())
+    taken.add_argument("--take", nargs="*", choices=tuple(SPECIAL_KINDS), default=list(USUAL_KINDS), metavar="KIND",
+                       help=f"special images to take besides ordinary mammograms ({kinds})")  # fmt: skip
+    taken.add_argument("--visits", choices=VISITS, default="all", help="which exams of a patient, by their dates")
     split = parser.add_argument_group("splits (patient-wise, stratified by pathology)")
     split.add_argument("--split", type=float, nargs=3, metavar=("TRAIN", "VAL", "TEST"), default=(0.7, 0.1, 0.2),
                        help="parts of the patients, where the data set has no split of its own")  # fmt: skip
@@ -96,6 +103,8 @@ def prepare_options(args: argparse.Namespace) -> PrepareOptions:
         dry_run=args.dry_run,
         limit=args.limit,
         progress=not args.quiet,
+        kinds=(*args.take, *(("spot", "magnification", "specimen") if getattr(args, "all_views", False) else ())),
+        visits=args.visits,
     )
 
 

@@ -66,6 +66,9 @@ class SourceImage:
         boxes: further XYWH boxes in source pixels, by record key.
         extra: further keys of the image record.
         data: whatever ``Converter.complete`` needs (paths of masks); not written.
+        kinds: special kinds of image, of ``SPECIAL_KINDS``, as far as they are known without reading the file.
+        exam_time: when the exam was, to be compared as text with the patient's other exams (a date, a year); not
+            written.
         problem: why the image cannot be used, e.g. its truth cannot be read; it is then left out with this error.
     """
 
@@ -88,6 +91,8 @@ class SourceImage:
     boxes: dict[str, list[list[float]]] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+    exam_time: str | None = None
     problem: str | None = None
 
 

@@ -28,9 +28,10 @@ from mammo_d2.data.converters.converter import Converter, SourceImage, set_unkno
 from mammo_d2.data.format.annotations import SPLITS
 from mammo_d2.data.format.coco_builder import CocoBuilder
 from mammo_d2.data.prepare.dataset_splits import assign_splits
-from mammo_d2.data.prepare.image import Issue, Outcome, check_key
+from mammo_d2.data.prepare.image import IMAGE_FOLDER, Issue, Outcome, check_key
 from mammo_d2.data.prepare.manifest import make_manifest
 from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
+from mammo_d2.data.prepare.special_images import of_visits, refused_kinds
 from mammo_d2.data.prepare.workers import run_images
 
 
@@ -87,7 +88,7 @@ def prepare(
     """
     options = options or PrepareOptions()
     out = Path(out)
-    sources = _list_sources(converter, options.limit)
+    sources = _list_sources(converter, options)
     if show is not None and converter.rules.tables:
         show(_labels_text(converter, sources))
     result = PrepareResult(out, skipped=list(converter.skipped))
@@ -111,16 +112,18 @@ def prepare(
     # Closing the generator ends the workers when a strict run stops early.
     with closing(run_images(converter, sources, options, out)) as running:
         for outcome in running:
+            _leave_out_special(outcome, converter, options, out)
             outcomes.append(outcome)
             result.issues += outcome.issues
             result.reused += outcome.reused
-            if options.strict and outcome.image is None:
+            if options.strict and outcome.image is None and outcome.issues:
                 _write_issues(out, result)
                 raise PrepareError(f"{outcome.issues[0].problem} (stopped at the first error: strict)")
+    result.skipped = list(converter.skipped)
     done = [(s, o) for s, o in zip(sources, outcomes, strict=True) if o.image is not None]
     _write_issues(out, result)
     if not done:
-        first = result.errors[0].problem
+        first = result.errors[0].problem if result.errors else result.skipped[-1][1]
         raise PrepareError(f"none of {len(sources)} images could be prepared; the first: {first}; see {out}/errors.csv")
     _look_at_labels(done, result)
     assigned = assign_splits(done, options)
@@ -135,8 +138,34 @@ def prepare(
     return result
 
 
-def _list_sources(converter: Converter, limit: int) -> list[SourceImage]:
-    sources = list(converter.images())
+def _leave_out_special(outcome: Outcome, converter: Converter, options: PrepareOptions, out: Path) -> None:
+    """Take back an image whose file turned out to be of a special kind that is not taken."""
+    image = outcome.image
+    # Of a volume of tomosynthesis the reader was told which frame to take.
+    kinds = [kind for kind in (image or {}).get("source", {}).get("kinds", ()) if kind != "tomosynthesis"]
+    why = refused_kinds(kinds, options.kinds)
+    if image is None or why is None:
+        return
+    converter.skip(outcome.key, why)
+    (out / IMAGE_FOLDER / image["file_name"]).unlink(missing_ok=True)
+    outcome.image, outcome.annotations, outcome.issues, outcome.reused = None, [], [], False
+
+
+def _list_sources(converter: Converter, options: PrepareOptions) -> list[SourceImage]:
+    listed = list(converter.images())
+    sources = []
+    for source in listed:
+        frame_chosen = converter.read_options.frame is not None
+        kinds = [kind for kind in source.kinds if kind != "tomosynthesis" or not frame_chosen]
+        why = refused_kinds(kinds, options.kinds)
+        if why is None:
+            sources.append(source)
+        else:
+            converter.skip(source.path, why)
+    sources, other_visits = of_visits(sources, options.visits)
+    for key, why in other_visits:
+        converter.skip(key, why)
+    limit = options.limit
     if not sources:
         why = "; ".join(f"{what}: {why}" for what, why in converter.skipped[:1])
         raise PrepareError(

@@ -124,10 +124,11 @@ def check_key(source: SourceImage) -> None:
 
 def _fingerprint(converter: Converter, source: SourceImage, options: ImageOptions, sha: str) -> str:
     """Hash of everything the result depends on; where the file lies does not matter."""
+    not_in_results = ["path", "split", "problem", "exam_time", *([] if source.kinds else ["kinds"])]
     facts = {
         "version": FORMAT_VERSION,
         "converter": converter.name,
-        "source": {k: v for k, v in asdict(source).items() if k not in ("path", "split", "problem")},
+        "source": {k: v for k, v in asdict(source).items() if k not in not_in_results},
         "options": asdict(options),
         "read": asdict(converter.read_options),
         "sha256": sha,

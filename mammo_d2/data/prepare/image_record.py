@@ -106,6 +106,7 @@ def image_record(
             **({"orientation": prepared.orientation.to_dict()} if prepared.orientation else {}),
             **({"text": [list(box) for box in prepared.text]} if prepared.text else {}),
             **({"film_edges": round(prepared.film_edges, 4)} if prepared.film_edges is not None else {}),
+            **({"kinds": sorted({*source.kinds, *meta.kinds})} if source.kinds or meta.kinds else {}),
             "prepared_sha256": written["prepared_sha256"],
             "prepared_bytes": written["prepared_bytes"],
         },

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from mammo_d2.data.format.annotations import SPLITS
 from mammo_d2.data.prepare.prepared_image import ImageOptions
+from mammo_d2.data.reading.image_meta import SPECIAL_KINDS
 
 
 class PrepareError(ValueError):
@@ -27,6 +28,8 @@ class PrepareOptions:
         dry_run: only look, write nothing.
         limit: take only the first images of the data set (0: all), for a try.
         progress: show a progress bar.
+        kinds: special kinds of image (``SPECIAL_KINDS``) that are taken besides ordinary mammograms; None: all.
+        visits: "all" exams of a patient, the "first" or the "last".
     """
 
     image: ImageOptions = field(default_factory=ImageOptions)
@@ -39,6 +42,8 @@ class PrepareOptions:
     dry_run: bool = False
     limit: int = 0
     progress: bool = True
+    kinds: tuple[str, ...] | None = None
+    visits: str = "all"
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.fractions]
@@ -47,6 +52,10 @@ class PrepareOptions:
         total = sum(part for _, part in self.fractions)
         if abs(total - 1) > 1e-6 or any(part < 0 for _, part in self.fractions):
             raise ValueError(f"split fractions {dict(self.fractions)} must sum to 1, not {total:g}, none negative")
+        if self.kinds is not None and not set(self.kinds) <= set(SPECIAL_KINDS):
+            raise ValueError(f"kinds {list(self.kinds)} must be among {', '.join(SPECIAL_KINDS)}")
+        if self.visits not in ("all", "first", "last"):
+            raise ValueError(f"visits {self.visits!r} must be all, first or last")
         if self.workers < 0 or self.limit < 0 or not 0 <= self.val_from_train < 1:
             raise ValueError(
                 f"workers {self.workers} and limit {self.limit} must not be negative, val_from_train "

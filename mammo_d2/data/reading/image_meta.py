@@ -13,6 +13,22 @@ FULL_SCALE_16_BIT = 65535.0
 _USUAL_DEPTHS = (10, 12, 14)
 
 
+#: Images that are no ordinary mammograms, and what they are.
+SPECIAL_KINDS = {
+    "implant": "breasts with an implant, also displaced",
+    "spot": "spot compression views",
+    "magnification": "magnified views",
+    "specimen": "images of a specimen",
+    "synthetic": "2D images made from tomosynthesis",
+    "tomosynthesis": "slices, projections and volumes of tomosynthesis",
+    "low-energy": "low energy images of contrast-enhanced mammography",
+    "recombined": "recombined and high energy images of contrast-enhanced mammography",
+    "scout": "scout and stereotactic images of biopsies",
+    "phantom": "quality control images of phantoms",
+    "secondary-capture": "copies of screens and scans of prints",
+}
+
+
 class ImageReadError(ValueError):
     """An image file that cannot be read; the message names the file and what to do.
 
@@ -106,6 +122,8 @@ class ImageMeta:
         patient_id, exam_id, sop_instance_uid: identifiers as stored. These are protected health information.
         modality, manufacturer, presentation_intent, transfer_syntax, sop_class: DICOM values in words.
         chest_wall: "left" or "right": side of the image at which Patient Orientation puts the chest wall.
+        kinds: special kinds of image, of ``SPECIAL_KINDS``.
+        study_date: as stored, YYYYMMDD; orders a patient's exams and is never written. Protected health information.
         unusual: what makes the image an unusual mammogram or none, e.g. an implant; each is among the warnings, too.
         warnings: things a person should know, e.g. an unusable window.
     """
@@ -132,6 +150,8 @@ class ImageMeta:
     transfer_syntax: str = ""
     sop_class: str = ""
     chest_wall: str | None = None
+    kinds: tuple[str, ...] = ()
+    study_date: str | None = None
     unusual: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=())
 

@@ -102,7 +102,7 @@ class DicomFolder(FolderWithTruth):
             read_options(args),
             keep_ids=args.keep_ids,
             id_salt=args.id_salt,
-            all_views=args.all_views,
+            all_views=args.all_views or bool({"spot", "magnification", "specimen"} & set(args.take)),
             name=args.out.name,
             labels=args.labels,
         )
@@ -206,6 +206,8 @@ class DicomFolder(FolderWithTruth):
             points=record.get("points", {}),
             boxes=record.get("boxes", {}),
             extra=record.get("extra", {}),
+            kinds=meta.kinds,
+            exam_time=meta.study_date,
         )
 
     def _hashed(self, text: str) -> str:

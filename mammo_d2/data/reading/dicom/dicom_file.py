@@ -25,7 +25,7 @@ from mammo_d2.data.reading.dicom.tags import (
     text_of,
     view_of,
 )
-from mammo_d2.data.reading.dicom.unusual import unusual_facts
+from mammo_d2.data.reading.dicom.unusual import image_kinds, unusual_facts
 from mammo_d2.data.reading.image_meta import ImageMeta, ImageReadError, ReadOptions, depth_warnings
 from mammo_d2.data.reading.size_limits import check_inflated, check_size
 
@@ -165,6 +165,8 @@ def meta_of(
         transfer_syntax=syntax.name if syntax else "",
         sop_class=getattr(dataset.get("SOPClassUID"), "name", ""),
         chest_wall=chest_wall_of(dataset),
+        kinds=image_kinds(dataset, view, modifiers),
+        study_date=text_of(dataset, "StudyDate") or None,
         unusual=unusual,
         warnings=(*warnings, *(f"{fact}; check whether it belongs to the images" for fact in unusual)),
     )
@@ -198,7 +200,9 @@ def _check_readable(path: Any, dataset: FileDataset, options: ReadOptions) -> No
     if frames > 1 and options.frame is None:
         name = getattr(dataset.get("SOPClassUID"), "name", "multi-frame image")
         raise ImageReadError(
-            path, f"{frames} frames ({name})", "use the 2D or synthetic 2D image, or choose one frame (--frame)"
+            path,
+            f"{frames} frames ({name})",
+            "use the 2D or synthetic 2D image of the same view, or choose one frame (--frame)",
         )
     if options.frame is not None and not 0 <= options.frame < frames:
         raise ImageReadError(path, f"frame {options.frame} asked for, but it has {frames}", "choose a lower one")

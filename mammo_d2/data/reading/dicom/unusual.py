@@ -1,8 +1,13 @@
-"""What a DICOM file says about itself that makes it an unusual mammogram, or none: an implant, a phantom."""
+"""What a DICOM file says about itself that makes it an unusual mammogram, or none: an implant, a phantom.
+
+Image Type has the words of the standard and of vendors; those for contrast-enhanced images (LOW_ENERGY, RECOMBINED) are
+from public descriptions and not checked against files.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from pydicom.dataset import Dataset
 
@@ -14,6 +19,15 @@ _MAGNIFIED = 1.3
 # Values of Image Type of images made from tomosynthesis, and of images for stereotactic biopsy.
 _SYNTHETIC = {"GENERATED_2D", "TOMO_2D", "SYNTHESIZED", "SYNTHETIC", "C-VIEW", "CVIEW"}
 _CONVERSIONS = {"DV", "DI", "DF", "WSD", "SD", "SI", "DRW", "SYN"}
+_SLICES = {"TOMOSYNTHESIS", "TOMO", "TOMO_SLICE", "TOMO_PROJ"}
+# Breast Tomosynthesis Image Storage, Breast Projection X-Ray Image Storage for presentation and for processing.
+_TOMOSYNTHESIS_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.13.1.{number}" for number in (3, 4, 5))
+_LOW_ENERGY, _RECOMBINED = {"LOW_ENERGY"}, {"RECOMBINED", "SUBTRACTION", "HIGH_ENERGY"}
+# View modifiers and views, in lower case, that make an image a special one.
+_MODIFIED = {
+    "implant displaced": "implant", "spot compression": "spot", "magnification": "magnification",
+    "specimen": "specimen",
+}  # fmt: skip
 _SCOUTS = {"SCOUT", "LOCALIZER", "STEREO", "STEREO_SCOUT", "STEREO_PLUS", "STEREO_MINUS"}
 
 
@@ -31,8 +45,7 @@ def unusual_facts(dataset: Dataset) -> tuple[str, ...]:
         facts.append(f"synthetic 2D image from tomosynthesis (Image Type {synthetic[0]})")
     if scout := sorted(_SCOUTS & image_type):
         facts.append(f"scout or stereotactic image (Image Type {scout[0]})")
-    body_part = text_of(dataset, "BodyPartExamined").upper()
-    if _is_yes(dataset, "QualityControlImage") or "PHANTOM" in body_part or "QC" in image_type:
+    if _is_phantom(dataset, image_type):
         facts.append("quality control image of a phantom (Quality Control Image, Body Part Examined or Image Type)")
     conversion = text_of(dataset, "ConversionType").upper()
     # DF: a film that was scanned, which is a mammogram.
@@ -44,6 +57,46 @@ def unusual_facts(dataset: Dataset) -> tuple[str, ...]:
     if len(set(sides.values())) > 1:
         facts.append("laterality contradicts itself (" + ", ".join(f"{k} {v}" for k, v in sides.items()) + ")")
     return tuple(facts)
+
+
+def image_kinds(dataset: Dataset, view: str | None, modifiers: Iterable[str]) -> tuple[str, ...]:
+    """Which special kinds of image a file is, of ``SPECIAL_KINDS``; empty for an ordinary mammogram.
+
+    Args:
+        dataset: the file.
+        view: its view.
+        modifiers: its view modifiers.
+    """
+    image_type = _image_type(dataset)
+    words = {_MODIFIED.get(word.lower(), "") for word in (*modifiers, view or "")}
+    frames = text_of(dataset, "NumberOfFrames")
+    synthetic = bool(_SYNTHETIC & image_type)
+    volume = (
+        (frames.isdigit() and int(frames) > 1)
+        or text_of(dataset, "SOPClassUID") in _TOMOSYNTHESIS_CLASSES
+        or bool(_SLICES & image_type)
+    )
+    secondary = text_of(dataset, "SOPClassUID").startswith(_SECONDARY_CAPTURE)
+    found = {
+        "implant": _is_yes(dataset, "BreastImplantPresent") or "implant" in words,
+        "spot": "spot" in words,
+        "magnification": _number(dataset, "EstimatedRadiographicMagnificationFactor") >= _MAGNIFIED
+        or "magnification" in words,
+        "specimen": "specimen" in words,
+        "synthetic": synthetic,
+        "tomosynthesis": volume and not synthetic,
+        "scout": bool(_SCOUTS & image_type),
+        "phantom": _is_phantom(dataset, image_type),
+        "secondary-capture": secondary and text_of(dataset, "ConversionType").upper() != "DF",
+        "low-energy": bool(_LOW_ENERGY & image_type),
+        "recombined": bool(_RECOMBINED & image_type),
+    }
+    return tuple(kind for kind, is_one in found.items() if is_one)
+
+
+def _is_phantom(dataset: Dataset, image_type: set[str]) -> bool:
+    body_part = text_of(dataset, "BodyPartExamined").upper()
+    return _is_yes(dataset, "QualityControlImage") or "PHANTOM" in body_part or "QC" in image_type
 
 
 def _is_yes(dataset: Dataset, keyword: str) -> bool:

@@ -100,6 +100,7 @@ class KauBcmd(AssessedConverter):
             source_name=relative,
             patient_id=patient,
             exam_id=f"{patient}_{year}",
+            exam_time=year,
             laterality=side,
             view=view,
             labels=labels,

@@ -117,6 +117,7 @@ class Rsna(Converter):
                 labels=labels,
                 birads=birads,
                 density=row.get("density") or None,
+                kinds=("implant",) if row["implant"] == "1" else (),
                 extra={"site": row["site_id"], "difficult_negative": row.get("difficult_negative_case") == "True"},
             )
 
