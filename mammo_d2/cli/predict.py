@@ -18,15 +18,16 @@ from mammo_d2.cli.arguments.command_line import (
     add_size_limit,
     make_parser,
 )
+from mammo_d2.cli.arguments.model_arguments import add_model_arguments, choose_models, model_lines
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import make_folder
 from mammo_d2.core.identifiers import SALT_FILE
 from mammo_d2.data.reading.size_limits import allow_megapixels
 from mammo_d2.engine.setup import check_device
 from mammo_d2.framework import CfgNode, comm, launch
-from mammo_d2.inference.boxes.augmentation import FLIPS, TestTimeAugmentation
 from mammo_d2.inference.boxes.fused_predictions import BatchPredictor, Ensemble
-from mammo_d2.inference.image_files import FoundFiles, find_images
+from mammo_d2.inference.boxes.test_time_augmentation import FLIPS, TestTimeAugmentation
+from mammo_d2.inference.image_files import FoundFiles, find_images, split_overrides
 from mammo_d2.inference.prediction_run import PredictionRun, RunOptions, prediction_settings
 from mammo_d2.inference.predictor import Predictor
 from mammo_d2.inference.result_files import ERROR_FILE, ResultCounts
@@ -62,7 +63,10 @@ results that cannot be written.
 
 This is research software and no medical device.
 
-Examples (the second one on the four GPUs of a machine, with the same results):
+Without --config-file and --weights the package's own detector of masses is used, see models/ of the package.
+
+Examples (the third one on the four GPUs of a machine, with the same results):
+    mammo-d2 predict exam1/
     mammo-d2 predict --config-file output/mine/config.yaml --weights output/mine/model_final.pth \\
         --input exam1/ image.dcm --output predictions --pictures --score-threshold 0.5
     torchrun --nproc-per-node 4 -m mammo_d2 predict --config-file output/mine/config.yaml \\
@@ -73,26 +77,15 @@ Examples (the second one on the four GPUs of a machine, with the same results):
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
     parser = make_parser(DESCRIPTION, "predict")
-    parser.add_argument(
-        "--config-file",
-        required=True,
-        action="append",
-        help="config of the model, e.g. config.yaml of its run; of several models: one for all, or one each, in order",
-    )
-    parser.add_argument(
-        "--weights",
-        required=True,
-        action="append",
-        help="its trained weights, model_final.pth; given several times: boxes of all models are fused",
-    )
+    add_model_arguments(parser)
     parser.add_argument(
         "--input",
         nargs="+",
-        required=True,
+        default=[],
         metavar="FILE|FOLDER",
         help="images, or folders of them (write -- before KEY VALUE if they follow)",
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--output", type=Path, default=Path("predictions"), help="folder of the results [%(default)s]")
     parser.add_argument("--score-threshold", type=float, help="leave out boxes below; default: the config's")
     parser.add_argument("--batch-size", type=int, default=1, help="images that go through the model together")
     parser.add_argument(
@@ -138,8 +131,12 @@ def run(argv: list[str]) -> int:
     )
     parser.add_argument("--strict", action="store_true", help="fail at the first file that cannot be used")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides, after the options")
+    parser.add_argument("words", nargs="*", metavar="FILE|FOLDER|KEY VALUE", help="images, then config overrides")
     args = parser.parse_args(argv)
+    images, args.opts = split_overrides(args.words)
+    args.input = [*args.input, *images]
+    if not args.input:
+        parser.error("name the images, or folders of them")
     if args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
     if args.regions < 0:
@@ -147,16 +144,17 @@ def run(argv: list[str]) -> int:
     if args.score_threshold is not None and not 0 <= args.score_threshold <= 1:
         parser.error(f"--score-threshold must be in [0, 1], got {args.score_threshold}")
 
-    if len(args.config_file) not in (1, len(args.weights)):
-        parser.error(f"{len(args.config_file)} --config-file but {len(args.weights)} --weights: give one, or one each")
     try:
+        models = choose_models(args.config_file, args.weights)
         augmentation = TestTimeAugmentation(tuple(args.flips), tuple(args.scales), args.fusion_iou)
     except ValueError as error:
         parser.error(str(error))
 
     allow_megapixels(args.max_megapixels)
-    configs = args.config_file if len(args.config_file) > 1 else args.config_file * len(args.weights)
-    cfgs = [_load(args, config, weights) for config, weights in zip(configs, args.weights, strict=True)]
+    args.weights = [weights for _, weights in models]
+    for line in model_lines(models):
+        print(line)
+    cfgs = [_load(args, config, weights) for config, weights in models]
     threshold = cfgs[0].MODEL.ROI_HEADS.SCORE_THRESH_TEST if args.score_threshold is None else args.score_threshold
     for cfg in cfgs:
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min(threshold, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,12 @@ def find_images(inputs: Iterable[str | os.PathLike]) -> FoundFiles:
         named = ", ".join(map(str, places))
         raise ValueError(f"{named}: there is no image file in it ({', '.join(IMAGE_SUFFIXES)} or DICOM)")
     return FoundFiles(list(files.values()), links)
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words of a command line: images and folders, then from the first config key on the KEY VALUE overrides."""
+    first = next((number for number, word in enumerate(words) if _CONFIG_KEY.fullmatch(word)), len(words))
+    return list(words[:first]), list(words[first:])
 
 
 def find_image_files(inputs: Iterable[str | os.PathLike]) -> list[str]:

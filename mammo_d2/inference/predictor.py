@@ -28,9 +28,15 @@ from mammo_d2.engine.setup import use_available_device, use_float32_precision
 from mammo_d2.engine.step import amp_dtype
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import CfgNode, SafeCheckpointer
-from mammo_d2.inference.boxes.augmentation import TestTimeAugmentation, Version, boxes_of_version, version_of_sample
+from mammo_d2.framework.weights.shipped_models import local_weights
 from mammo_d2.inference.boxes.breast_filter import in_breast, reduced_breast_mask
 from mammo_d2.inference.boxes.fused_predictions import best_scores, fused
+from mammo_d2.inference.boxes.test_time_augmentation import (
+    TestTimeAugmentation,
+    Version,
+    boxes_of_version,
+    version_of_sample,
+)
 from mammo_d2.inference.prediction_files import PICTURE_SIDE, FileProblem, Prediction
 from mammo_d2.modeling.fold_norm import compile_networks, fold_norms
 from mammo_d2.pictures.drawing import to_display
@@ -85,7 +91,7 @@ class Predictor:
         if wanted != cfg.MODEL.DEVICE:
             logger.warning("MODEL.DEVICE is %s, but there is no GPU that torch can use: running on the CPU", wanted)
         use_float32_precision(cfg)
-        weights = cfg.MODEL.WEIGHTS
+        weights = cfg.MODEL.WEIGHTS = local_weights(cfg.MODEL.WEIGHTS)
         if not weights:
             raise ValueError("MODEL.WEIGHTS is empty: prediction needs the weights of a trained model, model_final.pth")
         self.classes = category_names(cfg)

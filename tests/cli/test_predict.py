@@ -2,14 +2,18 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mammo_d2.cli import predict
 from mammo_d2.cli.arguments.command_line import run_tool
 from mammo_d2.cli.predict import run
 from mammo_d2.core.identifiers import hashed_identifier
+from mammo_d2.framework.weights import shipped_models
+from mammo_d2.framework.weights.safetensors_files import write_safetensors
 from tests.data.dicom_files import write_dicom
 from tests.inference.tiny_model import CROP_FLIP_SCALE, LESION, brightest_cfg, write_mammogram
 
@@ -214,3 +218,51 @@ def test_two_models_and_mirrored_images_are_fused(arguments, tmp_path, capsys):
     err = capsys.readouterr().err
     assert "3 --config-file but 1 --weights: give one, or one each" in err
     assert "must lie between 0.25 and 4" in err
+
+
+@pytest.fixture
+def shipped(arguments, tmp_path, monkeypatch):
+    """The tiny model as the package's own; returns the folder of models."""
+    config, weights = arguments[1], arguments[3]
+    folder = tmp_path / "models" / "cbis_mass_detector"
+    folder.mkdir(parents=True)
+    write_safetensors(folder / "model.safetensors", torch.load(weights, weights_only=True)["model"])
+    (folder / "config.yaml").write_text(Path(config).read_text())
+    (folder / "preparation.json").write_text(json.dumps(CROP_FLIP_SCALE.to_dict()))
+    monkeypatch.setattr(shipped_models, "models_folder", lambda: tmp_path / "models")
+    return tmp_path / "models"
+
+
+def test_without_a_model_the_packages_own_is_used_and_named(shipped, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["in", "INPUT.SIZE", "[160, 160]"]) == 0
+    out = capsys.readouterr().out
+    assert "model: mammo_d2://cbis_mass_detector, research software and no medical device" in out
+    assert str(shipped / "cbis_mass_detector" / "README.md") in out
+    coco = json.loads((tmp_path / "predictions" / "predictions.json").read_text())
+    assert coco["images"][0]["preparation"]["flip"] is True
+    expected = [LESION[0], LESION[1], LESION[2] - LESION[0], LESION[3] - LESION[1]]
+    np.testing.assert_allclose(coco["annotations"][0]["bbox"], expected, atol=3)
+
+
+def test_the_config_beside_the_weights_is_found(arguments, tmp_path):
+    config, weights = Path(arguments[1]), Path(arguments[3])
+    (weights.parent / "config.yaml").write_text(config.read_text())
+    assert run(["--weights", str(weights), *arguments[4:]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--weights", "mammo_d2://other", "in"], "no model mammo_d2://other; its models are: mammo_d2://cbis_mass"),
+        (["--config-file", "config.yaml", "in"], "--config-file config.yaml needs the model's --weights"),
+        (["--weights", "elsewhere.pth", "in"], "there is no config.yaml beside it; name the config"),
+        (["INPUT.SIZE", "[160, 160]"], "name the images, or folders of them"),
+    ],
+)
+def test_models_that_are_not_known(shipped, tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path / "models")
+    with pytest.raises(SystemExit) as end:
+        run_tool(run, words)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err

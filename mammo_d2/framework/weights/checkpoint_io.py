@@ -16,7 +16,7 @@ from fvcore.common.checkpoint import (
 )
 
 from mammo_d2.core.files import atomic_write
-from mammo_d2.framework.weights import shipped_models
+from mammo_d2.framework.weights.shipped_models import local_weights
 from mammo_d2.framework.weights.weight_files import read_weight_file
 from mammo_d2.framework.weights.weight_names import (
     is_torchvision_resnet,
@@ -166,8 +166,7 @@ class SafeCheckpointing(Checkpointer):
 
     def _local(self, path: str) -> str:
         """The file itself: a model of the package, or downloaded once where the path is an address."""
-        if path.startswith(shipped_models.PREFIX):
-            return str(shipped_models.find_model(path) / shipped_models.WEIGHTS)
+        path = local_weights(path)
         try:
             return self.path_manager.get_local_path(path)
         except OSError as error:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 PREFIX = "mammo_d2://"
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
+#: What predicts where no model is named.
+DEFAULT_MODEL = PREFIX + "cbis_mass_detector"
 
 
 def models_folder() -> Path:
@@ -35,3 +37,12 @@ def find_model(name: str) -> Path:
         known = ", ".join(PREFIX + known for known in model_names()) or "none"
         raise FileNotFoundError(f"the package has no model {name}; its models are: {known}")
     return folder
+
+
+def local_weights(weights: str) -> str:
+    """Path of the file that ``mammo_d2://NAME`` stands for; other values of MODEL.WEIGHTS are returned unchanged.
+
+    Raises:
+        FileNotFoundError: no such model.
+    """
+    return str(find_model(weights) / WEIGHTS) if weights.startswith(PREFIX) else weights

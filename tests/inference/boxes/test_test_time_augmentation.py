@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mammo_d2.inference.boxes.augmentation import (
+from mammo_d2.inference.boxes.test_time_augmentation import (
     TestTimeAugmentation,
     Version,
     boxes_of_version,
