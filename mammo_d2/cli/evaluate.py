@@ -17,6 +17,7 @@ from mammo_d2.core.files import make_folder
 from mammo_d2.evaluation.files.case_files import CASE_FORMATS
 from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth, load_image_scores
 from mammo_d2.evaluation.files.detection_files import load_detections
+from mammo_d2.evaluation.files.subgroup_columns import load_splits
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.detection.matching import DISTANCE_KINDS, OVERLAP_KINDS
 from mammo_d2.evaluation.metrics.detection.presets import PRESETS, Preset, get_preset
@@ -28,6 +29,7 @@ from mammo_d2.evaluation.study.run_study import run_study
 from mammo_d2.evaluation.study.study import StudyOptions, System
 from mammo_d2.evaluation.study.study_cases import write_study_cases
 from mammo_d2.evaluation.study.study_outputs import console_text, write_study
+from mammo_d2.evaluation.study.subgroups import SubgroupStudy, run_subgroups, subgroups_text, write_subgroups
 
 DESCRIPTION = """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed.
 
@@ -99,6 +101,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="RATE",
         help="counts at the threshold for these false positives per image (default: the preset's rates)",
     )
+
+    subgroups = parser.add_argument_group("subgroups")
+    subgroups.add_argument(
+        "--by",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="metrics by density, view, laterality, vendor, lesion.pathology, lesion.size_mm:10,20, or any key of the "
+        "images (numbers with cut points, age:50,60), of the annotations (lesion.KEY), or column of --by-table",
+    )
+    subgroups.add_argument("--by-table", type=Path, help="CSV with image_id or patient_id and further columns")
+    subgroups.add_argument("--by-metrics", nargs="+", default=[], metavar="METRIC", help="names as in metrics.json")
 
     resampling = parser.add_argument_group("confidence intervals")
     resampling.add_argument("--bootstrap", type=int, default=1000, help="replicates over patients; 0: none")
@@ -213,6 +227,18 @@ def _names_of(files: Sequence[Path]) -> list[str]:
     return [f"{file.stem} ({number})" for number, file in enumerate(files, start=1)]
 
 
+def _subgroups(
+    args: argparse.Namespace, truth: GroundTruth, systems: list[System], options: StudyOptions
+) -> SubgroupStudy | None:
+    if not args.by:
+        if args.by_table or args.by_metrics:
+            raise ValueError("--by-table and --by-metrics need --by, the columns of the subgroups")
+        return None
+    splits = load_splits(args.by, truth, args.by_table)
+    with _progress("bootstrap of subgroups", total=args.bootstrap) as bar:
+        return run_subgroups(truth, systems, options, splits, args.by_metrics, bar.update)
+
+
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
     args = build_parser().parse_args(argv)
@@ -237,6 +263,7 @@ def run(argv: list[str]) -> int:
             bar.update(done)
 
         study = run_study(truth, systems, options, advance)
+    subgroups = _subgroups(args, truth, systems, options)
     rule = options.preset.rule
     paths = []
     if args.output is not None:
@@ -245,7 +272,11 @@ def run(argv: list[str]) -> int:
         paths += write_study_cases(
             truth, systems, rule, args.output, args.cases or "", args.count_at, args.count_at_rate
         )
+    if subgroups is not None and args.output is not None:
+        paths += write_subgroups(subgroups, args.output)
     print(console_text(study))
+    if subgroups is not None:
+        print("\n" + subgroups_text(subgroups))
     if paths:
         print("\nwritten: " + ", ".join(str(path) for path in paths))
     return 0

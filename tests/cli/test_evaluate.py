@@ -296,3 +296,16 @@ def test_cases_and_counts_are_written_on_request(folder, tmp_path):
     assert len(lesions) == len(json.loads((folder / "gt.json").read_text())["annotations"])
     with pytest.raises(ValueError, match="name a folder with --output"):
         run([*arguments, "--cases", "json"])
+
+
+def test_subgroups_of_the_command(folder, tmp_path, capsys):
+    arguments = ["--ground-truth", str(folder / "gt.json"), str(folder / "good.json"), "--one-threshold"]
+    arguments += ["--by", "laterality", "lesion.size_px:20", "--bootstrap", "60", "--output", str(tmp_path)]
+    assert run(arguments) == 0
+    rows = list(csv.DictReader((tmp_path / "subgroups.csv").open()))
+    assert {(row["column"], row["subgroup"]) for row in rows} == {
+        ("laterality", "L"), ("laterality", "R"), ("lesion.size_px", "< 20"), ("lesion.size_px", ">= 20")
+    }  # fmt: skip
+    assert "p (subgroups alike)" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="need --by"):
+        run([*arguments[:4], "--by-metrics", "image/auc"])

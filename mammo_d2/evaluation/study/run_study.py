@@ -50,7 +50,7 @@ _ROC_GRID = np.linspace(0, 1, 101)
 
 
 @dataclass
-class _Work:
+class PreparedSystem:
     """The statistics of one system before resampling, how many of their last rows are the band of a curve, and the
     cases of the AUC tests."""
 
@@ -80,7 +80,7 @@ def run_study(
     """
     positive = positive_labels(truth.images.classes, options.positive_classes)
     case_truth = combine_truth(truth.images.truth[:, positive])
-    works = [_prepare(truth, system, options, positive, case_truth) for system in systems]
+    works = [prepare_system(truth, system, options, positive, case_truth) for system in systems]
     patients = int(truth.images.patient.max(initial=-1)) + 1
     strata = np.nan_to_num(aggregate_truth(case_truth, truth.images.patient), nan=2.0)
     # Levels with the same cases (one exam per patient, say) have one statistic.
@@ -101,11 +101,18 @@ def run_study(
     return Study([work.report for work in works], pairs, words)
 
 
-def _prepare(
+def prepare_system(
     truth: GroundTruth, system: System, options: StudyOptions, positive: list[int], case_truth: np.ndarray
-) -> _Work:
+) -> PreparedSystem:
+    """Match and sort one system's results, so that replicates only sum.
+
+    Args:
+        truth, system, options: as for ``run_study``.
+        positive: numbers of the classes that make a case positive.
+        case_truth: (N,) truth of these classes together.
+    """
     report = SystemReport(system.name, {}, {}, {}, {}, {**truth.notes, **system.notes}, [])
-    work = _Work({}, {}, {}, {}, {}, report)
+    work = PreparedSystem({}, {}, {}, {}, {}, report)
     if system.detections is not None:
         _prepare_detection(work, truth, system.detections, options)
     scores, how = system.image_scores, options.aggregation
@@ -127,7 +134,9 @@ def _prepare(
     return work
 
 
-def _prepare_detection(work: _Work, truth: GroundTruth, detections: DetectionTable, options: StudyOptions) -> None:
+def _prepare_detection(
+    work: PreparedSystem, truth: GroundTruth, detections: DetectionTable, options: StudyOptions
+) -> None:
     data, preset = truth.data(detections), options.preset
     patient, rule = truth.images.patient, preset.rule
     for label, name in froc_labels(truth.images.classes):
@@ -155,7 +164,7 @@ def _prepare_detection(work: _Work, truth: GroundTruth, detections: DetectionTab
     work.report.options.append(coco.options)
 
 
-def _prepare_level(work: _Work, level: str, cases: LevelCases, rule: ScoreRule) -> None:
+def _prepare_level(work: PreparedSystem, level: str, cases: LevelCases, rule: ScoreRule) -> None:
     same = next((other for other, known in work.cases.items() if known.same_as(cases)), None)
     work.statistics[level] = ScoreStatistic(cases, rule, _ROC_GRID.tolist()) if same is None else work.statistics[same]
     work.bands[level] = len(_ROC_GRID)
@@ -177,7 +186,7 @@ def _prepare_level(work: _Work, level: str, cases: LevelCases, rule: ScoreRule) 
 
 
 def _finish(
-    work: _Work,
+    work: PreparedSystem,
     values: Mapping[str, np.ndarray],
     estimates: Mapping[str, np.ndarray],
     plan: BootstrapPlan,
@@ -207,7 +216,9 @@ def _finish(
             curves[name] = PlotCurve(curves[name].name, curves[name].x, curves[name].y)
 
 
-def _compare(works: Sequence[_Work], number: int, values: Mapping[str, np.ndarray], plan: BootstrapPlan) -> PairReport:
+def _compare(
+    works: Sequence[PreparedSystem], number: int, values: Mapping[str, np.ndarray], plan: BootstrapPlan
+) -> PairReport:
     first, second = works[0], works[number]
     differences: dict[str, Comparison] = {}
     tests: dict[str, AucComparison] = {}
