@@ -156,6 +156,7 @@ def preset_of(args: argparse.Namespace) -> Preset:
             f"--hit {args.hit} needs --threshold: that of preset {preset.name}, {preset.rule.hit.threshold:g}, is for "
             f"{preset.rule.hit.kind}"
         )
+    preset = replace(preset, script="")  # the challenge's own numbers are of its own rule
     changed = replace(preset.rule, hit=replace(preset.rule.hit, **hit), **rule)
     if preset.ap_rule is not preset.rule:
         return replace(preset, name=preset.name + "*", rule=changed)

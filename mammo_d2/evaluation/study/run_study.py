@@ -17,6 +17,7 @@ from mammo_d2.evaluation.metrics.bootstrap import (
     paired_comparison,
     percentile_interval,
 )
+from mammo_d2.evaluation.metrics.challenges.challenge_scores import RankingScore, dbtex_script
 from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision
 from mammo_d2.evaluation.metrics.detection.detection_ap import ApStatistic, ap_events
 from mammo_d2.evaluation.metrics.detection.froc import froc_events, froc_labels
@@ -158,6 +159,17 @@ def _prepare_detection(
         sets = ap_events(data, [preset.ap_rule_at(t) for t in thresholds], label)
         wanted = {f"AP@{thresholds[0]:g}": sets[:1], **({"AP": sets} if len(sets) > 1 else {})}
         work.statistics[f"ap/{name}"] = ApStatistic(wanted, patient, preset.ap)
+        if preset.script == "dbtex":
+            for key, value in dbtex_script(data, rule, label).items():
+                work.fixed[f"challenge/{name}/{key}"] = MetricValue(
+                    value, reason="no lesion" if np.isnan(value) else ""
+                )
+        if preset.script == "picai" and label is not None:
+            best = max_box_scores(detections, len(truth.images), [label])
+            images = ScoreStatistic(
+                level_cases(truth.images, truth.images.truth[:, label], best, "image"), options.scores
+            )
+            work.statistics[f"challenge/{name}"] = RankingScore(images, work.statistics[f"ap/{name}"])
     coco = coco_average_precision(data)
     for key, value in coco.numbers.items():
         work.fixed[f"coco/{key}"] = MetricValue(value, reason=coco.reasons.get(key, ""))

@@ -28,7 +28,7 @@ def headline_metrics(study: Study) -> list[str]:
             task, _, key = name.rpartition("/")
             shown = (
                 (task.startswith("froc/") and (key.startswith("sens@") or key == "mean_sens"))
-                or task.startswith("ap/")
+                or task.startswith(("ap/", "challenge/"))
                 or name in ("coco/AP", "coco/AP50", "coco/AP75")
                 or (task == "patient" and (key in _PATIENT_KEYS or key.startswith("spec@")))
                 or (task in LEVELS and key == "auc")

@@ -5,6 +5,7 @@ import pytest
 
 from mammo_d2.evaluation.files.coco_files import GroundTruth
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
+from mammo_d2.evaluation.metrics.detection.presets import get_preset
 from mammo_d2.evaluation.study.run_study import run_study
 from mammo_d2.evaluation.study.study import LEVELS, StudyOptions, System
 from tests.evaluation.scenes import DETECTIONS, LESIONS, make
@@ -73,3 +74,14 @@ def test_a_system_against_itself_differs_by_nothing(data):
 def test_a_system_without_results_is_a_named_error(data):
     with pytest.raises(ValueError, match="system 'empty' has neither detections nor image scores"):
         run_study(truth_of(data), [System("empty")], NO_BOOTSTRAP)
+
+
+@pytest.mark.parametrize(("name", "key"), [("dbtex", "mean_sensitivity_positive"), ("picai", "ranking_score")])
+def test_presets_give_the_challenges_own_numbers(data, name, key):
+    options = StudyOptions(get_preset(name), plan=BootstrapPlan(5))
+    metrics = run_study(truth_of(data), [System("boxes", data.detections)], options).systems[0].metrics
+    assert 0 < metrics[f"challenge/malignant/{key}"].value <= 1
+    if name == "picai":
+        parts = metrics["image/auc"].value + metrics["ap/malignant/AP@0.1"].value
+        assert metrics[f"challenge/malignant/{key}"].value == parts / 2
+        assert metrics[f"challenge/malignant/{key}"].interval.low <= parts / 2

@@ -11,29 +11,42 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mammo_d2.evaluation.metrics.detection.matching import HitPairs, HitRule, assign_greedy, box_areas, find_hits
+from mammo_d2.evaluation.metrics.detection.matching import (
+    HitPairs,
+    HitRule,
+    assign_greedy,
+    box_areas,
+    find_hits,
+    rank_within,
+)
 from mammo_d2.evaluation.metrics.tables import EvaluationData
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
+#: Detections of each image and class that count for the average recall of COCO's own summary.
+RECALL_LIMITS = (1, 10, 100)
 AREAS = {"": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
 
 
 @dataclass(frozen=True)
 class CocoArrays:
-    """``precision`` (T, R, K, A) and ``recall`` (T, K, A), -1 where the class has no lesion in the area range."""
+    """``precision`` (T, R, K, A), ``recall`` (T, K, A) and ``recall_of_best`` (T, K, A, L), that of the best detections
+    of each image (``RECALL_LIMITS``); -1 where the class has no lesion in the area range."""
 
     precision: np.ndarray
     recall: np.ndarray
+    recall_of_best: np.ndarray
 
 
 @dataclass(frozen=True)
 class _ClassData:
     """One class: pairs with IoU >= 0.5 (crowd: part of the detection's area), ``place`` (D,) of each detection in the
-    order of falling score, areas, images, and which lesions are crowd regions (never used up)."""
+    order of falling score, ``rank`` (D,) within its image, areas, images, and which lesions are crowd regions (never
+    used up)."""
 
     pairs: HitPairs
     place: np.ndarray
+    rank: np.ndarray
     det_image: np.ndarray
     det_area: np.ndarray
     gt_area: np.ndarray
@@ -50,11 +63,15 @@ def _class_data(data: EvaluationData, label: int) -> _ClassData:
         rule = HitRule(kind, float(THRESHOLDS[0]))
         part = find_hits(rule, found.boxes, found.image, lesions.boxes[rows], lesions.image[rows])
         parts.append((part.detection, rows[part.lesion], part.quality))
-    place = np.empty(len(found), np.int64)
-    place[np.lexsort((found.image, -found.scores))] = np.arange(len(found))
+    place, rank = np.empty((2, len(found)), np.int64)
+    by_score = np.lexsort((found.image, -found.scores))
+    place[by_score] = np.arange(len(found))
+    by_image = by_score[np.argsort(found.image[by_score], kind="stable")]
+    rank[by_image] = rank_within(found.image[by_image])
     return _ClassData(
         HitPairs(*(np.concatenate(column) for column in zip(*parts, strict=True))),
         place,
+        rank,
         found.image,
         box_areas(found.boxes),
         lesions.area,
@@ -73,8 +90,8 @@ def _counts_at(places: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 def _one_curve(
     one: _ClassData, threshold: float, out_of_range: np.ndarray, ignored: np.ndarray, kept: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Sampled precision (R,) and largest recall at one threshold and area range.
+) -> tuple[np.ndarray, float, list[float]]:
+    """Sampled precision (R,), largest recall, and recalls of the best detections, at one threshold and area range.
 
     Args:
         one: the class.
@@ -100,9 +117,14 @@ def _one_curve(
     total = kept[places] + _counts_at(places, added) - _counts_at(places, removed)
     precision = np.maximum.accumulate((tp / total)[::-1])[::-1]
     recall = tp / int((~ignored).sum())
-    return np.append(precision, 0.0)[np.searchsorted(recall, RECALLS, side="left")], float(recall[-1]) if len(
-        tp
-    ) else 0.0
+    sampled = np.append(precision, 0.0)[np.searchsorted(recall, RECALLS, side="left")]
+    # Detections take turns by score: the worse ones take nothing from the better.
+    ranks, lesions = one.rank[right], int((~ignored).sum())
+    return (
+        sampled,
+        float(recall[-1]) if len(tp) else 0.0,
+        [int((ranks < limit).sum()) / lesions for limit in RECALL_LIMITS],
+    )
 
 
 def coco_arrays(data: EvaluationData) -> CocoArrays:
@@ -115,6 +137,7 @@ def coco_arrays(data: EvaluationData) -> CocoArrays:
     classes = len(data.images.classes)
     precision = np.full((len(THRESHOLDS), len(RECALLS), classes, len(AREAS)), -1.0)
     recall = np.full((len(THRESHOLDS), classes, len(AREAS)), -1.0)
+    of_best = np.full((*recall.shape, len(RECALL_LIMITS)), -1.0)
     for label in range(classes):
         one = _class_data(data, label)
         for a, (low, high) in enumerate(AREAS.values()):
@@ -126,7 +149,7 @@ def coco_arrays(data: EvaluationData) -> CocoArrays:
             kept[one.place] = ~out_of_range
             kept = np.cumsum(kept)
             for t, threshold in enumerate(THRESHOLDS):
-                precision[t, :, label, a], recall[t, label, a] = _one_curve(
+                precision[t, :, label, a], recall[t, label, a], of_best[t, label, a] = _one_curve(
                     one, float(threshold), out_of_range, ignored, kept
                 )
-    return CocoArrays(precision, recall)
+    return CocoArrays(precision, recall, of_best)

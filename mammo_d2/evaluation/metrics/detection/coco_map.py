@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mammo_d2.core.boxes import xyxy_to_xywh
-from mammo_d2.evaluation.metrics.detection.coco_arrays import AREAS, CocoArrays, coco_arrays
+from mammo_d2.evaluation.metrics.detection.coco_arrays import AREAS, RECALL_LIMITS, CocoArrays, coco_arrays
 from mammo_d2.evaluation.metrics.tables import EvaluationData
 
 BACKENDS = ("numpy", "pycocotools", "faster_coco_eval")
@@ -80,7 +80,7 @@ def _detections(data: EvaluationData) -> list[dict]:
     ]
 
 
-def _reference_arrays(data: EvaluationData, backend: str, limit: int) -> CocoArrays:
+def _reference_arrays(data: EvaluationData, backend: str, most: int) -> CocoArrays:
     """The arrays of ``coco_arrays`` by a reference implementation, with a cap that drops nothing."""
     coco_class, eval_class = _tools(backend)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -90,10 +90,11 @@ def _reference_arrays(data: EvaluationData, backend: str, limit: int) -> CocoArr
         found.dataset = {**truth.dataset, "annotations": _detections(data)}
         found.createIndex()
         run = eval_class(truth, found, iouType="bbox")
-        run.params.maxDets = [limit]
+        run.params.maxDets = [*RECALL_LIMITS, max(most, *RECALL_LIMITS)]
         run.evaluate()
         run.accumulate()
-    return CocoArrays(run.eval["precision"][..., 0], run.eval["recall"][..., 0])
+    recall = run.eval["recall"]
+    return CocoArrays(run.eval["precision"][..., -1], recall[..., -1], recall[..., :-1])
 
 
 def coco_average_precision(data: EvaluationData, backend: str = "numpy") -> CocoSummary:
@@ -115,6 +116,8 @@ def coco_average_precision(data: EvaluationData, backend: str = "numpy") -> Coco
 
     Returns:
         AP, AP50, AP75, APs, APm, APl, AR and the same per class as ``<class>/AP`` … with NaN where no lesion exists.
+        AR is of all detections; AR1, AR10, AR100 and, by size, ARs, ARm, ARl are those of COCO's summary: of the 1, 10
+        and 100 best detections per image and class, by size of 100.
 
     Raises:
         ValueError: an unknown backend.
@@ -139,6 +142,11 @@ def coco_average_precision(data: EvaluationData, backend: str = "numpy") -> Coco
             if suffix:
                 numbers[f"{prefix}AP{suffix}"] = mean(precision[:, :, k, area])
         numbers[f"{prefix}AR"] = mean(recall[:, k, 0])
+        for number, most in enumerate(RECALL_LIMITS):
+            numbers[f"{prefix}AR{most}"] = mean(arrays.recall_of_best[:, k, 0, number])
+        for area, suffix in enumerate(AREAS):
+            if suffix:
+                numbers[f"{prefix}AR{suffix}"] = mean(arrays.recall_of_best[:, k, area, -1])
     reasons = {key: "no lesion of this class and size in the ground truth" for key, v in numbers.items() if np.isnan(v)}
     options = f"COCO AP by {backend}: IoU 0.50:0.05:0.95, 101 recalls, all detections per image (most: {limit})"
     return CocoSummary(numbers, reasons, options)

@@ -25,6 +25,8 @@ class Preset:
         thresholds: hit thresholds over which AP is averaged.
         headline: the number the rule is known for: "AP" or "mean_sens".
         source: where the rule comes from and what is particular about it.
+        script: the challenge's own numbers that are given beside: "dbtex" (``dbtex_script``), "picai"
+            (``RankingScore``), or "" for none.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Preset:
     thresholds: tuple[float, ...]
     headline: str
     source: str
+    script: str = ""
 
     def ap_rule_at(self, threshold: float) -> FrocRule:
         """The AP's matching at a hit threshold."""
@@ -55,9 +58,10 @@ def _preset(
     source: str,
     thresholds: tuple[float, ...] = (),
     ap_rule: FrocRule | None = None,
+    script: str = "",
 ) -> Preset:
     ap_rule = ap_rule or rule
-    return Preset(name, rule, ap_rule, ap, thresholds or (ap_rule.hit.threshold,), headline, source)
+    return Preset(name, rule, ap_rule, ap, thresholds or (ap_rule.hit.threshold,), headline, source, script)
 
 
 # Their average precision counts what is detected in any image.
@@ -142,7 +146,9 @@ PRESETS: dict[str, Preset] = {
             "DBTex1/2 (Konz et al. 2023), primary: centre distance within max(half diagonal, 100 pixels), mean "
             "sensitivity at 1, 2, 3, 4 false positives per image over images with a lesion only. A detection is "
             "credited to the nearest lesion (the challenge server took the first in the file); the rule about slices "
-            "has no meaning here.",
+            "has no meaning here. Its evaluate() samples the curve only at hits and interpolates between them, which "
+            "no threshold achieves; challenge/... has its numbers.",
+            script="dbtex",
         ),
         _preset(
             "dbtex_all",
@@ -180,7 +186,8 @@ PRESETS: dict[str, Preset] = {
             "AP",
             "PI-CAI (Saha et al. 2024), picai_eval: overlap >= 0.1, one-to-one with the most matches and then the "
             "largest overlap whatever the scores, more hits ignored, lesion AP without interpolation, sensitivity by "
-            "steps.",
+            "steps. challenge/.../ranking_score is the mean of this AP and the AUC of the images.",
+            script="picai",
         ),
     )
 }

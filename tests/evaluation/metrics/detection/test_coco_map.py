@@ -51,6 +51,40 @@ def test_no_cap_on_detections_per_image():
     assert_same(data, "pycocotools")
 
 
+def test_recall_of_the_best_detections():
+    # Image 0: the best box hits one lesion, the 12th the other; image 1: the 101st hits its lesion.
+    boxes = [(0, 0, 0.99), *((0, 5 + k, 0.9 - k / 1000) for k in range(10)), (0, 1, 0.5)]
+    others = [(1, 5 + k, 0.9 - k / 1000) for k in range(100)]
+    numbers = coco_average_precision(make([(0, 0, 0), (0, 1, 0), (1, 0, 0)], [*boxes, *others, (1, 0, 0.1)])).numbers
+    assert numbers["AR1"] == numbers["AR10"] == pytest.approx(1 / 3)
+    assert numbers["AR100"] == numbers["ARs"] == pytest.approx(2 / 3)
+    assert numbers["AR"] == 1
+    assert np.isnan(numbers["ARl"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_summary_of_pycocotools_itself(seed):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from mammo_d2.evaluation.metrics.detection.coco_map import _dataset, _detections
+
+    data = random_data(seed, images=25, crowd=True, largest=110)
+    truth, found = COCO(), COCO()
+    truth.dataset = _dataset(data)
+    truth.createIndex()
+    found.dataset = {**truth.dataset, "annotations": _detections(data)}
+    found.createIndex()
+    run = COCOeval(truth, found, iouType="bbox")
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    numbers = coco_average_precision(data).numbers
+    names = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+    ours = [-1 if np.isnan(numbers[name]) else numbers[name] for name in names]
+    np.testing.assert_allclose(ours, run.stats, rtol=0, atol=1e-12)
+
+
 def test_no_detection_is_zero_and_no_lesion_is_nan_with_a_reason():
     assert coco_average_precision(make([(0, 0, 0)], [])).numbers["AP"] == 0
     summary = coco_average_precision(make([], [(0, 0, 0.5)]))
@@ -60,7 +94,7 @@ def test_no_detection_is_zero_and_no_lesion_is_nan_with_a_reason():
 
 def test_keys_are_always_there():
     keys = list(coco_average_precision(make([], [], classes=("benign", "malignant"))).numbers)
-    assert keys == list(coco_average_precision(random_data(0)).numbers) or len(keys) == 21
+    assert keys == list(coco_average_precision(random_data(0)).numbers) or len(keys) == 39
     assert {"AP", "AP50", "AP75", "APs", "benign/AP50", "malignant/AR"} <= set(keys)
 
 

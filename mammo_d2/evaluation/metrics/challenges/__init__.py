@@ -1,0 +1,1 @@
+"""Numbers of challenges as their own scripts give them."""
