@@ -483,7 +483,8 @@ const MammoViewer = (() => {
           const missed = judged && !((foundAt(result, k, selection) ?? -Infinity) >= threshold);
           const name = several ? this.viewer.data.classes[lesion[4]] : "";
           const words = [name, lesion[5] || "", missed ? "missed" : ""].filter(Boolean).join(", ");
-          frame(lesion, TRUTH, lesion[5] || !chosen ? [1, 4] : [], chosen ? thick : thick / 2, words);
+          // Wider than a box, so that one at the same place leaves it visible.
+          frame(lesion, TRUTH, lesion[5] || !chosen ? [1, 4] : [], chosen ? 2 * thick : thick / 2, words);
         });
       }
       if (layers.boxes && result) {
@@ -666,9 +667,10 @@ const MammoViewer = (() => {
 
     setFilter(name, value) {
       this.state.filters[name] = value;
+      if (this.controls[name]) this.controls[name].value = value;
       if (name === "shown" && value === "falses") this.state.filters.order = this.controls.order.value = "false";
       this.choose();
-      if (this.chosen.length && !this.position.has(this.state.n)) this.go(this.chosen[0].n);
+      if (this.chosen.length && (name === "order" || !this.position.has(this.state.n))) this.go(this.chosen[0].n);
       else this.refresh();
     }
 
@@ -825,7 +827,7 @@ const MammoViewer = (() => {
         if (hasBoxes && this.data.judged) words.push(`${status.falses} false`);
       } else if (hasBoxes) words.push(status.boxes === 1 ? "1 box" : `${status.boxes} boxes`);
       const score = imageScore(image, system, selection);
-      if (score !== null) words.push(`image score ${shortScore(score)}`);
+      if (score !== null && this.state.layout !== "grid") words.push(`image score ${shortScore(score)}`);
       return words.join(", ");
     }
 
@@ -940,7 +942,7 @@ const MammoViewer = (() => {
         button("‹", "previous image", "←", () => this.step(-1)), controls.position,
         button("›", "next image", "→", () => this.step(1)), controls.title, controls.link,
         h("span", { class: "v-group", role: "group", "aria-label": "layout" }, ...layouts),
-        h("span", { class: "v-group" }, button("−", "zoom out", "−", zoom(1 / 1.5)), button("fit", "whole image", "0", () => this.fit()),
+        h("span", { class: "v-group v-zoom" }, button("−", "zoom out", "−", zoom(1 / 1.5)), button("fit", "whole image", "0", () => this.fit()),
           button("+", "zoom in", "+", zoom(1.5))),
         button("full", "full window", "F", () => this.fullWindow()));
       this.list = new CaseList(this);
@@ -999,14 +1001,14 @@ const MammoViewer = (() => {
       add("truth", "truth", "T", data.images.some((image) => image.lesions.length));
       add("boxes", "boxes", "B", data.systems.some((system) => system.hasBoxes || system.hasGiven));
       add("labels", "labels", "L", rows.length > 0);
-      add("map", "saliency / response map", "S", data.maps.length);
+      add("map", "saliency map", "S", data.maps.length);
       if (data.maps.length > 1) {
         rows.push(select("map of", data.maps.map((name, k) => [k, name]), (value) => {
           state.mapClass = Number(value);
           this.setLayer("map", true);
         }).row);
       }
-      return rows.length ? [h("fieldset", {}, h("legend", {}, "Shown"), ...rows, legendOf(data))] : [];
+      return rows.length ? [h("fieldset", {}, h("legend", {}, "Shown"), h("div", { class: "v-layers" }, ...rows), legendOf(data))] : [];
     }
 
     windowControls() {
@@ -1052,7 +1054,7 @@ const MammoViewer = (() => {
       else controls.order = { value: "" };
       const text = h("input", { type: "search", placeholder: "id, patient or file", "aria-label": "search",
         oninput: () => this.setFilter("text", text.value) });
-      return [h("fieldset", {}, h("legend", {}, "Images"), ...rows, text)];
+      return [h("fieldset", {}, h("legend", {}, "Images"), h("div", { class: "v-filters" }, ...rows), text)];
     }
 
     // --- actions
@@ -1108,8 +1110,7 @@ const MammoViewer = (() => {
           this.setWindow({ invert: this.controls.invert.checked }); },
         r: () => this.resetWindow(), "[": () => this.nudge(-10), "]": () => this.nudge(10), f: () => this.fullWindow(),
         1: () => this.setLayout("single"), e: () => this.setLayout("exam"), c: () => this.setLayout("compare"),
-        g: () => this.setLayout("grid"), m: () => this.setFilter("shown", this.controls.shown.value = "missed"),
-        a: () => this.setFilter("shown", this.controls.shown.value = "all"),
+        g: () => this.setLayout("grid"), m: () => this.setFilter("shown", "missed"), a: () => this.setFilter("shown", "all"),
         Escape: () => this.root.classList.contains("v-full") && this.fullWindow(),
       };
       const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
