@@ -1,11 +1,9 @@
-"""The command ``compare``: any methods on the same patients, in one table and on one page of pictures."""
+"""The command ``compare``: any methods on the same patients, in one table and on one page with their images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.cli.arguments.comparison_arguments import add_table_options, table_options
@@ -21,8 +19,9 @@ from mammo_d2.experiments.comparison.row_statistics import ANY
 from mammo_d2.experiments.cross_validation import FoldPlan
 from mammo_d2.report.html import Table
 from mammo_d2.report.method_page import MethodColumn, write_method_page
+from mammo_d2.report.viewer.viewer_block import MAX_IMAGES
 
-DESCRIPTION = """Train and test any methods on the same patients; print one table and write a page of pictures.
+DESCRIPTION = """Train and test any methods on the same patients; print one table and write a page with the images.
 
 Rows come from a YAML file: row name → {config: FILE, opts: [KEY, VALUE, ...]}. "{weights:ROW}" in a value is the
 file of the weights that another row ends with, of the same seed and fold; table: false leaves out a row that is trained
@@ -66,7 +65,7 @@ def run(argv: list[str]) -> int:
         help="when a box hits a lesion, of all rows",
     )
     parser.add_argument("--threshold", type=float, default=0.5, help="of --hit, where it needs one")
-    parser.add_argument("--pictures", type=int, default=6, help="images on the page, with a lesion and without each")
+    parser.add_argument("--pictures", type=int, default=MAX_IMAGES, help="most images on the page [%(default)s]")
     parser.add_argument("--opts", nargs="*", default=[], help='KEY VALUE overrides for all rows; "{seed}" is the seed')
     add_table_options(parser)
     args = parser.parse_args(argv)
@@ -88,7 +87,7 @@ def write_page(found: MethodComparison, path: Path, limit: int) -> Path:
     Args:
         found: the comparison.
         path: the HTML file.
-        limit: images of each kind.
+        limit: most images on the page.
     """
     by_row: dict[str, list[Cell]] = {}
     for cell in found.cells:
@@ -105,7 +104,6 @@ def write_page(found: MethodComparison, path: Path, limit: int) -> Path:
     records = [record for cell in by_row[reference] for record in _records(cell, rule.class_name)]
     images = found.predictions[reference][0].images
     order = {record["image_id"]: record for record in records}
-    truth = images.truth[:, images.classes.index(rule.class_name)] if columns else np.zeros(0)
     costs = Table(["row", *COST_COLUMNS], [[name, *cells_of(cost)] for name, cost in found.costs.items()], "Cost")
     return write_method_page(
         path,
@@ -116,7 +114,8 @@ def write_page(found: MethodComparison, path: Path, limit: int) -> Path:
         found.notes,
         [order[image_id] for image_id in images.ids] if columns else [],
         columns,
-        truth,
+        rule.class_name,
+        rule.froc,
         limit,
     )
 

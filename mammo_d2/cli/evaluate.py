@@ -30,6 +30,9 @@ from mammo_d2.evaluation.study.study import StudyOptions, System
 from mammo_d2.evaluation.study.study_cases import write_study_cases
 from mammo_d2.evaluation.study.study_outputs import console_text, write_study
 from mammo_d2.evaluation.study.subgroups import SubgroupStudy, run_subgroups, subgroups_text, write_subgroups
+from mammo_d2.report.viewer.viewed_files import viewed_results
+from mammo_d2.report.viewer.viewer_block import Viewer
+from mammo_d2.report.viewer.viewer_page import write_viewer_page
 
 DESCRIPTION = """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed.
 
@@ -64,6 +67,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--names", nargs="+", default=[], help="names of the systems; default: the files' names")
     parser.add_argument("--output", type=Path, help="folder for JSON, CSV, tables and figures; default: console only")
     parser.add_argument("--figures", nargs="+", choices=FIGURE_FORMATS, default=["png"], help="formats of the figures")
+    parser.add_argument(
+        "--viewer", action="store_true", help="also write viewer.html to --output: the images with truth and boxes"
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="of the images, for --viewer [images/ beside the ground truth's]"
+    )
     parser.add_argument("--classes", nargs="+", default=[], help="categories to evaluate; default: all")
     parser.add_argument("--merge", default="", metavar="NAME", help="the one class that all of --classes become")
     parser.add_argument("--ignore", nargs="+", default=[], help="categories whose findings may be hit freely")
@@ -256,6 +265,9 @@ def run(argv: list[str]) -> int:
     if wants_cases and args.output is None:
         raise ValueError("--cases, --count-at and --count-at-rate write files: name a folder with --output")
     systems = load_systems(args, truth)
+    if args.viewer and args.output is None:
+        raise ValueError("--viewer writes a file: name a folder with --output")
+    viewed = viewed_results(truth, systems, options.preset.rule, args.images) if args.viewer else None
     if args.output is not None:
         make_folder(args.output, "--output")
     with _progress("bootstrap", total=args.bootstrap) as bar:
@@ -275,6 +287,10 @@ def run(argv: list[str]) -> int:
         )
     if subgroups is not None and args.output is not None:
         paths += write_subgroups(subgroups, args.output)
+    if viewed is not None:
+        layout = "compare" if len(systems) > 1 else "single"
+        page = args.output / "viewer.html"
+        paths.append(write_viewer_page(page, f"Results on {viewed.name}", Viewer([viewed], layout=layout)))
     print(console_text(study))
     if subgroups is not None:
         print("\n" + subgroups_text(subgroups))

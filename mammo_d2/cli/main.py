@@ -22,6 +22,7 @@ COMMANDS = {
     "classify-lesions": "score the malignancy of given lesions",
     "evaluate": "evaluate result files of any detector or classifier",
     "report": "write the HTML report of a finished run",
+    "browse": "look at a prepared data set",
     "ablation": "train variants of a config with several seeds, in one table",
     "cross-validate": "train patient-wise folds, in one table",
     "compare": "train and test any methods on the same patients, in one table",

@@ -1,34 +1,26 @@
-"""The page of a comparison of methods: its tables, and the same images with a column per method."""
+"""The page of a comparison of methods: its tables, and the same images with every method in the viewer."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from mammo_d2.core.array_files import load_arrays
-from mammo_d2.core.boxes import boxes_of_annotations
-from mammo_d2.data.reading.reader import read_image
-from mammo_d2.evaluation.metrics.localization.best_regions import best_of_each_class
+from mammo_d2.evaluation.metrics.detection.froc import FrocRule
 from mammo_d2.evaluation.metrics.row_comparison import ComparedRows
 from mammo_d2.evaluation.metrics.tables import DetectionTable
-from mammo_d2.pictures.drawing import encode_png, overlay, side_by_side, to_display, with_caption
-from mammo_d2.pictures.evidence import heat
-from mammo_d2.report.html import Block, Estimate, Figure, Heading, Note, Section, Table, Text, write_report
-from mammo_d2.report.shown_images import describe_image, spread
-
-# Longer side of an image in a column, in pixels, and boxes drawn on it.
-COLUMN_SIDE, COLUMN_BOXES = 380, 3
+from mammo_d2.report.html import Block, Estimate, Section, Table, Text, write_report
+from mammo_d2.report.viewer.viewed_data import MAX_SYSTEMS, SystemOutput, ViewedDataset
+from mammo_d2.report.viewer.viewer_block import MAX_IMAGES, Viewer
 
 
 @dataclass(frozen=True)
 class MethodColumn:
-    """What a method predicted, for its column of pictures.
+    """What a method predicted on the test images.
 
     Attributes:
         name: of the method.
@@ -58,8 +50,9 @@ def write_method_page(
     notes: Mapping[str, str],
     records: Sequence[Mapping[str, Any]],
     columns: Sequence[MethodColumn],
-    truth: np.ndarray,
-    limit: int = 6,
+    class_name: str = "",
+    rule: FrocRule | None = None,
+    limit: int = MAX_IMAGES,
 ) -> Path:
     """Write the page.
 
@@ -72,8 +65,9 @@ def write_method_page(
         notes: how the comparison was made, in words.
         records: dataset records of the N test images, with the boxes of the class that is shown.
         columns: the methods.
-        truth: (N,) 1 if an image shows the class, 0 if not, NaN if unknown.
-        limit: pictures of each kind: images with the class, and without.
+        class_name: of the class that is shown.
+        rule: how the reference's boxes count; in the viewer those of all methods.
+        limit: most images on the page.
 
     Returns:
         The HTML file.
@@ -89,78 +83,35 @@ def write_method_page(
     if differences:
         tables.append(Table(["row", *shown.values()], differences, f"Differences to {compared.reference}, paired"))
     tables += [costs, *(Text(text, small=True) for text in notes.values())]
-    pictures = method_pictures(records, columns, truth, limit)
-    words = (
-        f"The same test images, spread evenly over the data set, in a column per method. Lesions in green; the best "
-        f"{COLUMN_BOXES} boxes of each method in orange; response maps in colour; the score of the image below."
-    )
-    sections = [Section("Results", tables), Section("Pictures", [Text(words), *pictures])]
-    return write_report(path, title, sections)
+    sections, viewer = [Section("Results", tables)], None
+    if records and columns:
+        shown_columns = columns[:MAX_SYSTEMS]
+        viewer = Viewer(
+            [viewed_methods(records, shown_columns, class_name, rule or FrocRule())], limit, None, "compare"
+        )
+        words = "The same test images with every method's boxes, maps and scores (first seed)."
+        if len(columns) > MAX_SYSTEMS:
+            words += f" The first {MAX_SYSTEMS} of {len(columns)} rows are shown."
+        sections.append(Section("Images", [Text(words), viewer.block]))
+    return write_report(path, title, sections, program=None if viewer is None else viewer.program)
 
 
-def method_pictures(
-    records: Sequence[Mapping[str, Any]], columns: Sequence[MethodColumn], truth: np.ndarray, limit: int
-) -> list[Block]:
-    """One figure per image, a panel per method; see ``write_method_page``."""
-    boxed = np.array([bool(record["annotations"]) for record in records], bool)
-    groups = {"Images with a lesion": boxed, "Images without": ~boxed & (truth == 0)}
-    blocks: list[Block] = []
-    for heading, chosen in groups.items():
-        rows = spread(np.flatnonzero(chosen), limit)
-        if len(rows):
-            blocks.append(Heading(heading))
-        for row in rows.tolist():
-            record = records[row]
-            try:
-                pixels = read_image(record["file_name"])[0]
-            except (OSError, ValueError) as error:
-                blocks.append(Note(f"image {record['image_id']} left out: {error}"))
-                continue
-            panels = [method_panel(pixels, record, row, column) for column in columns]
-            blocks.append(Figure(encode_png(side_by_side(panels)), describe_image(record)))
-    return blocks
+def viewed_methods(
+    records: Sequence[Mapping[str, Any]], columns: Sequence[MethodColumn], class_name: str, rule: FrocRule
+) -> ViewedDataset:
+    """The test images with what the methods gave, of one class; see ``write_method_page``."""
+    own = [{**r, "annotations": [{**a, "category_id": 0} for a in r["annotations"]]} for r in records]
+    return ViewedDataset("test images", own, [class_name], [_output(column) for column in columns], rule)
 
 
-def method_panel(pixels: np.ndarray, record: Mapping[str, Any], row: int, column: MethodColumn) -> np.ndarray:
-    """The picture of one image in the column of one method.
-
-    Args:
-        pixels: (H, W) of any real dtype.
-        record: of the image.
-        row: number of the image.
-        column: the method.
-
-    Returns:
-        (h, w, 3) uint8 RGB, with a caption.
-    """
-    display = to_display(pixels, COLUMN_SIDE)
-    factor = np.tile([display.shape[1] / pixels.shape[1], display.shape[0] / pixels.shape[0]], 2)
-    truth = boxes_of_annotations(record["annotations"]) * factor
-    picture = display
-    response = _response(column, row, record["image_id"])
-    if response is not None:
-        picture = heat(display, cv2.resize(response, display.shape[::-1], interpolation=cv2.INTER_NEAREST))
-    boxes, scores = np.zeros((0, 4)), np.zeros(0)
-    if column.boxes is not None:
-        mine = column.boxes.take((column.boxes.image == row) & (column.boxes.label == column.label))
-        best = best_of_each_class(mine.scores, mine.label, COLUMN_BOXES)
-        boxes, scores = mine.boxes[best] * factor, mine.scores[best]
-    given = column.lesions.get(record["image_id"], ())
-    if given:
-        boxes = np.array([[x, y, x + w, y + h] for (x, y, w, h), _ in given]) * factor
-        scores = np.array([score for _, score in given])
-    drawn = overlay(picture, truth, boxes, scores.tolist(), windowed=True)
-    score = None if column.image_scores is None else float(column.image_scores[row])
-    return with_caption(drawn, column.name if score is None else f"{column.name}: {score:.2f}")
-
-
-def _response(column: MethodColumn, row: int, image_id: Any) -> np.ndarray | None:
-    """(h, w) of the class; None without a map of the image."""
-    path = column.maps[row] if column.maps else None
-    if path is None:
-        return None
-    maps = load_arrays(path, "compare again", [str(image_id)]).get(str(image_id))
-    return None if maps is None or len(maps) <= column.label else maps[column.label].astype(np.float32)
+def _output(column: MethodColumn) -> SystemOutput:
+    """A method's column with the one class that is shown."""
+    boxes = column.boxes
+    if boxes is not None:
+        boxes = boxes.take(boxes.label == column.label)
+        boxes = replace(boxes, label=np.zeros(len(boxes), np.int64))
+    scores = None if column.image_scores is None else np.asarray(column.image_scores, float)[:, np.newaxis]
+    return SystemOutput(column.name, boxes, scores, column.maps, [column.label], column.lesions)
 
 
 def _estimate(metric: Any) -> Estimate | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,24 @@ from mammo_d2.report.run_blocks import (
     load_or_reason,
     training_blocks,
 )
-from mammo_d2.report.viewed_runs import viewed_datasets
+from mammo_d2.report.viewed_runs import beside_each_other, run_name, viewed_datasets
+from mammo_d2.report.viewer.viewed_data import ViewedDataset
 from mammo_d2.report.viewer.viewer_block import MAX_IMAGES, Viewer
+
+
+@dataclass(frozen=True)
+class ViewerOptions:
+    """What the viewer of a report shows.
+
+    Attributes:
+        images: most images; 0: no viewer.
+        side: longest side of an image, in pixels; None: as they are.
+        beside: configs and folders of other runs on the same images.
+    """
+
+    images: int = MAX_IMAGES
+    side: int | None = None
+    beside: Sequence[tuple[CfgNode, Path]] = ()
 
 
 def write_run_report(
@@ -43,7 +60,7 @@ def write_run_report(
     folder: str | os.PathLike,
     output: str | os.PathLike | None = None,
     pictures: PictureFolder = NO_PICTURES,
-    images: int = MAX_IMAGES,
+    shown: ViewerOptions | None = None,
 ) -> Path:
     """Write the report of a finished run, with the parts that its job names.
 
@@ -54,7 +71,7 @@ def write_run_report(
         folder: the run's OUTPUT_DIR.
         output: the HTML file; by default ``report.html`` in ``folder``.
         pictures: where the pictures of weak localisation or lesions are also written, a sub-folder per data set.
-        images: most images in the viewer; 0: no viewer.
+        shown: what the viewer shows; None: the run's images.
 
     Returns:
         The HTML file.
@@ -64,7 +81,7 @@ def write_run_report(
     """
     folder = Path(folder)
     text = Path(config_file(folder)).read_text(encoding="utf-8")
-    sections, viewer = run_sections(cfg, folder, text, pictures, images)
+    sections, viewer = run_sections(cfg, folder, text, pictures, shown or ViewerOptions())
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     subtitle = f"{folder.resolve()}; mammo_d2 {__version__}, {ENGINE} engine; report of {now}"
     title, program = f"mammo_d2 run: {folder.resolve().name}", None if viewer is None else viewer.program
@@ -72,7 +89,11 @@ def write_run_report(
 
 
 def run_sections(
-    cfg: CfgNode, folder: Path, config_text: str, pictures: PictureFolder = NO_PICTURES, images: int = MAX_IMAGES
+    cfg: CfgNode,
+    folder: Path,
+    config_text: str,
+    pictures: PictureFolder = NO_PICTURES,
+    shown: ViewerOptions = ViewerOptions(),
 ) -> tuple[list[Section], Viewer | None]:
     """The sections of a run's report, and the viewer if there is anything to see.
 
@@ -91,7 +112,7 @@ def run_sections(
     records = load_all(cfg, parts.uses)
     evaluated = {result.name: records.get(result.name) or load_or_reason(cfg, result.name) for _, result in results}
     sections = [Section("Summary", summary)]
-    viewer, seen = _viewer(cfg, results, evaluated, images)
+    viewer, seen = _viewer(cfg, folder, results, evaluated, shown)
     if seen:
         sections.append(Section("Images", seen))
     sections.append(Section("Data", data_blocks(parts.uses, records)))
@@ -108,18 +129,38 @@ def run_sections(
 
 def _viewer(
     cfg: CfgNode,
+    folder: Path,
     results: Sequence[tuple[str, DatasetResult]],
     records: Mapping[str, list[dict[str, Any]] | str],
-    images: int,
+    shown: ViewerOptions,
 ) -> tuple[Viewer | None, list[Block]]:
     """The viewer of the evaluated data sets, if there is anything to show, and the blocks of its section."""
-    if not images:
+    if not shown.images:
         return None, []
     datasets, notes = viewed_datasets(cfg, results, records)
+    if shown.beside:
+        datasets = beside_each_other(run_name(folder), datasets, [_of_run(*other) for other in shown.beside])
     if not datasets:
         return None, notes
-    viewer = Viewer(datasets, images)
+    viewer = Viewer(datasets, shown.images, shown.side, "compare" if shown.beside else "single")
     return viewer, [viewer.block, *notes]
+
+
+def _of_run(cfg: CfgNode, folder: Path) -> tuple[str, list[ViewedDataset]]:
+    """Name and evaluated data sets of another run.
+
+    Raises:
+        ValueError: it has no evaluation, or its data sets cannot be found.
+    """
+    register_datasets(cfg)
+    parts = build_job(cfg).report_parts(folder)
+    results = [(part.name, result) for part in parts.evaluations for result in read_evaluations(part.folder)]
+    records = {result.name: load_or_reason(cfg, result.name) for _, result in results}
+    datasets, notes = viewed_datasets(cfg, results, records)
+    if not datasets:
+        why = " ".join(note.text for note in notes if isinstance(note, Note)) or parts.unevaluated
+        raise ValueError(f"{folder}: nothing to show beside another run: {why}")
+    return run_name(folder), datasets
 
 
 def _result_sections(

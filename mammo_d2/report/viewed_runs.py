@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,10 +81,54 @@ def system_outputs(name: str, result: DatasetResult, records: Sequence[Mapping[s
         given: dict[Any, list[tuple[list[float], float]]] = {}
         for entry in result.lesions:
             given.setdefault(entry["image_id"], []).append((entry["bbox"], entry["malignancy"]))
-        systems.append(SystemOutput(name or "malignancy of lesions", None, scores, maps, given))
+        systems.append(SystemOutput(name or "malignancy of lesions", None, scores, maps, given=given))
     if not systems and (scores is not None or maps):
         systems.append(SystemOutput(name or "image scores", None, scores, maps))
     return systems
+
+
+def run_name(folder: Path) -> str:
+    """Name of a run in a comparison: its folder's."""
+    return folder.resolve().name
+
+
+def beside_each_other(
+    name: str, datasets: Sequence[ViewedDataset], others: Sequence[tuple[str, Sequence[ViewedDataset]]]
+) -> list[ViewedDataset]:
+    """Data sets of a run with the systems of other runs, each named by its run. Boxes count by the first run's rule.
+
+    Args:
+        name: of the run.
+        datasets: its own.
+        others: names of other runs and their data sets.
+
+    Raises:
+        ValueError: two runs of one name, or a run without one of the data sets, or with other images or classes.
+    """
+    names = [name, *(other for other, _ in others)]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"runs beside each other have one name: {', '.join(names)}; their folders need different names"
+        )
+    joined = []
+    for dataset in datasets:
+        systems = _named(name, dataset.systems)
+        ids = [record["image_id"] for record in dataset.records]
+        for other, of_other in others:
+            found = next((candidate for candidate in of_other if candidate.name == dataset.name), None)
+            if found is None:
+                raise ValueError(f"{other}: no evaluation on {dataset.name}, which {name} has; evaluate it there")
+            same = [record["image_id"] for record in found.records] == ids
+            if not same or list(found.classes) != list(dataset.classes):
+                raise ValueError(f"{other}: other images or classes on {dataset.name} than {name}; compare equal data")
+            systems += _named(other, found.systems)
+        joined.append(replace(dataset, systems=systems))
+    return joined
+
+
+def _named(run: str, systems: Sequence[SystemOutput]) -> list[SystemOutput]:
+    """Systems with their run's name; alone where there is one."""
+    return [replace(system, name=run if len(systems) == 1 else f"{run}: {system.name}") for system in systems]
 
 
 def scores_of_images(

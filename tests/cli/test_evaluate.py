@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from mammo_d2.cli.arguments.command_line import run_tool
 from mammo_d2.cli.evaluate import build_parser, preset_of, run
-from mammo_d2.evaluation.files.results import detections_to_coco
+from mammo_d2.evaluation.files.results import ResultsError, detections_to_coco
 from tests.evaluation.files.test_predicted_files import PREPARED, SOURCE, write_predictions, write_truth
 from tests.evaluation.scenes import random_data
 
@@ -55,6 +56,37 @@ def folder(tmp_path_factory):
 
 def metrics_of(path):
     return json.loads((path / "metrics.json").read_text())
+
+
+def test_images_with_both_systems(folder, tmp_path):
+    arguments = [str(folder / "good.json"), str(folder / "bad.json"), "--ground-truth", str(folder / "gt.json")]
+    arguments += ["--bootstrap", "0", "--one-threshold", "--viewer", "--preset", "luna16"]
+    with pytest.raises(ValueError, match="name a folder with --output"):
+        run(arguments)
+    arguments += ["--output", str(tmp_path / "out")]
+    with pytest.raises(FileNotFoundError, match="name the folder of the images, --images FOLDER"):
+        run(arguments)
+    with pytest.raises(ResultsError, match="image 0 has no file_name, which the viewer needs"):
+        run([*arguments, "--images", str(folder)])
+    truth = json.loads((folder / "gt.json").read_text())
+    for image in truth["images"]:
+        image["file_name"] = f"{image['id']} <b>.png"
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    arguments[arguments.index(str(folder / "gt.json"))] = str(tmp_path / "gt.json")
+    assert run([*arguments, "--images", str(folder)]) == 0
+    text = (tmp_path / "out" / "viewer.html").read_text()
+    data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', text).group(1))
+    assert [system["name"] for system in data["systems"]] == ["good", "bad"]
+    assert data["systems"][0]["rule"].startswith("As the FROC curve counts: hit: centre")
+    # The numbers of the FROC curve itself.
+    metrics = metrics_of(tmp_path / "out")["systems"]["good"]["metrics"]
+    threshold = metrics["froc/malignant/threshold@1"]["value"]
+    assert data["systems"][0]["thresholds"][1] == threshold
+    scores = [score for image in data["images"] for k, score in enumerate(image["results"][0]["found"])
+              if image["lesions"][k][4] == 1]  # fmt: skip
+    found = sum(score is not None and score >= threshold for score in scores)
+    assert found / len(scores) == pytest.approx(metrics["froc/malignant/sens@1"]["value"])
+    assert "<b>" not in text.split("</style>")[1].split("<script>")[0]
 
 
 def test_two_systems_with_all_files(folder, tmp_path, capsys):

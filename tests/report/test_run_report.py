@@ -9,7 +9,7 @@ import pytest
 
 from mammo_d2.report.html import DASH
 from mammo_d2.report.run_blocks import PictureFolder
-from mammo_d2.report.run_report import write_run_report
+from mammo_d2.report.run_report import ViewerOptions, write_run_report
 from tests.report.toy_run import LESION, make_dataset, make_run
 
 
@@ -71,7 +71,9 @@ def test_viewer_starts_at_the_threshold_for_patients_where_no_box_is_left(run):
     html = write_run_report(cfg, folder).read_text(encoding="utf-8")
     assert viewer_data(html)["systems"] == []
     assert html.count("data:image/png;base64,") == 1  # a FROC curve without boxes shows nothing
-    assert write_run_report(cfg, folder, images=0).read_text(encoding="utf-8").count("<script") == 0
+    assert (
+        write_run_report(cfg, folder, shown=ViewerOptions(images=0)).read_text(encoding="utf-8").count("<script") == 0
+    )
 
 
 def test_image_scores_of_the_run_are_in_the_viewer(run):

@@ -52,8 +52,10 @@ def image_blocks(datasets: Sequence[ViewedDataset], data: Mapping[str, Any], sid
         if data["images"][n]["px"] is None:
             continue
         try:
-            pixels = to_display(read_image(record["file_name"])[0], side)
-            yield data_block(f"px-{n}", "image/jpeg", base64.b64encode(encode_jpeg(pixels)).decode("ascii"))
+            jpeg = dataset.pictures.get(record["image_id"])
+            if jpeg is None:
+                jpeg = encode_jpeg(to_display(read_image(record["file_name"])[0], side))
+            yield data_block(f"px-{n}", "image/jpeg", base64.b64encode(jpeg).decode("ascii"))
         except (OSError, ValueError) as error:
             logger.warning("viewer: image %s left out: %s", record["image_id"], error)
             yield data_block(f"px-{n}", "image/jpeg", "", str(error) or type(error).__name__)
@@ -61,8 +63,8 @@ def image_blocks(datasets: Sequence[ViewedDataset], data: Mapping[str, Any], sid
             if not system.maps or system.maps[row] is None:
                 continue
             maps = arrays.of(system.maps[row], str(record["image_id"]))
-            for label in range(len(dataset.classes)):
-                png = encode_png(as_grey(maps[label])) if maps is not None and label < len(maps) else b""
+            for label, channel in enumerate(system.channels or range(len(dataset.classes))):
+                png = encode_png(as_grey(maps[channel])) if maps is not None and channel < len(maps) else b""
                 text = base64.b64encode(png).decode("ascii")
                 identifier = f"map-{n}-{names.index(system.name)}-{label}"
                 yield data_block(identifier, "image/png", text, "" if png else "no map")

@@ -1,4 +1,4 @@
-"""What the viewer shows: images with their truth and what up to five systems gave on them, and how boxes count.
+"""What the viewer shows: images with their truth and what systems gave on them, and how boxes count.
 
 Boxes count as in a FROC curve of the same rule: the numbers at a threshold are those of the curve.
 """
@@ -30,8 +30,8 @@ from mammo_d2.pictures.drawing import class_colors
 
 #: The viewer's slider starts at about this many false positives per image.
 START_RATE = 1.0
-#: Most systems side by side.
-MAX_SYSTEMS = 5
+#: Most systems side by side; two to five are easy to look at.
+MAX_SYSTEMS = 12
 
 # What a box is to the curve, as in viewer.js.
 _HIT, _NEITHER, _FALSE = 0, 1, 2
@@ -46,6 +46,7 @@ class SystemOutput:
         detections: its boxes; None of a system without.
         image_scores: (N, C), NaN where there is none; None likewise.
         maps: per image the file of response maps (C, h, w) in [0, 1] by image id; empty without.
+        channels: channel of the maps for each class; empty: those of the classes in order.
         given: scores of boxes that it was given, by image id: [(bbox XYWH, score)].
     """
 
@@ -53,6 +54,7 @@ class SystemOutput:
     detections: DetectionTable | None = None
     image_scores: np.ndarray | None = None
     maps: Sequence[Path | None] = ()
+    channels: Sequence[int] = ()
     given: Mapping[Hashable, Sequence[tuple[Sequence[float], float]]] = field(default_factory=dict)
 
 
@@ -65,8 +67,10 @@ class ViewedDataset:
         records: dataset records, ``category_id`` of their annotations being rows of ``classes``.
         classes: class names, the same for all data sets of a viewer.
         systems: at most ``MAX_SYSTEMS``; those of one name in several data sets are one system.
-        rule: how boxes count; None: the truth is not known, as of predictions on files.
+        rule: how boxes count; None of systems without known truth, as of predictions on files.
         fallback: threshold at the start where no box can be accepted.
+        truth: tables of the images and lesions, where they are not those of the records.
+        pictures: JPEG files by image id; images without are read from their files.
     """
 
     name: str
@@ -75,14 +79,17 @@ class ViewedDataset:
     systems: Sequence[SystemOutput] = ()
     rule: FrocRule | None = None
     fallback: float = 0.5
+    truth: tuple[ImageTable, LesionTable] | None = None
+    pictures: Mapping[Hashable, bytes] = field(default_factory=dict)
 
 
-def viewer_data(datasets: Sequence[ViewedDataset], limit: int) -> dict[str, Any]:
+def viewer_data(datasets: Sequence[ViewedDataset], limit: int, layout: str = "single") -> dict[str, Any]:
     """The viewer's JSON.
 
     Args:
         datasets: in order; their images follow one another.
         limit: most images whose pixels are in the file; the others count only.
+        layout: at the start: "single", "exam", "compare" or "grid".
 
     Returns:
         JSON of ``viewer.js``. ``images[n]["px"]`` is n, or None for an image without pixels.
@@ -132,6 +139,7 @@ def viewer_data(datasets: Sequence[ViewedDataset], limit: int) -> dict[str, Any]
         "systems": systems,
         "maps": classes if maps else [],
         "mapClass": classes.index("malignant") if "malignant" in classes else 0,
+        "layout": layout,
         "judged": any(dataset.rule is not None for dataset in datasets) and bool(names),
         "note": f"This file has {len(shown)} of the {len(images)} images; the counts are of all." if missing else "",
         "images": images,
@@ -168,14 +176,17 @@ class _Tables:
 
     @classmethod
     def of(cls, dataset: ViewedDataset) -> _Tables:
-        images = images_from_records(dataset.records, dataset.classes)
-        lesions = lesions_from_records(dataset.records)
+        if dataset.truth is not None:
+            images, lesions = dataset.truth
+        else:
+            images = images_from_records(dataset.records, dataset.classes)
+            lesions = lesions_from_records(dataset.records)
         unit = dataset.rule.recall_unit if dataset.rule is not None else "lesion"
         return cls(
             images,
             lesions,
             rows_of_images(lesions.image, len(images)),
-            dataset.rule is not None,
+            dataset.rule is not None or not dataset.systems,
             None if unit == "lesion" else images.groups(unit),
         )
 

@@ -1,4 +1,4 @@
-/* Viewer of mammograms: images with truth, boxes and maps of one to five systems; no library, no network.
+/* Viewer of mammograms: images with truth, boxes and maps of any systems; no library, no network.
  *
  * The page holds the data as JSON (#viewer-data, see viewer_data.py) and each image as base64 text of its own
  * (script elements "px-<n>" and "map-<n>"), which is decoded when it is shown. The script starts before the images have
@@ -613,7 +613,7 @@ const MammoViewer = (() => {
       this.withoutMap = new Set();
       const last = data.classes.length;  // thresholds of all classes together
       this.state = {
-        n: -1, layout: "single", system: 0, selection: data.classes.length > 1 ? -1 : 0, mapClass: data.mapClass,
+        n: -1, layout: data.layout, system: 0, selection: data.classes.length > 1 ? -1 : 0, mapClass: data.mapClass,
         layers: { truth: true, boxes: true, map: false, labels: true },
         view: { zoom: 1, u: 0.5, v: 0.5 }, window: { ...NO_WINDOW }, cursor: null, linked: true,
         filters: { shown: "all", dataset: "", view: "", side: "", density: "", text: "", order: "" },
@@ -622,6 +622,7 @@ const MammoViewer = (() => {
       this.tables = data.systems.map((_, system) => data.judged ? [...data.classes.keys(), -1].map((selection) =>
         data.datasets.map((_, dataset) => collectScores(data, system, selection, dataset))) : null);
       this.panes = [];
+      if (!this.layouts().includes(data.layout)) this.state.layout = "single";
       this.build();
       const link = readLink(location.hash);
       this.choose();
@@ -751,7 +752,8 @@ const MammoViewer = (() => {
         this.stage.append(pane.box);
       }
       this.panes.splice(wanted.length).forEach((pane) => pane.box.remove());
-      const columns = { single: 1, exam: 2, compare: narrow ? 1 : wanted.length, grid: narrow ? 2 : 4 }[layout];
+      const columns = { single: 1, exam: 2, compare: narrow ? Math.ceil(wanted.length / 3) : wanted.length > 5 ? Math.ceil(wanted.length / 2) : wanted.length,
+        grid: narrow ? 2 : 4 }[layout];
       const across = Math.min(Math.max(wanted.length, 1), layout === "exam" && wanted.length > 4 ? 3 : columns);
       this.stage.style.gridTemplateColumns = `repeat(${across}, minmax(0, 1fr))`;
       this.stage.style.gridTemplateRows = `repeat(${Math.ceil(Math.max(wanted.length, 1) / across)}, minmax(0, 1fr))`;

@@ -27,16 +27,18 @@ class Viewer:
         datasets: what is shown.
         limit: most images in the file.
         side: longest side of an image in the file, in pixels; None: as they are.
+        layout: at the start: "single", "exam", "compare" or "grid".
     """
 
     datasets: Sequence[ViewedDataset]
     limit: int = MAX_IMAGES
     side: int | None = None
+    layout: str = "single"
 
     @cached_property
     def data(self) -> dict[str, Any]:
         """The JSON; raises ValueError for data sets that do not fit each other."""
-        return viewer_data(self.datasets, self.limit)
+        return viewer_data(self.datasets, self.limit, self.layout)
 
     @property
     def block(self) -> Block:

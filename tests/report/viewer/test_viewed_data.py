@@ -98,8 +98,8 @@ def test_no_box_at_all(dataset):
 def test_what_does_not_fit_is_refused(dataset):
     with pytest.raises(ValueError, match=r"the classes of other are not \['benign', 'malignant'\]"):
         viewer_data([dataset, replace(dataset, name="other", classes=("malignant", "benign"))], 100)
-    with pytest.raises(ValueError, match=r"6 systems .* at most 5 fit side by side"):
-        viewer_data([replace(dataset, systems=[SystemOutput(str(n)) for n in range(6)])], 100)
+    with pytest.raises(ValueError, match=r"13 systems .* at most 12 fit side by side"):
+        viewer_data([replace(dataset, systems=[SystemOutput(str(n)) for n in range(13)])], 100)
 
 
 def test_limit_keeps_whole_exams_spread_over_the_data(dataset):
