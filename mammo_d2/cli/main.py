@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from mammo_d2 import __version__
 from mammo_d2.cli.arguments.command_line import HELP_EPILOG, TRACEBACK_FLAG, run_tool
+from mammo_d2.core.processes.threads import set_thread_defaults
 
 #: Sub-command → its line in the help. The module has the same name, with underscores.
 COMMANDS = {
@@ -29,6 +30,7 @@ COMMANDS = {
     "search": "search hyper-parameters on a validation set",
     "average-scores": "average the image scores of several runs and a reader",
     "convert-weights": "convert checkpoints of other programs",
+    "doctor": "look at the installation: engine, versions, decoders, GPUs, threads",
     "demo": "run everything once on phantoms: data, training, evaluation, report",
 }
 
@@ -56,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if name not in COMMANDS:
         _parse(arguments)
     arguments.remove(name)
+    set_thread_defaults()
     run_tool(partial(_run, name), arguments)
 
 

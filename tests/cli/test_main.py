@@ -117,3 +117,13 @@ def test_modules_in_the_current_folder_are_found(tmp_path, monkeypatch, loaded):
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     loaded("report")
     assert sys.path[-1] == str(tmp_path)
+
+
+def test_threads_are_set_before_torch_is_imported(loaded, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
+    loaded("report")
+    assert os.environ.pop("OMP_WAIT_POLICY") == "PASSIVE"
+    code = "import sys; from mammo_d2.cli import main; print('torch' in sys.modules)"
+    assert run(code=code).stdout == "False\n"
