@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.core.files import make_folder
+from mammo_d2.evaluation.files.box_tables import FIELDS
 from mammo_d2.evaluation.files.case_files import CASE_FORMATS
 from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth, load_image_scores
 from mammo_d2.evaluation.files.detection_files import load_detections
@@ -37,6 +38,7 @@ from mammo_d2.report.viewer.viewer_page import write_viewer_page
 DESCRIPTION = """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed.
 
 Detections: COCO results, a JSON list of {image_id, category_id, bbox [x, y, width, height], score}.
+CSV, too: columns image (id or file name), class, score, x, y, width, height; other names by --columns.
 predictions.json of mammo-d2 predict, too, on the images of the ground truth or the files they were prepared from.
 Image scores: image_scores.json of a run, or CSV with a column image_id and one column per class; predictions.json, too.
 Of several systems each is compared with the first: difference, confidence interval, p value, forest plot.
@@ -55,7 +57,11 @@ Examples (other.json and scores.csv are results of another program):
 def build_parser() -> argparse.ArgumentParser:
     """The tool's arguments."""
     parser = make_parser(DESCRIPTION, "evaluate")
-    parser.add_argument("results", nargs="*", type=Path, help="COCO results or predictions.json, one per system")
+    parser.add_argument("results", nargs="*", type=Path, help="COCO results, predictions.json or CSV, one per system")
+    parser.add_argument(
+        "--columns", nargs="+", default=[], metavar="NAME=FIELD",
+        help=f"columns of CSV results with names of their own, e.g. Befund=class; fields: {', '.join(FIELDS)}",
+    )  # fmt: skip
     parser.add_argument("--ground-truth", type=Path, required=True, help="COCO JSON of the images evaluated")
     parser.add_argument(
         "--image-scores",
@@ -200,10 +206,22 @@ def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:
         notes: dict[str, int] = {}
         if results:
             with _progress(f"read {results[0].name}", unit=" boxes", unit_scale=True) as bar:
-                detections, notes = load_detections(results[0], truth, bar.update)
+                detections, notes = load_detections(results[0], truth, bar.update, _columns(args.columns))
         scores = load_image_scores(images[0], truth) if images else None
         decisive = scores if detections is None or scores is not None else detections.scores
         if args.score_threshold is None and decisive is not None:
+            if _are_percentages(decisive):
+                file = (images or results)[0]
+                print(
+                    f"warning: {file}: scores up to {np.nanmax(decisive):g} are taken for percentages and divided by "
+                    "100; --score-threshold with a value in their unit keeps them",
+                    file=sys.stderr,
+                )
+                if scores is not None:
+                    scores = scores / 100
+                elif detections is not None:
+                    detections = replace(detections, scores=detections.scores / 100)
+                decisive = decisive / 100
             _check_probabilities(decisive, (images or results)[0])
         systems.append(System(name, detections, scores, notes))
     return systems
@@ -216,6 +234,22 @@ def _progress(what: str, **options: Any) -> tqdm:
 
 def _score_threshold(args: argparse.Namespace) -> float:
     return 0.5 if args.score_threshold is None else args.score_threshold
+
+
+def _columns(texts: Sequence[str]) -> dict[str, str]:
+    """What --columns says: the field of each column."""
+    pairs = [text.rpartition("=") for text in texts]
+    if wrong := [text for text, (name, _, field) in zip(texts, pairs, strict=True) if not name or not field]:
+        raise ValueError(f"--columns {wrong[0]!r} must be NAME=FIELD, e.g. Befund=class")
+    return {name: field for name, _, field in pairs}
+
+
+def _are_percentages(scores: np.ndarray) -> bool:
+    """Whether scores lie in 0 to 100, and most of those above 0 beyond 1: no probabilities with a slip."""
+    known = scores[~np.isnan(scores)]
+    if not len(known) or known.min() < 0 or not 1 < known.max() <= 100:
+        return False
+    return bool((known[known > 0] > 1).mean() > 0.5)
 
 
 def _check_probabilities(scores: np.ndarray, path: Path) -> None:
@@ -251,7 +285,8 @@ def _subgroups(
 
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
-    args = build_parser().parse_args(argv)
+    # Result files may stand behind options, too.
+    args = build_parser().parse_intermixed_args(argv)
     truth = load_ground_truth(args.ground_truth, args.classes, args.ignore, args.merge)
     options = StudyOptions(
         preset=preset_of(args),

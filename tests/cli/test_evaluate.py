@@ -184,20 +184,27 @@ def test_another_kind_of_hit_needs_its_own_threshold():
     assert str(changed("--preset", "dbtex", "--hit", "center_in_box").rule.hit) == "centre in box"
 
 
-def test_scores_of_another_scale_need_their_threshold(folder, tmp_path):
+def test_scores_of_another_scale_need_their_threshold(folder, tmp_path, capsys):
     percent = tmp_path / "percent.csv"
     rows = (folder / "scores.csv").read_text().splitlines()
     pairs = [row.split(",") for row in rows[1:]]
     percent.write_text("\n".join([rows[0], *(f"{image},{100 * float(p)}" for image, p in pairs)]))
     arguments = ["--ground-truth", str(folder / "gt.json"), "--bootstrap", "0", "--image-scores"]
-    with pytest.raises(ValueError, match=r"percent\.csv: 60 score\(s\) are no probabilities, e\.g\. (25|75)"):
-        run([*arguments, str(percent)])
+    assert run([*arguments, str(percent), "--output", str(tmp_path / "percent")]) == 0
+    warning = "percent.csv: scores up to 75 are taken for percentages and divided by 100; --score-threshold"
+    assert warning in capsys.readouterr().err
     assert run([*arguments, str(percent), "--score-threshold", "50", "--output", str(tmp_path / "a")]) == 0
     assert run([*arguments, str(folder / "scores.csv"), "--output", str(tmp_path / "b")]) == 0
     scaled = metrics_of(tmp_path / "a")["systems"]["percent"]["metrics"]
     expected = metrics_of(tmp_path / "b")["systems"]["scores"]["metrics"]
+    divided = metrics_of(tmp_path / "percent")["systems"]["percent"]["metrics"]
     for key in ("patient/specificity", "patient/sensitivity", "image/specificity"):
-        assert scaled[key]["value"] == expected[key]["value"]
+        assert scaled[key]["value"] == divided[key]["value"] == expected[key]["value"]
+    # One score beyond 1 is a slip, not a percentage.
+    slip = tmp_path / "slip.csv"
+    slip.write_text("\n".join([*rows[:-1], "59,7.5"]))
+    with pytest.raises(ValueError, match=r"slip\.csv: 1 score\(s\) are no probabilities, e\.g\. 7\.5"):
+        run([*arguments, str(slip)])
     results = tmp_path / "logits.json"
     content = json.loads((folder / "good.json").read_text())
     results.write_text(json.dumps([{**entry, "score": entry["score"] - 3} for entry in content]))
@@ -341,3 +348,21 @@ def test_subgroups_of_the_command(folder, tmp_path, capsys):
     assert "p (subgroups alike)" in capsys.readouterr().out
     with pytest.raises(ValueError, match="need --by"):
         run([*arguments[:4], "--by-metrics", "image/auc"])
+
+
+def test_results_may_stand_behind_options_and_be_a_table(folder, tmp_path, capsys):
+    table = tmp_path / "boxes.csv"
+    names = {1: "benign", 2: "malignant"}
+    rows = [
+        ";".join(map(str, [entry["image_id"], names[entry["category_id"]], entry["score"], *entry["bbox"]]))
+        for entry in json.loads((folder / "good.json").read_text())
+    ]
+    table.write_text("\n".join(["image;Befund;score;x;y;width;height", *rows]))
+    options = ["--bootstrap", "0", "--columns", "Befund=class", "--ground-truth", str(folder / "gt.json")]
+    argv = [str(folder / "good.json"), *options, str(table), "--output", str(tmp_path)]
+    assert run(argv) == 0
+    systems = metrics_of(tmp_path)["systems"]
+    assert systems["boxes"]["metrics"] == systems["good"]["metrics"]
+    assert "boxes read: image from image, class from Befund, score from score" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--columns 'Befund' must be NAME=FIELD"):
+        run([str(table), "--columns", "Befund", "--ground-truth", str(folder / "gt.json")])

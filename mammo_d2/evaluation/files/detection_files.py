@@ -22,6 +22,7 @@ import numpy as np
 from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.fast_json import no_collection, parse_quickly
 from mammo_d2.core.files import text_problem, write_json
+from mammo_d2.evaluation.files.box_tables import TABLE_SUFFIXES, read_box_table
 from mammo_d2.evaluation.files.coco_files import GroundTruth
 from mammo_d2.evaluation.files.column_files import COLUMN_SUFFIXES, read_columns, write_columns
 from mammo_d2.evaluation.files.field_checks import (
@@ -110,14 +111,19 @@ def iterate_results(path: str | os.PathLike, quickly: bool = True) -> Iterator[l
 
 @no_collection()
 def load_detections(
-    path: str | os.PathLike, truth: GroundTruth, progress: Callable[[int], None] | None = None
+    path: str | os.PathLike,
+    truth: GroundTruth,
+    progress: Callable[[int], None] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> tuple[DetectionTable, dict[str, int]]:
     """Read a COCO results file, ``predictions.json`` of mammo-d2 predict, or a table, against a ground truth.
 
     Args:
-        path: the file; a table is a .npz or .parquet file with the columns ``DETECTION_COLUMNS``.
+        path: the file; a table is a .npz or .parquet file with the columns ``DETECTION_COLUMNS``, or a .csv or .tsv
+            file, see ``read_box_table``.
         truth: the ground truth.
         progress: called with the number of detections read since the last call.
+        columns: names of columns of a .csv file, and what they hold.
 
     Returns:
         the detections of the evaluated classes, and counts of what was left out.
@@ -136,6 +142,11 @@ def load_detections(
     lists: Iterator[Sequence[Any]]
     if path.suffix.lower() in COLUMN_SUFFIXES:
         lists = iter([_Columns(path)])
+    elif path.suffix.lower() in TABLE_SUFFIXES:
+        found, understood = read_box_table(path, truth, columns)
+        lists, labels = iter([found]), {**labels, **truth.class_of_name}
+        told = ", ".join(f"{field} from {column}" for field, column in understood.items())
+        notes[f"boxes read: {told}"] = len(found)
     elif not holds_object(path):
         # An id beyond 64 bits must not become a float.
         lists = iterate_results(path, not any(type(i) is int and abs(i) >= 2**63 for i in rows))
