@@ -60,6 +60,7 @@ CROSS_CUTTING = {
     "tests/test_malicious_weights.py": "every way a file of weights, stored results or settings can be named",
     "tests/test_packaging.py": "the wheel",
     "tests/test_plugin_script.py": "a detectron2 user's script",
+    "tests/test_private_data.py": "personal data of DICOM files in the output of every command",
     "tests/test_public_api.py": "the stable names of the package",
     "tests/tools/test_examples.py": "every command in help, documents and heads of configs",
     "tests/tools/test_help.py": "the help of all tools",

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
 from mammo_d2.data.reading.dicom.tags import text_of
-from mammo_d2.data.reading.image_meta import ReadOptions
+from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ReadOptions
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,17 @@ def _apply_voi(
         out = apply_voi(np.rint(values).astype(np.int64), dataset, index)
         # Some files declare fewer bits than their table uses.
         return np.asarray(out, dtype=np.float64), 0.0, float(max((1 << bits) - 1, out.max()))
-    # pydicom maps the window to the range of the values that come in, which is [low, high] here.
-    out = np.asarray(apply_windowing(values, dataset, index), dtype=np.float64)
+    # pydicom maps the window to a range that it takes from the rescale and Bits Stored: with a negative slope its ends
+    # are exchanged. It is asked for 0 to 65535.
+    window = Dataset()
+    for keyword in ("PhotometricInterpretation", "WindowCenter", "WindowWidth", "VOILUTFunction"):
+        if keyword in dataset:
+            window[keyword] = dataset[keyword]
+    window.BitsStored, window.PixelRepresentation = 16, 0
+    out = np.asarray(apply_windowing(values, window, index), dtype=np.float64)
     if not np.isfinite(out).all():
         raise ValueError(f"Window Center {dataset.WindowCenter}, Width {dataset.WindowWidth} give no numbers")
-    return out, low, high
+    return out, 0.0, FULL_SCALE_16_BIT
 
 
 def _blank_padding(values: np.ndarray, dataset: Dataset, first: int, warnings: list[str]) -> None:

@@ -90,6 +90,12 @@ def test_window_is_in_rescaled_units():
     np.testing.assert_allclose(got, [0, 2047.5, 4095, 4095], atol=1e-3)
 
 
+def test_a_window_after_a_negative_slope_is_not_turned_over():
+    # -stored in a window around -2000: by PS3.3 what is above the window is white, so stored 0 is.
+    got = values(RescaleSlope=-1, RescaleIntercept=0, WindowCenter=-1499.5, WindowWidth=1001)
+    np.testing.assert_allclose(got, [4095, 4095, 0, 0], atol=1e-3)
+
+
 def test_signed_values_start_at_zero():
     stored = np.array([[-2048, 0, 2047]], dtype=np.int16)
     got = grey_table(make_dataset(stored), ReadOptions())
