@@ -125,8 +125,11 @@ def ap_events(data: EvaluationData, rules: Sequence[FrocRule], label: int | None
         raise ValueError("average precision over several rules: they may differ in the hit threshold only")
     candidates = froc_candidates(data, first, label)
     found = candidates.found
-    order = np.flatnonzero(candidates.counted[found.image])
+    counted = candidates.counted[found.image]
+    order = np.flatnonzero(counted)
     order = order[np.argsort(-found.scores[order])]
+    place = np.empty(len(found), np.int64)
+    place[order] = np.arange(len(order))
     listed = FalseList(found.scores[order], found.image[order])
     # Pairs with the overlap of the lowest threshold contain those of the others.
     lowest = min(rules, key=lambda rule: rule.hit.threshold)
@@ -140,7 +143,7 @@ def ap_events(data: EvaluationData, rules: Sequence[FrocRule], label: int | None
             hits = HitPairs(pairs.detection[enough], pairs.lesion[enough], pairs.quality[enough]), shared[1]
         match = match_candidates(candidates, rule, hits)
         scores, image = recall_units(data, candidates, match, rule.recall_unit)
-        sets.append(ApEvents(listed, np.flatnonzero(~match.wrong[order]), scores, image))
+        sets.append(ApEvents(listed, np.sort(place[counted & ~match.wrong]), scores, image))
     return sets
 
 

@@ -273,28 +273,33 @@ def hits_of(candidates: Candidates, rule: FrocRule) -> tuple[HitPairs, np.ndarra
 def match_candidates(candidates: Candidates, rule: FrocRule, hits: tuple[HitPairs, np.ndarray] | None = None) -> Match:
     """Match the candidates by a rule. ``hits``: those of the rule, where they are known; else ``hits_of``."""
     found, targets = candidates.found, candidates.targets
-    scores, boxes = found.scores, found.boxes
-    pairs, rows = hits_of(candidates, rule) if hits is None else hits
+    all_pairs, rows = hits_of(candidates, rule) if hits is None else hits
+    # Most detections hit nothing: only the others are matched, numbered anew in their order.
+    hitting, number = np.unique(all_pairs.detection, return_inverse=True)
+    pairs = HitPairs(number, all_pairs.lesion, all_pairs.quality)
+    scores, boxes, group = found.scores[hitting], found.boxes[hitting], candidates.group[hitting]
     gt_boxes = targets.boxes[rows]
-    holder = np.full(len(targets), -1, np.int64)
-    right, touches = np.zeros(len(scores), bool), np.zeros(len(scores), bool)
-    touches[pairs.detection] = True
+    got_holder, matched = np.full(len(targets), -1, np.int64), np.zeros(len(hitting), bool)
     if rule.matching in ("any", "best"):
         if rule.matching == "best":
             chosen = best_lesion(pairs, len(scores), gt_boxes)[pairs.detection] == pairs.lesion
             pairs = HitPairs(pairs.detection[chosen], pairs.lesion[chosen], pairs.quality[chosen])
-        holder[rows] = holders(pairs, scores, boxes, len(rows))
-        right[holder[holder >= 0]] = True
+        got_holder[rows] = holders(pairs, scores, boxes, len(rows))
+        matched[got_holder[got_holder >= 0]] = True
         # Hits of an ignored lesion are never false positives, whether first or not.
-        right[pairs.detection[targets.ignore[rows[pairs.lesion]]]] = True
+        matched[pairs.detection[targets.ignore[rows[pairs.lesion]]]] = True
     else:
         if rule.matching == "greedy":
             turns = order_of_detections(pairs, scores, boxes)
-            got = assign_greedy(pairs, turns, candidates.group, order_of_boxes(gt_boxes))
+            got = assign_greedy(pairs, turns, group, order_of_boxes(gt_boxes))
         else:
-            got = assign_hungarian(pairs, len(scores), candidates.group)
-        right = got >= 0
-        holder[rows[got[right]]] = np.flatnonzero(right)
+            got = assign_hungarian(pairs, len(scores), group)
+        matched = got >= 0
+        got_holder[rows[got[matched]]] = np.flatnonzero(matched)
+    holder = np.append(hitting, -1)[got_holder]
+    right, touches = np.zeros(len(found), bool), np.zeros(len(found), bool)
+    touches[hitting] = True
+    right[hitting[matched]] = True
     wrong = ~right if rule.extra_hits == "fp" else ~(right | touches)
     wrong &= candidates.counted[found.image]
     if len(candidates.excused):
