@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
         ("regions", regions, "dual branch: shared region features, their cache, peak memory of a training step"),
         ("lesion", lesion, "the lesion classifier: patches per second and memory of an epoch, windows of a lesion"),
         ("evaluation", evaluation, "FROC, bootstrap and COCO AP of up to a million images: seconds, memory"),
-        ("coverage", coverage, "how often 95 %% intervals hold the true value, by simulation, at 3 % prevalence"),
+        ("coverage", coverage, "how often confidence intervals hold the true value, by simulation"),
     ]:
         command = commands.add_parser(name, help=text)
         module.add_arguments(command)

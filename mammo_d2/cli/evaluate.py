@@ -132,6 +132,9 @@ def build_parser() -> argparse.ArgumentParser:
     resampling = parser.add_argument_group("confidence intervals")
     resampling.add_argument("--bootstrap", type=int, default=1000, help="replicates over patients; 0: none")
     resampling.add_argument("--confidence", type=float, default=0.95)
+    resampling.add_argument(
+        "--interval", choices=("percentile", "beta"), default="percentile", help="beta: few positive patients"
+    )
     resampling.add_argument("--seed", type=int, default=0)
     resampling.add_argument("--unstratified", action="store_true", help="draw positives and negatives together")
     resampling.add_argument("--one-threshold", action="store_true", help="AP at the first hit threshold only (sooner)")
@@ -295,6 +298,7 @@ def run(argv: list[str]) -> int:
         aggregation=args.aggregate,
         plan=BootstrapPlan(args.bootstrap, args.seed, args.confidence, not args.unstratified),
         all_thresholds=not args.one_threshold,
+        interval=args.interval,
     )
     wants_cases = bool(args.cases or args.count_at or args.count_at_rate)
     if wants_cases and args.output is None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mammo_d2.evaluation.files.coco_files import GroundTruth
 from mammo_d2.evaluation.metrics.bootstrap import (
-    BootstrapPlan,
     Comparison,
+    Interval,
     Statistic,
     bootstrap,
     estimate,
@@ -18,6 +18,7 @@ from mammo_d2.evaluation.metrics.bootstrap import (
     percentile_interval,
 )
 from mammo_d2.evaluation.metrics.challenges.challenge_scores import RankingScore, dbtex_script
+from mammo_d2.evaluation.metrics.comparison.intervals import deciding_patients, deciding_share, make_interval
 from mammo_d2.evaluation.metrics.detection.coco_map import coco_average_precision
 from mammo_d2.evaluation.metrics.detection.detection_ap import ApStatistic, ap_events
 from mammo_d2.evaluation.metrics.detection.froc import froc_events, froc_labels
@@ -84,19 +85,20 @@ def run_study(
     works = [prepare_system(truth, system, options, positive, case_truth) for system in systems]
     patients = int(truth.images.patient.max(initial=-1)) + 1
     strata = np.nan_to_num(aggregate_truth(case_truth, truth.images.patient), nan=2.0)
+    clusters = int(min((strata == 1).sum(), (strata == 0).sum()))
     # Levels with the same cases (one exam per patient, say) have one statistic.
     everything = {str(id(statistic)): statistic for work in works for statistic in work.statistics.values()}
     values = bootstrap(everything, patients, options.plan, strata, progress)
     estimates = {key: estimate(statistic, patients) for key, statistic in everything.items()}
     for work in works:
-        _finish(work, values, estimates, options.plan, options.scores)
-    pairs = [_compare(works, number, values, options.plan) for number in range(1, len(works))]
+        _finish(work, values, estimates, options, clusters)
+    pairs = [_compare(works, number, values, options, clusters) for number in range(1, len(works))]
     classes = [truth.images.classes[label] for label in positive]
     words = [
         str(options.preset),
         f"positive classes: {', '.join(classes)}; {options.scores}; image scores combined by {options.aggregation}, "
         "box scores by max",
-        str(options.plan),
+        str(options.plan).replace("percentile", options.interval),
         "AUC interval: DeLong, below patient level with Obuchowski's correction for patients",
     ]
     return Study([work.report for work in works], pairs, words)
@@ -201,19 +203,20 @@ def _finish(
     work: PreparedSystem,
     values: Mapping[str, np.ndarray],
     estimates: Mapping[str, np.ndarray],
-    plan: BootstrapPlan,
-    rule: ScoreRule,
+    options: StudyOptions,
+    clusters: int,
 ) -> None:
+    plan = options.plan
     for task, statistic in work.statistics.items():
         replicates, estimated = values[str(id(statistic))], estimates[str(id(statistic))]
         for row, key in enumerate(work.number_keys(task)):
             value = estimated[row]
             reason = (work.reasons.get(task) or "not defined on these data") if np.isnan(value) else ""
-            interval = percentile_interval(replicates[row], plan.confidence)
+            interval = _interval(key, value, replicates[row], options, clusters)
             work.report.metrics[f"{task}/{key}"] = MetricValue(float(value), interval, reason)
     work.report.metrics.update(work.fixed)
     # Cases of a patient are independent of other patients only: Wilson's intervals are for patients.
-    work.report.wilson = wilson_intervals(work.cases["patient"], rule, plan.confidence)
+    work.report.wilson = wilson_intervals(work.cases["patient"], options.scores, plan.confidence)
     for level, cases in work.cases.items():
         work.report.auc[level] = delong_interval(cases.truth, cases.scores, cases.patient, plan.confidence)
     for task, rows in work.bands.items():
@@ -228,8 +231,33 @@ def _finish(
             curves[name] = PlotCurve(curves[name].name, curves[name].x, curves[name].y)
 
 
+def _interval(
+    key: str,
+    value: float,
+    replicates: np.ndarray,
+    options: StudyOptions,
+    clusters: int,
+    *,
+    is_difference: bool = False,
+) -> Interval:
+    """The interval of a metric, of the kind that the options name."""
+    deciding = deciding_patients(clusters, deciding_share(key, options.scores.min_sensitivity))
+    return make_interval(
+        options.interval,
+        float(value),
+        replicates,
+        options.plan.confidence,
+        clusters=deciding,
+        is_difference=is_difference,
+    )
+
+
 def _compare(
-    works: Sequence[PreparedSystem], number: int, values: Mapping[str, np.ndarray], plan: BootstrapPlan
+    works: Sequence[PreparedSystem],
+    number: int,
+    values: Mapping[str, np.ndarray],
+    options: StudyOptions,
+    clusters: int,
 ) -> PairReport:
     first, second = works[0], works[number]
     differences: dict[str, Comparison] = {}
@@ -241,13 +269,15 @@ def _compare(
         for row, key in enumerate(first.number_keys(task)):
             name = f"{task}/{key}"
             x, y = first.report.metrics[name].value, second.report.metrics[name].value
-            differences[name] = paired_comparison(x, y, a[row], b[row], plan.confidence)
+            compared = paired_comparison(x, y, a[row], b[row], options.plan.confidence)
+            interval = _interval(key, y - x, b[row] - a[row], options, clusters, is_difference=True)
+            differences[name] = replace(compared, low=interval.low, high=interval.high)
     for level in LEVELS:
         one, other = first.cases[level], second.cases[level]
         same = len(one.truth) == len(other.truth) and np.array_equal(one.patient, other.patient)
         if same and level not in first.reasons:
             try:
-                tests[level] = delong_test(one.truth, other.scores, one.scores, one.patient, plan.confidence)
+                tests[level] = delong_test(one.truth, other.scores, one.scores, one.patient, options.plan.confidence)
             except ValueError:
                 continue  # a single positive or negative patient: the bootstrap row stands alone
     return PairReport(first.report.name, second.report.name, differences, tests)

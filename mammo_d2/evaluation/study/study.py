@@ -44,6 +44,7 @@ class StudyOptions:
             boxes are always combined by their maximum.
         plan: the bootstrap.
         all_thresholds: AP over all hit thresholds of the preset, not the first alone (most of the bootstrap's cost).
+        interval: "percentile", or "beta" for few positive patients (see ``beta_interval``); bands are percentile bands.
     """
 
     preset: Preset = field(default_factory=lambda: get_preset("default"))
@@ -52,6 +53,7 @@ class StudyOptions:
     aggregation: str = "max"
     plan: BootstrapPlan = field(default_factory=BootstrapPlan)
     all_thresholds: bool = True
+    interval: str = "percentile"
 
 
 @dataclass

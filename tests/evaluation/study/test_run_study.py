@@ -85,3 +85,19 @@ def test_presets_give_the_challenges_own_numbers(data, name, key):
         parts = metrics["image/auc"].value + metrics["ap/malignant/AP@0.1"].value
         assert metrics[f"challenge/malignant/{key}"].value == parts / 2
         assert metrics[f"challenge/malignant/{key}"].interval.low <= parts / 2
+
+
+def test_intervals_for_few_positive_patients(data):
+    """One positive and one negative patient: replicates are all alike, and a percentile interval is a point."""
+    systems = [System("a", data.detections), System("b", data.detections)]
+    found = {}
+    for kind in ("percentile", "beta"):
+        options = StudyOptions(plan=BootstrapPlan(10), all_thresholds=False, interval=kind)
+        study = run_study(truth_of(data), systems, options)
+        found[kind] = study.systems[0].metrics["patient/auc"].interval, study.pairs[0].differences["patient/auc"]
+        assert f"95% {kind} intervals from 10" in study.options[2]
+    assert (found["percentile"][0].low, found["percentile"][0].high) == (1, 1)
+    assert (found["beta"][0].low, found["beta"][0].high) == (pytest.approx(0.025), 1)  # Clopper-Pearson's of 1 of 1
+    difference = found["beta"][1]
+    assert (difference.difference, difference.low < -0.9, difference.high > 0.9) == (0, True, True)
+    assert difference.p == found["percentile"][1].p

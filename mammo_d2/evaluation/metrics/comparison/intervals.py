@@ -6,7 +6,7 @@ Naming: ``M`` patients, ``B`` replicates, ``K`` numbers of a statistic, ``m`` pa
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from mammo_d2.evaluation.metrics.bootstrap import Interval, Statistic, percentile_interval
 
@@ -54,12 +54,12 @@ def bca_interval(
     if (defined == value).all():
         return Interval(value, value, undefined)
     below = float((defined < value).mean() + (defined == value).mean() / 2)
-    z0 = float(stats.norm.ppf(below))
+    z0 = float(special.ndtri(below))
     if not np.isfinite(z0):
         return nan
     acceleration = _acceleration(left_out, np.zeros(len(left_out)) if strata is None else strata)
-    z = stats.norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
-    levels = stats.norm.cdf(z0 + (z0 + z) / (1 - acceleration * (z0 + z)))
+    z = special.ndtri(np.array([(1 - confidence) / 2, (1 + confidence) / 2]))
+    levels = special.ndtr(z0 + (z0 + z) / (1 - acceleration * (z0 + z)))
     low, high = np.quantile(defined, levels)
     return Interval(float(low), float(high), undefined)
 
@@ -87,6 +87,20 @@ def deciding_patients(patients: int, share: float = 1.0) -> int:
     return patients if share >= 1 else min(1 + int(np.ceil(share * patients - 1e-9)), patients)
 
 
+def deciding_share(metric: str, min_sensitivity: float = 0.8) -> float:
+    """The part of the positive patients that decides a metric, by its name without the task.
+
+    ``spec@sens0.85`` hangs on the lowest-scored 15 %, ``tnr@fnr0.05`` on 5 %, ``pauc_ratio`` on those below
+    ``min_sensitivity``; others on all.
+    """
+    if metric == "pauc_ratio":
+        return 1 - min_sensitivity
+    for prefix, part in (("spec@sens", lambda x: 1 - x), ("tnr@fnr", lambda x: x)):
+        if metric.startswith(prefix):
+            return float(part(float(metric.removeprefix(prefix))))
+    return 1.0
+
+
 def beta_interval(
     value: float, replicates: np.ndarray, clusters: int, confidence: float, lowest: float = 0.0, highest: float = 1.0
 ) -> Interval:
@@ -111,19 +125,19 @@ def beta_interval(
     """
     defined = replicates[~np.isnan(replicates)]
     undefined = len(replicates) - len(defined)
-    if np.isnan(value) or clusters < 1:
+    if np.isnan(value) or clusters < 1 or not len(defined):
         return Interval(float("nan"), float("nan"), undefined)
     scale = highest - lowest
     q = float(np.clip((value - lowest) / scale, 0, 1))
-    variance = float(np.var(defined)) / scale**2 if len(defined) else 0.0
+    variance = float(np.var(defined)) / scale**2
     effective = float(clusters)
     if clusters > 1 and variance > 1e-15 and 0 < q < 1:
-        z, t = stats.norm.ppf((1 + confidence) / 2), stats.t.ppf((1 + confidence) / 2, clusters - 1)
+        z, t = special.ndtri((1 + confidence) / 2), special.stdtrit(clusters - 1, (1 + confidence) / 2)
         effective = q * (1 - q) / (variance * clusters / (clusters - 1)) * float(z / t) ** 2
     tail = (1 - confidence) / 2
     success, failure = effective * q, effective * (1 - q)
-    low = float(stats.beta.ppf(tail, success, failure + 1)) if success > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, success + 1, failure)) if failure > 0 else 1.0
+    low = float(special.betaincinv(success, failure + 1, tail)) if success > 0 else 0.0
+    high = float(special.betaincinv(success + 1, failure, 1 - tail)) if failure > 0 else 1.0
     return Interval(lowest + scale * low, lowest + scale * high, undefined)
 
 
@@ -143,7 +157,7 @@ def auc_score_interval(auc: float, positives: float, negatives: float, confidenc
     """
     if np.isnan(auc) or positives < 1 or negatives < 1:
         return Interval(float("nan"), float("nan"))
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = float(special.ndtri((1 + confidence) / 2))
     m = (positives + negatives) / 2
 
     def excess(a: float) -> float:

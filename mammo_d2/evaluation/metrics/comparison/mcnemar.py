@@ -56,6 +56,8 @@ def mcnemar_test(first: np.ndarray, second: np.ndarray, patient: np.ndarray | No
     if len(np.unique(group)) == len(a):
         discordant = first_only + second_only
         exact = float(stats.binomtest(first_only, discordant).pvalue) if discordant else 1.0
-        mid = exact - float(stats.binom.pmf(first_only, discordant, 0.5)) if discordant else 1.0
+        fewer = min(first_only, second_only)
+        tail, at = stats.binom.cdf(fewer - 1, discordant, 0.5), stats.binom.pmf(fewer, discordant, 0.5)
+        mid = float(2 * tail + at) if first_only != second_only else 1.0
     difference = (second_only - first_only) / len(a) if len(a) else float("nan")
     return McNemarResult(first_only, second_only, difference, statistic, float(stats.chi2.sf(statistic, 1)), exact, mid)

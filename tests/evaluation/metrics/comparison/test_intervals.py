@@ -10,6 +10,7 @@ from mammo_d2.evaluation.metrics.comparison.intervals import (
     bca_interval,
     beta_interval,
     deciding_patients,
+    deciding_share,
     left_out_values,
     make_interval,
 )
@@ -96,3 +97,15 @@ def test_deciding_patients():
     assert [deciding_patients(m) for m in (2, 30)] == [2, 30]
     # A partial area over sensitivity [0.8, 1] hangs on a fifth of the positives and the next one.
     assert [deciding_patients(m, 1 - 0.8) for m in (1, 2, 5, 6, 30)] == [1, 2, 2, 3, 7]
+
+
+def test_deciding_share():
+    shares = {"auc": 1, "sens@spec0.9": 1, "pauc_ratio": 0.2, "spec@sens0.85": 0.15, "tnr@fnr0.05": 0.05, "tnr@fnr0": 0}
+    for metric, share in shares.items():
+        assert deciding_share(metric) == pytest.approx(share)
+    assert deciding_patients(30, deciding_share("tnr@fnr0")) == 1
+
+
+def test_beta_without_replicates_is_undefined():
+    assert np.isnan(beta_interval(0.5, np.zeros(0), 6, 0.95).low)
+    assert beta_interval(0.5, np.array([0.4, np.nan, 0.6]), 6, 0.95).undefined == 1

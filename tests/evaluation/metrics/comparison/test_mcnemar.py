@@ -29,6 +29,11 @@ def test_exact_and_mid_p_by_hand():
     assert (result.first_only, result.second_only) == (1, 7)
 
 
+def test_as_many_of_each():
+    result = mcnemar_test(*decisions(5, 3, 3, 5))
+    assert (result.p, result.p_exact, result.p_mid) == (1, 1, 1)
+
+
 def test_fagerland_et_al():
     """Airway hyper-responsiveness before and after transplantation (Fagerland et al. 2013, table 1: 1, 1, 7, 12):
     asymptotic p = 0.034, exact p = 0.070, mid-p = 0.039."""
