@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": "find lesions in image files with a trained model",
     "classify-lesions": "score the malignancy of given lesions",
     "evaluate": "evaluate result files of any detector or classifier",
+    "stats": "calibration, comparisons, reader studies, clinical numbers, sample sizes",
     "report": "write the HTML report of a finished run",
     "browse": "look at a prepared data set",
     "ablation": "train variants of a config with several seeds, in one table",
