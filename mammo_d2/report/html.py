@@ -254,6 +254,7 @@ def report_parts(
         + "\n</section>"
         for anchor, section in zip(anchors, sections, strict=True)
     )
+    nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(sections) > 1 else ""
     line = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
     # The policy makes "no external hosts, no other script" something the browser enforces.
     policy, style = "default-src 'none'; img-src data:; style-src 'unsafe-inline'", _STYLE_FILE.read_text("utf-8")
@@ -272,7 +273,7 @@ def report_parts(
 {style}</style>
 </head>
 <body>
-<header><h1>{escape(title)}</h1>{line}<nav aria-label="Sections"><ul>{links}</ul></nav></header>
+<header><h1>{escape(title)}</h1>{line}{nav}</header>
 <main>
 {body}
 </main>

@@ -628,7 +628,7 @@ const MammoViewer = (() => {
       this.choose();
       if (!this.follow(link)) this.go(this.chosen.length ? this.chosen[0].n : data.images.findIndex((i) => i.px !== null), true);
       window.addEventListener("hashchange", () => this.follow(readLink(location.hash)));
-      new ResizeObserver(() => this.layOut()).observe(this.stage);
+      new ResizeObserver(() => { this.layOut(); this.refresh(); }).observe(this.stage);
       this.root.dataset.ready = "true";
     }
 
@@ -841,10 +841,12 @@ const MammoViewer = (() => {
         ? `${k === undefined ? "–" : k + 1} of ${this.chosen.length}` : "no image passes the filters";
       controls.title.textContent = image ? this.nameOf(image) : "";
       controls.title.title = image ? `${image.file}${image.density ? `, density ${image.density}` : ""}` : "";
+      const sideOf = (pane) => [pane.image?.side, pane.image?.view].filter(Boolean).join(" ");
+      const isClear = new Set(this.panes.map(sideOf)).size === this.panes.length;
       this.panes.forEach((pane) => {
         if (!pane.image) return;
         const prefix = state.layout === "compare" ? data.systems[pane.system].name
-          : [pane.image.side, pane.image.view].filter(Boolean).join(" ") || `image ${pane.image.id}`;
+          : (isClear && sideOf(pane)) || `image ${pane.image.id}`;
         const words = this.wordsOf(pane.image, pane.system);
         pane.label.textContent = state.layout === "grid" ? `${pane.image.id} · ${words}` : `${prefix} · ${words}`;
         pane.box.setAttribute("aria-label", `${this.nameOf(pane.image)}: ${words}`);
