@@ -40,14 +40,25 @@ class CocoArrays:
 
 @dataclass(frozen=True)
 class _ClassData:
-    """One class: pairs with IoU >= 0.5 (crowd: part of the detection's area), ``place`` (D,) of each detection in the
-    order of falling score, ``rank`` (D,) within its image, areas, images, and which lesions are crowd regions (never
-    used up)."""
+    """One class. Only the ``H`` detections that overlap a lesion are matched; the others are counted.
+
+    Attributes:
+        pairs: with IoU >= 0.5 (crowd: part of the detection's area); ``detection`` counts the H ones.
+        overlapping: (H,) their rows among the D detections of the class.
+        place: (H,) place of each of them in the order of falling score of all D.
+        rank: (H,) place within its image.
+        image: (H,) its image.
+        all_places: (D,) ``place`` of every detection.
+        det_area, gt_area: (D,), (G,).
+        crowd: (G,) bool, crowd regions, which are never used up.
+    """
 
     pairs: HitPairs
+    overlapping: np.ndarray
     place: np.ndarray
     rank: np.ndarray
-    det_image: np.ndarray
+    image: np.ndarray
+    all_places: np.ndarray
     det_area: np.ndarray
     gt_area: np.ndarray
     crowd: np.ndarray
@@ -68,11 +79,15 @@ def _class_data(data: EvaluationData, label: int) -> _ClassData:
     place[by_score] = np.arange(len(found))
     by_image = by_score[np.argsort(found.image[by_score], kind="stable")]
     rank[by_image] = rank_within(found.image[by_image])
+    detection, lesion, quality = (np.concatenate(column) for column in zip(*parts, strict=True))
+    overlapping, number = np.unique(detection, return_inverse=True)
     return _ClassData(
-        HitPairs(*(np.concatenate(column) for column in zip(*parts, strict=True))),
+        HitPairs(number, lesion, quality),
+        overlapping,
+        place[overlapping],
+        rank[overlapping],
+        found.image[overlapping],
         place,
-        rank,
-        found.image,
         box_areas(found.boxes),
         lesions.area,
         crowd,
@@ -96,7 +111,7 @@ def _one_curve(
     Args:
         one: the class.
         threshold: IoU threshold.
-        out_of_range: (D,) bool, detections whose own area is out of the range.
+        out_of_range: (H,) bool, detections whose own area is out of the range.
         ignored: (G,) bool, crowd regions and lesions out of the range.
         kept: (D,) number of detections within the range among the first 1, 2, … by score.
     """
@@ -104,12 +119,12 @@ def _one_curve(
     lesion_order = -np.arange(len(ignored))
     pairs = _choose(one.pairs, one.pairs.quality >= min(threshold, 1 - 1e-10))
     real = ~ignored[pairs.lesion]
-    got = assign_greedy(_choose(pairs, real), one.place, one.det_image, lesion_order)
+    got = assign_greedy(_choose(pairs, real), one.place, one.image, lesion_order)
     right = got >= 0
     excused = np.zeros(len(right), bool)
     if not real.all():
         rest = _choose(pairs, ~real & ~right[pairs.detection])
-        excused = assign_greedy(rest, one.place, one.det_image, lesion_order, shared=one.crowd) >= 0
+        excused = assign_greedy(rest, one.place, one.image, lesion_order, shared=one.crowd) >= 0
     places = np.sort(one.place[right])
     added = np.sort(one.place[right & out_of_range])
     removed = np.sort(one.place[excused & ~out_of_range])
@@ -146,10 +161,10 @@ def coco_arrays(data: EvaluationData) -> CocoArrays:
                 continue
             out_of_range = (one.det_area < low) | (one.det_area > high)
             kept = np.zeros(len(out_of_range), np.int64)
-            kept[one.place] = ~out_of_range
+            kept[one.all_places] = ~out_of_range
             kept = np.cumsum(kept)
             for t, threshold in enumerate(THRESHOLDS):
                 precision[t, :, label, a], recall[t, label, a], of_best[t, label, a] = _one_curve(
-                    one, float(threshold), out_of_range, ignored, kept
+                    one, float(threshold), out_of_range[one.overlapping], ignored, kept
                 )
     return CocoArrays(precision, recall, of_best)
