@@ -19,6 +19,7 @@ import argparse
 import math
 import os
 import posixpath
+import re
 import textwrap
 import unicodedata
 from collections import Counter
@@ -31,10 +32,10 @@ from mammo_d2.data.converters.converter import Converter, ConverterError, Source
 from mammo_d2.data.converters.label_rules import IMAGE_LEVELS, LEFT_OUT, LabelRules
 from mammo_d2.data.format.annotations import SPLITS, load_coco
 from mammo_d2.data.format.record_checks import VIEWS
-from mammo_d2.data.reading.image_meta import ReadOptions
+from mammo_d2.data.reading.image_meta import SPECIAL_KINDS, ReadOptions
 
 BOX = ("x", "y", "width", "height")
-_ROW_FACTS = ("patient_id", "exam_id", "laterality", "view", "birads", "density", "split")
+_ROW_FACTS = ("patient_id", "exam_id", "exam_date", "laterality", "view", "kinds", "birads", "density", "split")
 COLUMNS = ("file", "category", *BOX, *LABELS, *_ROW_FACTS, "lesion_id")
 
 # Keys of a COCO file that the pipeline makes itself or that hold geometry.
@@ -48,6 +49,7 @@ _OWN_ANNOTATION_KEYS = (
 # note: it may hold a name or a date, or mean something else here.
 _MORE_FACTS = ("patient_class", "site", "difficult_negative", "abnormality", "subtype", "tissue", "findings")
 _MORE_LESION_FACTS = ("finding", "birads", "look", "decided_by", "diameter_mm")
+_DATE = re.compile(r"^\d{4}(-\d\d(-\d\d)?)?$")
 _SIDES = {"l": "L", "left": "L", "r": "R", "right": "R"}
 
 
@@ -77,6 +79,11 @@ class Truth:
             self._records = _read_csv(self.path, rules or LabelRules({}))
         else:
             self._records, self.notes = _read_coco(self.path)
+
+    @property
+    def dated(self) -> bool:
+        """Whether any file has an exam_date."""
+        return any(record.get("exam_date") for record in self._records.values())
 
     def find(self, *names: str | None) -> Mapping[str, Any] | None:
         """Facts about the file that has one of these names; without truth none, None if the truth does not list it.
@@ -177,8 +184,9 @@ def truth_help(file: str) -> str:
         "Truth may come as a COCO file with the categories benign and malignant, or as a CSV table, both in pixels of\n"
         f"the files. The table has the column file ({file}) and any of\n{columns}\n"
         "One row per lesion (category benign or malignant and a box), or one row without category and box for an\n"
-        "image. benign and malignant label the image: 1, 0, or empty where it is unknown. With --labels the table may\n"
-        "have any further columns that the rules name, and they say what is benign or malignant."
+        "image. benign and malignant label the image: 1, 0, or empty where unknown. exam_date (2019-05-31 or less)\n"
+        "orders a patient's exams and is not written. kinds are those of --take. With --labels the table may have any\n"
+        "further columns that the rules name, and they say what is benign or malignant."
     )
 
 
@@ -372,6 +380,15 @@ def _fact(key: str, value: str, where: str) -> str:
         if value.upper() not in VIEWS:
             raise ConverterError(f"{where}: view {value!r} must be one of {', '.join(VIEWS)}, or empty")
         return value.upper()
+    if key == "kinds":
+        wrong = [kind for kind in value.split() if kind not in SPECIAL_KINDS]
+        if wrong:
+            raise ConverterError(
+                f"{where}: kinds {wrong[0]!r:.40} must be among {', '.join(SPECIAL_KINDS)}, several parted by "
+                "blanks, or empty for an ordinary mammogram"
+            )
+    if key == "exam_date" and not _DATE.match(value):
+        raise ConverterError(f"{where}: exam_date {value!r:.40} must read as 2019-05-31, 2019-05 or 2019")
     if key == "split":
         _check_split(value, where)
     return value

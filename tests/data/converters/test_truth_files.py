@@ -166,3 +166,15 @@ def test_an_annotation_twice_in_a_coco_file(tmp_path):
     (tmp_path / "truth.json").write_text(json.dumps(data))
     with pytest.raises(ConverterError, match="annotation 2: another annotation of image 1 says the same"):
         Truth(tmp_path / "truth.json")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("kinds", "implants", "line 2: kinds 'implants' must be among implant, spot"),
+        ("exam_date", "31.5.2019", "line 2: exam_date '31.5.2019' must read as 2019-05-31, 2019-05 or 2019"),
+    ],
+)
+def test_wrong_kinds_and_dates(tmp_path, column, value, message):
+    with pytest.raises(ConverterError, match=message):
+        csv_truth(tmp_path, f"file,{column}\na.png,{value}\n")

@@ -206,8 +206,9 @@ class DicomFolder(FolderWithTruth):
             points=record.get("points", {}),
             boxes=record.get("boxes", {}),
             extra=record.get("extra", {}),
-            kinds=meta.kinds,
-            exam_time=meta.study_date,
+            kinds=(*meta.kinds, *record.get("kinds", "").split()),
+            # The truth's dates may be written in another way: in one of the two for all files.
+            exam_time=record.get("exam_date") or (None if self.truth.dated else meta.study_date),
         )
 
     def _hashed(self, text: str) -> str:

@@ -98,6 +98,8 @@ class ImageFolder(FolderWithTruth):
                 points=record.get("points", {}),
                 boxes=record.get("boxes", {}),
                 extra=record.get("extra", {}),
+                kinds=tuple(record.get("kinds", "").split()),
+                exam_time=record.get("exam_date"),
             )
         self.truth.check_all_found(self.source, self.skipped)
 

@@ -95,3 +95,19 @@ def test_truth_that_lists_a_file_of_another_kind(folder, tmp_path):
     (tmp_path / "truth.csv").write_text("file\nnotes.txt\n")
     with pytest.raises(ConverterError, match=r"1 files cannot be used, e\.g\. 'notes\.txt': not one of \.png"):
         list(ImageFolder(folder, tmp_path / "truth.csv").images())
+
+
+def test_exams_in_time_and_special_images(folder, tmp_path):
+    (tmp_path / "truth.csv").write_text(
+        "file,patient_id,exam_id,exam_date,kinds\nMüller 1/0_L-CC.png,A,e1,2018-05,\n"
+        "Müller 1/b ä.jpg,A,e2,2020-01,implant\nc.tif,B,e3,,spot magnification\n",
+        encoding="utf-8",
+    )
+    found = {image.key: image for image in ImageFolder(folder, tmp_path / "truth.csv").images()}
+    assert found["c"].kinds == ("spot", "magnification")
+    options = PrepareOptions(fractions=(("train", 1.0),), progress=False, kinds=("implant",), visits="last")
+    result = prepare(ImageFolder(folder, tmp_path / "truth.csv"), tmp_path / "out", options)
+    text = result.files[0].read_text(encoding="utf-8")
+    (record,) = json.loads(text)["images"]
+    assert (record["exam_id"], record["source"]["kinds"]) == ("e2", ["implant"])
+    assert "2020-01" not in text
