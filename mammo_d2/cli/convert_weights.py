@@ -1,4 +1,4 @@
-"""The command ``convert-weights``: convert checkpoints of other programs."""
+"""The command ``convert-weights``: convert checkpoints of other programs; pack a run to hand on."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.inference.convert_gmic import convert_gmic
 from mammo_d2.inference.convert_resnetv2 import convert_resnetv2
 from mammo_d2.inference.convert_vgg_m import convert_vgg_m
+from mammo_d2.inference.packed_model import pack_run
 
-DESCRIPTION = """Convert checkpoints of other programs to this package's parameter names.
+DESCRIPTION = """Convert checkpoints of other programs to this package's parameter names, or pack a finished run.
 
 Released GMIC checkpoints can also be used directly as MODEL.WEIGHTS; converting them checks every name and shape.
 Several files, released or your own, become the members of a GMICEnsemble. Predict with their config,
@@ -19,7 +20,11 @@ https://huggingface.co/timm/resnetv2_50.a1h_in1k), for MODEL.LESION.NETWORK_WEIG
 vgg-m: MatConvNet's imagenet-vgg-m-128.mat, for MODEL.WEIGHTS of configs/dual_branch/; prints the mean to set as
 MODEL.PIXEL_MEAN. Its channels are RGB; those of the Caffe model, which is not read, are BGR.
 
+run: OUTPUT_DIR of a finished run to a folder with config.yaml, model.safetensors (half precision) and preparation.json;
+mammo-d2 predict --weights FOLDER/model.safetensors needs nothing else.
+
 Examples:
+    mammo-d2 convert-weights run output/mine --output models/mine
     mammo-d2 convert-weights gmic sample_model_1.p --output gmic_1.pth
     mammo-d2 convert-weights gmic sample_model_?.p --output gmic_ensemble.pth
     mammo-d2 convert-weights gmic output/search_gmic/trial0003/model_best.pth \\
@@ -33,13 +38,22 @@ Examples:
 def run(argv: list[str]) -> int:
     """Run the command; see ``--help``."""
     parser = make_parser(DESCRIPTION, "convert-weights")
-    parser.add_argument("format", choices=["gmic", "resnetv2", "vgg-m"], help="format of the files")
-    parser.add_argument("files", type=Path, nargs="+", help="checkpoints; several become one ensemble, in this order")
-    parser.add_argument("--output", type=Path, required=True, help="the converted file (.pth)")
+    parser.add_argument("format", choices=["gmic", "resnetv2", "vgg-m", "run"], help="format of the files")
+    parser.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        help="checkpoints; several become one ensemble, in this order; or the folder of a run",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the converted file (.pth); of a run: a folder")
     parser.add_argument("--config-file", default="", help="config of the models; default: that of the released models")
     args = parser.parse_args(argv)
     if args.format != "gmic" and len(args.files) > 1:
         parser.error(f"{args.format} converts one file, not {len(args.files)}")
+    if args.format == "run":
+        size = pack_run(args.files[0], args.output)
+        print(f"{args.output}: {size / 1e6:.1f} MB of weights; write a model card before you hand it on")
+        return 0
     if args.format == "resnetv2":
         count = convert_resnetv2(args.files[0], args.output)
     elif args.format == "vgg-m":
