@@ -79,7 +79,7 @@ def prediction_settings(predictors: Sequence[Predictor], options: RunOptions, **
     """
     return {
         "version": __version__,
-        "weights": [sha256_file(predictor.cfg.MODEL.WEIGHTS)[:16] for predictor in predictors],
+        "weights": [_weights_id(predictor.cfg.MODEL.WEIGHTS) for predictor in predictors],
         "config": [_digest(predictor.cfg) for predictor in predictors],
         "preparation": [predictor.preparation.to_dict() for predictor in predictors],
         "score_threshold": options.threshold,
@@ -250,6 +250,11 @@ def numbered(files: Sequence[str], known: Mapping[str, int]) -> list[tuple[int, 
         number = known.get(writable_name(file))
         pairs.append((next(free) if number is None else number, file))
     return sorted(pairs)
+
+
+def _weights_id(weights: str) -> str:
+    """What the weights are: the content of a file; an address is taken at its word."""
+    return sha256_file(weights)[:16] if Path(weights).is_file() else weights
 
 
 def _digest(cfg: CfgNode) -> str:
