@@ -67,7 +67,7 @@ class Ddsm(Converter):
         read_options: ``bits`` of copies that hold fewer than 16.
 
     Raises:
-        ConverterError: a bad ``calibration``, or a text file of the set that cannot be understood.
+        ConverterError: a bad ``calibration``.
     """
 
     name = "ddsm"
@@ -129,10 +129,15 @@ class Ddsm(Converter):
             if match is None:
                 self.skip(path.relative_to(self.source), "not the name of a case, e.g. A-1141-1.ics")
                 continue
-            yield from self._case(path, f"{match[1].upper()}_{match[2]}", match[3])
+            try:
+                case = read_case(path)
+            except ConverterError as error:
+                self.skip(path.relative_to(self.source), str(error))
+                continue
+            yield from self._case(path, case, f"{match[1].upper()}_{match[2]}", match[3])
 
-    def _case(self, path: Path, patient: str, exam: str) -> Iterator[SourceImage]:
-        case, name = read_case(path), f"{patient}_{exam}"
+    def _case(self, path: Path, case: DdsmCase, patient: str, exam: str) -> Iterator[SourceImage]:
+        name = f"{patient}_{exam}"
         files = sorted(p for p in path.parent.rglob("*") if p.is_file())
         lesions: dict[str, list[Abnormality]] = {}
         verdicts: dict[str, list[str]] = {}

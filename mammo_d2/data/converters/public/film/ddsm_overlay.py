@@ -128,7 +128,7 @@ def read_overlay(path: str | os.PathLike[str]) -> list[Abnormality]:
         elif words[0] == "ABNORMALITY":
             finish(where)
             facts, kinds, outlines = {"ABNORMALITY": " ".join(words[1:])}, [], []
-        elif words[0] == "LESION_TYPE":
+        elif words[0] == "LESION_TYPE" and len(words) > 1:
             kinds.append(" ".join(words[1:]))
         elif words[0] in ("ASSESSMENT", "SUBTLETY", "PATHOLOGY"):
             facts[words[0]] = words[1] if len(words) > 1 else ""

@@ -1,3 +1,4 @@
+import argparse
 import json
 
 import cv2
@@ -142,3 +143,10 @@ def test_a_table_that_is_there_twice(source):
     (source / "copy" / path.name).write_text(path.read_text())
     with pytest.raises(ConverterError, match="is the same table of the same set; remove one"):
         list(Bcdr(source).images())
+
+
+def test_arguments(source):
+    parser = argparse.ArgumentParser()
+    Bcdr.add_arguments(parser)
+    converter = Bcdr.from_arguments(parser.parse_args(["--source", str(source), "--sets", "F03", "dn01"]))
+    assert converter.parameters()["sets"] == ["F03", "DN01"]

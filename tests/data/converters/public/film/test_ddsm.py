@@ -1,3 +1,4 @@
+import argparse
 import json
 
 import cv2
@@ -191,6 +192,18 @@ def test_files_that_are_still_packed(source):
     ]
 
 
+def test_a_case_that_cannot_be_read_is_left_out(source):
+    path = source / "cancers" / "cancer_06" / "case1141" / "A-1141-1.ics"
+    path.write_text(ICS.replace("LINES 90", "LINES many"))
+    path.with_name("readme.ics").write_text("")
+    converter = Ddsm(source)
+    assert {image.patient_id for image in converter.images()} == {"D_4000"}
+    (first, why), (second, other) = converter.skipped
+    assert (first.split("/")[-1], second.split("/")[-1]) == ("A-1141-1.ics", "readme.ics")
+    assert "line 11 ('LEFT_CC LINES many" in why
+    assert other == "not the name of a case, e.g. A-1141-1.ics"
+
+
 def test_eight_bit_copies_are_not_calibrated(source):
     folder = source / "cancers" / "cancer_06" / "case1141"
     (folder / "A_1141_1.LEFT_CC.LJPEG").unlink()
@@ -204,3 +217,19 @@ def test_eight_bit_copies_are_not_calibrated(source):
 def test_bad_arguments(source):
     with pytest.raises(ConverterError, match="calibration 'od' must be one of auto, density, none"):
         Ddsm(source, calibration="od")
+
+
+def from_words(source, *words, keep_files=False):
+    parser = argparse.ArgumentParser()
+    Ddsm.add_arguments(parser)
+    return Ddsm.from_arguments(
+        parser.parse_args(["--source", str(source), *words], argparse.Namespace(keep_files=keep_files))
+    )
+
+
+def test_arguments(source):
+    converter = from_words(source, "--calibration", "density", "--bits", "12")
+    assert (converter.calibration, converter.read_options.bits) == ("density", 12)
+    assert converter.parameters()["calibration"] == "density"
+    with pytest.raises(ValueError, match="--keep-files: DDSM's films are decoded and calibrated"):
+        from_words(source, keep_files=True)

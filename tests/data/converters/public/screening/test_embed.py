@@ -1,3 +1,4 @@
+import argparse
 import json
 
 import cv2
@@ -188,3 +189,14 @@ def test_a_path_out_of_the_folder(source):
     path.write_text(path.read_text().replace("cohort_1/11/1.2.22/a1", "cohort_1/../../a1"))
     with pytest.raises(ConverterError, match=r"line 2: anon_dicom_path .* may lead out of its folder"):
         list(Embed(source).images())
+
+
+def test_arguments(source):
+    parser = argparse.ArgumentParser()
+    Embed.add_arguments(parser)
+    words = ["--source", str(source), "--image-types", "c-view", "--exams", "screening", "--all-views", "--voi", "none"]
+    converter = Embed.from_arguments(parser.parse_args(words))
+    parameters = converter.parameters()
+    chosen = {key: parameters[key] for key in ("image_types", "exams", "all_views", "implants")}
+    assert chosen == {"image_types": ["c-view"], "exams": "screening", "all_views": True, "implants": False}
+    assert converter.read_options.voi == "none"

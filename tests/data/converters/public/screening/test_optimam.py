@@ -1,3 +1,4 @@
+import argparse
 import json
 
 import numpy as np
@@ -165,3 +166,10 @@ def test_clients_without_images_or_episodes(source):
 def test_a_folder_of_something_else(tmp_path):
     with pytest.raises(FileNotFoundError, match="data: no such folder; give the one with data and images"):
         Optimam(tmp_path)
+
+
+def test_arguments(source):
+    parser = argparse.ArgumentParser()
+    Optimam.add_arguments(parser)
+    converter = Optimam.from_arguments(parser.parse_args(["--source", str(source), "--all-views", "--for-processing"]))
+    assert (converter.parameters()["all_views"], converter.read_options.for_processing) == (True, True)
