@@ -28,8 +28,8 @@ def heterogeneity_test(values: np.ndarray, replicates: np.ndarray) -> Heterogene
 
     Formula: with ``d`` the differences of the subgroups 2 … k from the first and ``S`` the covariance of their
     bootstrap replicates, ``W = d' S^-1 d`` is chi-squared with k - 1 degrees of freedom (Wald). All subgroups see the
-    same draws, so that patients in several subgroups are allowed for. It holds for large samples: a subgroup of a
-    handful of positive patients, or a value near 0 or 1, makes it too ready to reject.
+    same draws, so that patients in several subgroups are allowed for. It holds for large samples; docs/evaluation.md
+    says how often it rejected in simulations.
 
     Args:
         values: (k,) the number in each subgroup; NaN ones take no part.
