@@ -34,11 +34,15 @@ _OF_DETECTORS = ("MODEL.PROPOSAL_GENERATOR.", "MODEL.RPN.", "MODEL.ROI_HEADS.")
 
 
 def default_keys(cfg: CfgNode) -> list[tuple[str, str]]:
-    """``DEFAULT_KEYS`` that the model reads: those of proposals and ROI heads only of a model that has them."""
+    """``DEFAULT_KEYS`` that the model reads: those of proposals and ROI heads only of a model that has them, the depth
+    only of detectron2's ResNets."""
     name = cfg.MODEL.META_ARCHITECTURE
     model = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else GeneralizedRCNN
     is_detector = not isinstance(model, type) or issubclass(model, GeneralizedRCNN)
-    return [(key, words) for key, words in DEFAULT_KEYS if is_detector or not key.startswith(_OF_DETECTORS)]
+    unread: tuple[str, ...] = () if is_detector else _OF_DETECTORS
+    if not cfg.MODEL.BACKBONE.NAME.startswith("build_resnet"):
+        unread += ("MODEL.RESNETS.",)
+    return [(key, words) for key, words in DEFAULT_KEYS if not key.startswith(unread)]
 
 
 @dataclass(frozen=True)
