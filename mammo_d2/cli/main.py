@@ -20,6 +20,7 @@ COMMANDS = {
     "prepare": "prepare a data set from source files or phantoms, or validate one",
     "train": "train or evaluate a method from its config",
     "predict": "find lesions in image files with a trained model",
+    "export-dicom": "write predictions as DICOM reports, presentation states and segmentations",
     "classify-lesions": "score the malignancy of given lesions",
     "evaluate": "evaluate result files of any detector or classifier",
     "stats": "calibration, comparisons, reader studies, clinical numbers, sample sizes",

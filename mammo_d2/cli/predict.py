@@ -46,6 +46,7 @@ Writes to the output folder, all boxes in pixels of the original files:
   errors.csv         files that could not be used, and warnings
   id_salt.txt        the secret in the hashes of identifiers; keep it, and do not pass it on
   pictures/          with --pictures: the files with the boxes drawn
+  saliency/          with --saliency: maps of methods that have them, for mammo-d2 export-dicom
 
 Patient and exam identifiers of DICOM files are hashed as mammo-d2 prepare does it; names of files stay as given. The
 hashes have a random secret, made with the first predictions of an output folder, so that they stay the same when the
@@ -112,6 +113,9 @@ def run(argv: list[str]) -> int:
     )
     fusion.add_argument("--fusion-iou", type=float, default=0.55, help="boxes with a larger overlap are fused")
     parser.add_argument("--pictures", action="store_true", help="also write the files with the boxes drawn")
+    parser.add_argument(
+        "--saliency", action="store_true", help="also write the saliency maps of methods that have them"
+    )
     parser.add_argument(
         "--regions", type=int, default=0, metavar="N", help="draw the N best boxes of each class only; default: all"
     )
@@ -192,7 +196,7 @@ def _predict(
     predictor: BatchPredictor = predictors[0] if len(predictors) == 1 else Ensemble(predictors, args.fusion_iou, most)
     options = RunOptions(
         args.output, args.resume, args.batch_size, args.strict, threshold, args.pictures, args.regions, args.keep_ids,
-        args.id_salt,
+        args.id_salt, args.saliency,
     )  # fmt: skip
     settings = prediction_settings(
         predictors, options, autocast=args.autocast, outside_breast=args.outside_breast, flips=args.flips,

@@ -50,6 +50,7 @@ class Prediction:
         picture: the file windowed to 8 bit, at most ``PICTURE_SIDE`` pixels a side, where it was asked for.
         evidence: what the model looked at, on that picture, of methods that say so.
         outside: number of boxes that were left out because they lie beside the breast.
+        saliency: (C, h, w) float16 in [0, 1] covering the image that the model saw, of methods that have it.
     """
 
     file: str
@@ -63,6 +64,7 @@ class Prediction:
     picture: np.ndarray | None = None
     evidence: Evidence | None = None
     outside: int = 0
+    saliency: np.ndarray | None = None
 
     def at_least(self, threshold: float) -> Prediction:
         """The same without the boxes of a lower score."""
@@ -79,7 +81,7 @@ class Prediction:
 
     def without_picture(self) -> Prediction:
         """The same without the pixels, to keep many."""
-        return replace(self, picture=None, evidence=None)
+        return replace(self, picture=None, evidence=None, saliency=None)
 
 
 @dataclass(frozen=True)

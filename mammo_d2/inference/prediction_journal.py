@@ -42,6 +42,23 @@ def remove_journal(folder: str | os.PathLike[str]) -> None:
         path.unlink()
 
 
+def read_journal(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The settings of a journal, and the record of each file by id.
+
+    Raises:
+        FileNotFoundError: no such file.
+        FileFormatError: not a journal.
+    """
+    settings: dict[str, Any] = {}
+    records: dict[int, dict[str, Any]] = {}
+    for _, _, content in _lines(Path(path)):
+        if _HEAD in content:
+            settings = content["settings"] if isinstance(content.get("settings"), dict) else {}
+        else:
+            records[content["id"]] = content
+    return settings, [records[number] for number in sorted(records)]
+
+
 def stat_of(file: str | os.PathLike[str]) -> list[int] | None:
     """Size in bytes and time of change in nanoseconds; None if the file cannot be looked at."""
     try:

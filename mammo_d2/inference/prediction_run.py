@@ -19,6 +19,7 @@ from mammo_d2 import __version__
 from mammo_d2.core.files import sha256_file
 from mammo_d2.core.identifiers import SALT_FILE, hashed_identifier, new_salt, read_salt, write_salt
 from mammo_d2.core.processes.stop_signals import StopSignals
+from mammo_d2.evaluation.files.saliency_maps import write_saliency
 from mammo_d2.framework import CfgNode, comm
 from mammo_d2.inference.image_files import FoundFiles
 from mammo_d2.inference.prediction_files import (
@@ -56,6 +57,7 @@ class RunOptions:
         regions: draw so many boxes of each class; 0: all.
         keep_ids: write identifiers as they are in the files.
         id_salt: secret text in their hashes; empty: that of the folder, or a new one.
+        saliency: also write the saliency maps of methods that have them.
     """
 
     folder: Path
@@ -67,6 +69,7 @@ class RunOptions:
     regions: int = 0
     keep_ids: bool = False
     id_salt: str = ""
+    saliency: bool = False
 
 
 def prediction_settings(predictors: Sequence[Predictor], options: RunOptions, **more: Any) -> dict[str, Any]:
@@ -86,6 +89,7 @@ def prediction_settings(predictors: Sequence[Predictor], options: RunOptions, **
         "batch_size": options.batch_size,
         "ids": "kept" if options.keep_ids else "hashed",
         "id_salt": hashed_identifier("salt", options.id_salt) if options.id_salt and not options.keep_ids else "",
+        **({"saliency": True} if options.saliency else {}),
         **more,
     }
 
@@ -187,6 +191,9 @@ class PredictionRun:
         outcome = outcome.at_least(options.threshold)
         if options.pictures:
             write_picture(options.folder, number, outcome, self._classes, options.regions)
+        if options.saliency and outcome.saliency is not None:
+            maps, transform = outcome.saliency, outcome.transform
+            write_saliency(options.folder, number, writable_name(outcome.file), maps, self._classes, transform)
         meta = outcome.meta
         if self._salt and not options.id_salt and (meta.patient_id or meta.exam_id or meta.sop_instance_uid):
             self._keep_salt()

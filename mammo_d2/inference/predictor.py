@@ -359,6 +359,7 @@ def to_prediction(sample: Mapping[str, Any], output: Mapping[str, Any], classes:
         sample["picture"],
         _evidence(sample, output),
         int((~keep).sum()),
+        output["saliency"].detach().half().cpu().numpy() if "saliency" in output else None,
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from mammo_d2.cli.predict import run
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.reading.image_meta import ImageMeta
+from mammo_d2.evaluation.files.saliency_maps import find_saliency, read_saliency
 from mammo_d2.inference.image_files import find_images
 from mammo_d2.inference.prediction_files import FileProblem, Prediction
 from mammo_d2.inference.prediction_run import PredictionRun, RunOptions, numbered
@@ -64,6 +65,23 @@ def predict(inbox, out, model, **options):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != "id_salt.txt"}
+
+
+def test_saliency_maps_are_written_when_asked_for(inbox, tmp_path):
+    class WithMaps(Model):
+        def _outcome(self, *of):
+            outcome = super()._outcome(*of)
+            maps = np.full((1, 2, 3), 0.25, np.float16)
+            return outcome if isinstance(outcome, FileProblem) else replace(outcome, saliency=maps)
+
+    predict(inbox, tmp_path / "out", WithMaps(), saliency=True)
+    names = [f"{n:05d}_{n}.npz" for n in (1, 2, 3, 5)]
+    assert sorted(path.name for path in (tmp_path / "out" / "saliency").iterdir()) == names
+    read = read_saliency(find_saliency(tmp_path / "out", 5))
+    assert (read.classes, read.transform.source_size) == (("malignant",), (9, 9))
+    assert (read.on_source() == 0.25).all()
+    predict(inbox, tmp_path / "without", WithMaps())
+    assert not (tmp_path / "without" / "saliency").exists()
 
 
 @pytest.mark.parametrize("size", [1, 2])

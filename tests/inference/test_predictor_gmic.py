@@ -49,6 +49,7 @@ def test_a_file_without_exam_or_view(predictor, tmp_path):
     assert transform.flip  # the chest wall is at the right
     assert found.evidence.patches[0].tolist() == pytest.approx(box.tolist())  # the picture is not smaller than the file
     assert found.evidence.saliency.shape == (2, *SIZE)
+    assert (found.saliency.ndim, len(found.saliency), found.saliency.dtype) == (3, 2, np.float16)
     assert (found.boxes >= 0).all()
     assert (found.boxes <= [SIZE[1], SIZE[0]] * 2).all()
     picture = cv2.imread(str(write_picture(tmp_path, 1, found, one.classes)))

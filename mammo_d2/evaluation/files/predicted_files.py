@@ -157,7 +157,7 @@ class _Finder:
     def find(self, predicted: Mapping[str, Any]) -> tuple[Hashable, ImageTransform | None] | None:
         """Id of the image, and the transform to its pixels if the file is its source; None if no image matches."""
         parts = Path(str(predicted["file_name"])).parts
-        near = [(kind, image) for kind, named, image in self._by_name.get(parts[-1], []) if _same_end(parts, named)]
+        near = [(kind, image) for kind, named, image in self._by_name.get(parts[-1], []) if same_end(parts, named)]
         if not near:
             same = self._by_content.get(self._content(predicted))
             near = [] if same is None else [(_SOURCE, same)]
@@ -192,7 +192,7 @@ class _Finder:
         return sha256_file(file) if self._by_content and file.is_file() else ""
 
 
-def _same_end(first: Sequence[str], second: Sequence[str]) -> bool:
+def same_end(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether the shorter of two paths is the end of the other."""
     length = min(len(first), len(second))
     return tuple(first[-length:]) == tuple(second[-length:])

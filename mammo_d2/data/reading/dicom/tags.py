@@ -7,9 +7,9 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-# Breast imaging views (DICOM context group 4014): (scheme, value) -> this package's name. Old files use the SNOMED-RT
+#: Breast imaging views (DICOM context group 4014): code value -> this package's name. Old files use the SNOMED-RT
 # values ("SRT", "SNM3" or "99SDM"), new ones SNOMED-CT ("SCT").
-_VIEW_CODES = {
+VIEW_OF_CODE = {
     "399162004": "CC", "R-10242": "CC",
     "399368009": "MLO", "R-10226": "MLO",
     "399260004": "ML", "R-10224": "ML",
@@ -41,7 +41,7 @@ _MODIFIER_CODES = {
     "399055006": "Spot compression", "R-102D7": "Spot compression",
     "399110001": "Tangential", "R-102C2": "Tangential",
 }  # fmt: skip
-_VIEWS = set(_VIEW_CODES.values()) | {"XCC", "CV", "AT"}
+_VIEWS = set(VIEW_OF_CODE.values()) | {"XCC", "CV", "AT"}
 
 # Where the size of a pixel may be, best first. Imager Pixel Spacing is measured at the detector, Pixel Spacing may be
 # calibrated to the patient, the last two are of film scanners; hence the source tag goes with the value.
@@ -83,7 +83,7 @@ def view_of(dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
     view = _view_name(dataset.get("ViewPosition"))
     modifiers: list[str] = []
     for item in dataset.get("ViewCodeSequence") or []:
-        view = view or _VIEW_CODES.get(_code(item)) or _view_name(item.get("CodeMeaning"))
+        view = view or VIEW_OF_CODE.get(_code(item)) or _view_name(item.get("CodeMeaning"))
         for modifier in item.get("ViewModifierCodeSequence") or []:
             meaning = _MODIFIER_CODES.get(_code(modifier)) or text_of(modifier, "CodeMeaning")
             if meaning:

@@ -1,0 +1,1 @@
+"""DICOM objects of predictions: structured reports, CAD reports, segmentations, presentation states."""
