@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mammo_d2.cli import predict
 from mammo_d2.config.loading import load_config
 from mammo_d2.framework.weights.safetensors_files import read_safetensors
 from mammo_d2.inference.packed_model import pack_run
@@ -72,3 +73,20 @@ def test_an_unfinished_run(run, tmp_path):
     (run / "model_final.pth").unlink()
     with pytest.raises(FileNotFoundError, match=r"has not finished"):
         pack_run(run, tmp_path / "packed")
+
+
+def test_the_packages_detector_runs(tmp_path, monkeypatch):
+    """Two breasts through ``mammo-d2 predict`` as a user types it: a box in each, in the image."""
+    write_mammogram(tmp_path / "exam" / "a_L-CC.png")
+    write_mammogram(tmp_path / "exam" / "b_R-CC.png", seed=1)
+    monkeypatch.chdir(tmp_path)
+    assert predict.run(["exam", "--quiet", "--outside-breast", "keep", "--score-threshold", "0"]) == 0
+    coco = json.loads((tmp_path / "predictions" / "predictions.json").read_text())
+    assert [category["name"] for category in coco["categories"]] == ["malignant"]
+    assert {annotation["image_id"] for annotation in coco["annotations"]} == {image["id"] for image in coco["images"]}
+    assert len(coco["images"]) == 2
+    for annotation in coco["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        assert -1e-3 <= x <= x + width <= 200 + 1e-3
+        assert -1e-3 <= y <= y + height <= 120 + 1e-3
+        assert 0 <= annotation["score"] <= 1

@@ -1,11 +1,13 @@
 """Models that the package brings with it."""
 
+import re
+
 import pytest
 import torch
 
 from mammo_d2.framework import SafeCheckpointer
 from mammo_d2.framework.weights import shipped_models
-from mammo_d2.framework.weights.safetensors_files import write_safetensors
+from mammo_d2.framework.weights.safetensors_files import read_safetensors, write_safetensors
 
 
 @pytest.fixture
@@ -32,3 +34,22 @@ def test_its_weights_are_model_weights(models):
 def test_an_unknown_name(models):
     with pytest.raises(FileNotFoundError, match=r"no model mammo_d2://big; its models are: mammo_d2://small"):
         SafeCheckpointer(torch.nn.Linear(2, 1)).load("mammo_d2://big")
+
+
+def test_the_packages_own_models():
+    """Small, half precision, nothing of the machine that trained them, and a card that says what they are not for."""
+    names = shipped_models.model_names()
+    assert shipped_models.DEFAULT_MODEL.removeprefix(shipped_models.PREFIX) in names
+    sizes = []
+    for name in names:
+        folder = shipped_models.find_model(name)
+        sizes.append((folder / shipped_models.WEIGHTS).stat().st_size)
+        kernels = [value for value in read_safetensors(folder / shipped_models.WEIGHTS).values() if value.ndim > 1]
+        assert {value.dtype for value in kernels if value.is_floating_point()} == {torch.float16}
+        config = (folder / shipped_models.CONFIG).read_text(encoding="utf-8")
+        assert not re.search(r"(/home|/work|/root|/tmp)/", config)
+        card = (folder / shipped_models.CARD).read_text(encoding="utf-8")
+        for words in (f"mammo_d2://{name}", "no medical device", "## Data", "Licence", "## Results", "## Not for"):
+            assert words in card
+    assert max(sizes) <= 10e6
+    assert sum(sizes) <= 25e6
