@@ -19,7 +19,6 @@ from mammo_d2 import __version__
 from mammo_d2.core.files import sha256_file
 from mammo_d2.core.identifiers import SALT_FILE, hashed_identifier, new_salt, read_salt, write_salt
 from mammo_d2.core.processes.stop_signals import StopSignals
-from mammo_d2.evaluation.files.saliency_maps import write_saliency
 from mammo_d2.framework import CfgNode, comm
 from mammo_d2.inference.image_files import FoundFiles
 from mammo_d2.inference.prediction_files import (
@@ -33,6 +32,7 @@ from mammo_d2.inference.prediction_files import (
 from mammo_d2.inference.prediction_journal import Journal, JournalWriter, journal_file, remove_journal, stat_of
 from mammo_d2.inference.predictor import Predictor
 from mammo_d2.inference.result_files import ResultCounts, write_result_files
+from mammo_d2.pictures.saliency_maps import write_saliency
 
 #: Batches of files, each with its number, and the arguments of ``Predictor.predict_batches``.
 Predict = Callable[..., Iterator[list[Prediction | FileProblem]]]

@@ -14,8 +14,8 @@ import pydicom
 
 from mammo_d2.core.identifiers import hashed_identifier, write_salt
 from mammo_d2.core.image_transform import ImageTransform
-from mammo_d2.evaluation.files.saliency_maps import write_saliency
 from mammo_d2.inference.prediction_journal import JournalWriter
+from mammo_d2.pictures.saliency_maps import write_saliency
 from tests.inference.dicom_export.exams import write_view
 
 BOX = [10.25, 20.5, 30.125, 40.0625]

@@ -14,10 +14,10 @@ import pytest
 from mammo_d2.cli.predict import run
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.reading.image_meta import ImageMeta
-from mammo_d2.evaluation.files.saliency_maps import find_saliency, read_saliency
 from mammo_d2.inference.image_files import find_images
 from mammo_d2.inference.prediction_files import FileProblem, Prediction
 from mammo_d2.inference.prediction_run import PredictionRun, RunOptions, numbered
+from mammo_d2.pictures.saliency_maps import find_saliency, read_saliency
 from tests.conftest import ROOT
 from tests.inference.tiny_model import brightest_cfg, write_mammogram
 

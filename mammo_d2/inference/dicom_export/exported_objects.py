@@ -11,7 +11,6 @@ from typing import Any
 
 from mammo_d2.core.boxes import clip_boxes
 from mammo_d2.core.files import atomic_write
-from mammo_d2.evaluation.files.saliency_maps import find_saliency, read_saliency
 from mammo_d2.inference.dicom_export.box_presentation import box_presentation
 from mammo_d2.inference.dicom_export.cad_report import cad_report
 from mammo_d2.inference.dicom_export.coded_findings import ExportFacts, write_object
@@ -20,6 +19,7 @@ from mammo_d2.inference.dicom_export.result_images import ResultImage
 from mammo_d2.inference.dicom_export.saliency_segmentation import saliency_segmentation
 from mammo_d2.inference.dicom_export.source_instances import SourceFinder, SourceInstance
 from mammo_d2.inference.result_files import ERROR_COLUMNS, ERROR_FILE
+from mammo_d2.pictures.saliency_maps import find_saliency, read_saliency
 
 #: What can be written: measurement report, mammography CAD report, segmentation, presentation state.
 KINDS = ("sr", "cad", "seg", "gsps")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.core.image_transform import ImageTransform
-from mammo_d2.evaluation.files.saliency_maps import find_saliency, read_saliency, write_saliency
+from mammo_d2.pictures.saliency_maps import find_saliency, read_saliency, write_saliency
 
 FLIPPED = ImageTransform((8, 6), (2, 0, 4, 8), True, (0.5, 0.5))
 
