@@ -96,17 +96,19 @@ def test_arguments(load_tool, monkeypatch, capsys, place, command):
     def stop(*arguments, **options):
         raise Parsed
 
-    parse = argparse.ArgumentParser.parse_args
+    def stop_after(parse):
+        def parse_and_stop(self, *arguments, **options):
+            parse(self, *arguments, **options)
+            raise Parsed
 
-    def parse_and_stop(self, *arguments, **options):
-        parse(self, *arguments, **options)
-        raise Parsed
+        return parse_and_stop
 
     monkeypatch.chdir(ROOT)
     if command[0] == "search" and "--help" not in command:
         monkeypatch.setattr("mammo_d2.cli.search.search", stop)  # what is wrong with a search is found before
     else:
-        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+        for name in ("parse_args", "parse_intermixed_args"):
+            monkeypatch.setattr(argparse.ArgumentParser, name, stop_after(getattr(argparse.ArgumentParser, name)))
     with pytest.raises((Parsed, SystemExit)) as end:
         tool.run(command[1:])
     assert isinstance(end.value, Parsed) or end.value.code == 0, capsys.readouterr().err
