@@ -18,8 +18,8 @@ score on, counted as the run's FROC curve counts, and the response maps; see doc
 
 Examples:
     mammo-d2 report --run output/phantom_top_likelihood
-    mammo-d2 report --run output/seed1 --beside output/seed2 output/seed3 --output compared.html
-    mammo-d2 report --predictions output/predictions --side 2000
+    mammo-d2 report --run output/mine --beside output/labels --output compared.html
+    mammo-d2 report --predictions predictions --side 2000
     mammo-d2 report --run output/phantom_gmic --output moved.html DATASETS.ROOT /new/place/of/the/datasets
     mammo-d2 report --run output/phantom_dual_branch --pictures regions TEST.REGIONS.PICTURES 20
     mammo-d2 report --run output/phantom_lesion_context --pictures lesions TEST.LESION.PICTURES 20
