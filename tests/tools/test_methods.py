@@ -13,7 +13,7 @@ LESION, GMIC = (str(ROOT / "configs/quickstart" / f"phantom_{name}.yaml") for na
     [
         ("train_net", LESION, ["JOB", "SingleStageJob"], ["LesionContextClassifier", "set JOB LesionContextJob"]),
         ("train_net", GMIC, ["JOB", "LesionContextJob"], ["META_ARCHITECTURE is GMIC: leave out JOB"]),
-        ("train_net", GMIC, ["JOB", "Job"], ["JOB is 'Job'; the registered jobs are LesionContextJob, "]),
+        ("train_net", GMIC, ["JOB", "Job"], ["JOB is 'Job'; the registered jobs are BackboneJob, LesionContextJob, "]),
         ("train_net", GMIC, ["--shared-only"], ["--shared-only: runs of JOB SingleStageJob share nothing"]),
         (
             "predict",
