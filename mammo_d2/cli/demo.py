@@ -10,7 +10,7 @@ from pathlib import Path
 from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.core.files import read_json
 from mammo_d2.data.format.catalog import ROOT_VARIABLE
-from mammo_d2.engine.run_folder import FINAL_WEIGHTS, LAST_CHECKPOINT, METRICS_FILE, inference_folder
+from mammo_d2.engine.run_files.run_folder import FINAL_WEIGHTS, LAST_CHECKPOINT, METRICS_FILE, inference_folder
 
 DESCRIPTION = """From phantom mammograms (DICOM) to an evaluated detector: preparation, training, evaluation, report.
 

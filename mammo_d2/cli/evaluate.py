@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.core.files import make_folder
-from mammo_d2.evaluation.files.box_tables import FIELDS
+from mammo_d2.evaluation.files.box_tables import BOX_FIELDS
 from mammo_d2.evaluation.files.case_files import CASE_FORMATS
 from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth, load_image_scores
 from mammo_d2.evaluation.files.detection_files import load_detections
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("results", nargs="*", type=Path, help="COCO results, predictions.json or CSV, one per system")
     parser.add_argument(
         "--columns", nargs="+", default=[], metavar="NAME=FIELD",
-        help=f"columns of CSV results with names of their own, e.g. Befund=class; fields: {', '.join(FIELDS)}",
+        help=f"columns of CSV results with names of their own, e.g. Befund=class; fields: {', '.join(BOX_FIELDS)}",
     )  # fmt: skip
     parser.add_argument("--ground-truth", type=Path, required=True, help="COCO JSON of the images evaluated")
     parser.add_argument(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.config.loading import load_config
-from mammo_d2.engine.run_folder import config_file
+from mammo_d2.engine.run_files.run_folder import config_file
 from mammo_d2.report.run_blocks import PictureFolder
 from mammo_d2.report.run_report import ViewerOptions, write_run_report
 from mammo_d2.report.viewer.viewed_files import viewed_predictions

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mammo_d2.engine.run_folder import BEST_WEIGHTS
+from mammo_d2.engine.run_files.run_folder import BEST_WEIGHTS
 from mammo_d2.framework import HookBase, comm, get_event_storage, hooks
 
 

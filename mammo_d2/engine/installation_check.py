@@ -40,7 +40,7 @@ _SYNTAXES = (*_UNCOMPRESSED, uid.DeflatedExplicitVRLittleEndian, *codecs.DECODER
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckLine:
     """One line of the doctor.
 
     Attributes:
@@ -54,9 +54,9 @@ class Finding:
     text: str
 
 
-def check_installation() -> Iterator[Finding]:
+def check_installation() -> Iterator[CheckLine]:
     """Everything, in order."""
-    yield Finding("mammo_d2", OK, f"{__version__} on Python {platform.python_version()}, {platform.system()}")
+    yield CheckLine("mammo_d2", OK, f"{__version__} on Python {platform.python_version()}, {platform.system()}")
     yield from check_engine()
     yield from check_versions()
     yield from check_decoders()
@@ -66,28 +66,30 @@ def check_installation() -> Iterator[Finding]:
     yield from check_datasets()
 
 
-def check_engine() -> Iterator[Finding]:
+def check_engine() -> Iterator[CheckLine]:
     """Which engine runs, and whether a detectron2 that is installed is used."""
     installed = importlib.util.find_spec("detectron2") is not None
     if ENGINE == "detectron2":
-        yield Finding("engine", OK, f"detectron2 {_version('detectron2') or ''}".strip())
+        yield CheckLine("engine", OK, f"detectron2 {_version('detectron2') or ''}".strip())
         if importlib.util.find_spec("pkg_resources") is None:
-            yield Finding(
+            yield CheckLine(
                 "engine", WARNING,
                 "setuptools has no pkg_resources any more, which detectron2's model zoo imports: pip install "
                 "'setuptools<80'",
             )  # fmt: skip
     elif installed and os.environ.get("MAMMO_D2_ENGINE", "auto") in ("", "auto"):
-        yield Finding(
+        yield CheckLine(
             "engine", WARNING,
             "embedded, as detectron2 is installed but does not import; MAMMO_D2_ENGINE=detectron2 mammo-d2 doctor "
             "shows why (often it was built for another torch)",
         )  # fmt: skip
     else:
-        yield Finding("engine", OK, "embedded" + (" (MAMMO_D2_ENGINE)" if installed else "; detectron2 is not needed"))
+        yield CheckLine(
+            "engine", OK, "embedded" + (" (MAMMO_D2_ENGINE)" if installed else "; detectron2 is not needed")
+        )
 
 
-def check_versions() -> Iterator[Finding]:
+def check_versions() -> Iterator[CheckLine]:
     """Required packages against what is installed, and packages that exclude each other."""
     problems = 0
     required = _requirements("mammo_d2") + [item for name in _EXACT for item in _requirements(name)]
@@ -96,85 +98,85 @@ def check_versions() -> Iterator[Finding]:
         text = f"{requirement.name} {found or 'is not installed'}, needed: {requirement.specifier or 'any version'}"
         if found is None or not requirement.specifier.contains(found.split("+")[0], prereleases=True):
             problems += 1
-            yield Finding("versions", ERROR, f"{text}; pip install '{requirement.name}{requirement.specifier}'")
+            yield CheckLine("versions", ERROR, f"{text}; pip install '{requirement.name}{requirement.specifier}'")
     for names in ONE_OF:
         there = [name for name in names if _version(name) is not None]
         if len(there) > 1:
             problems += 1
-            yield Finding(
+            yield CheckLine(
                 "versions", WARNING,
                 f"{' and '.join(there)} overwrite each other's files: pip uninstall all of them, and install one",
             )  # fmt: skip
     if not problems:
-        yield Finding("versions", OK, f"{len(required)} requirements are met; torch {torch.__version__}")
+        yield CheckLine("versions", OK, f"{len(required)} requirements are met; torch {torch.__version__}")
 
 
-def check_decoders() -> Iterator[Finding]:
+def check_decoders() -> Iterator[CheckLine]:
     """Transfer syntaxes of DICOM files that can be read."""
     codecs.register()
     missing = [syntax for syntax in _SYNTAXES if not get_decoder(syntax).is_available]
-    yield Finding("DICOM", OK, f"reads {len(_SYNTAXES) - len(missing)} of {len(_SYNTAXES)} transfer syntaxes")
+    yield CheckLine("DICOM", OK, f"reads {len(_SYNTAXES) - len(missing)} of {len(_SYNTAXES)} transfer syntaxes")
     for syntax in missing:
-        yield Finding("DICOM", WARNING, f"cannot read {uid.UID(syntax).name}: pip install --upgrade imagecodecs")
+        yield CheckLine("DICOM", WARNING, f"cannot read {uid.UID(syntax).name}: pip install --upgrade imagecodecs")
 
 
-def check_gpu() -> Iterator[Finding]:
+def check_gpu() -> Iterator[CheckLine]:
     """GPUs that torch can use."""
     if not torch.cuda.is_available():
         built = torch.version.cuda is not None or getattr(torch.version, "hip", None) is not None
         reason = "torch finds none (driver, CUDA_VISIBLE_DEVICES?)" if built else "this torch was built for CPUs only"
-        yield Finding("GPU", NOTE, f"none: {reason}; everything runs on the CPU")
+        yield CheckLine("GPU", NOTE, f"none: {reason}; everything runs on the CPU")
         return
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)
         try:
             works = float(torch.ones(2, device=f"cuda:{index}").sum()) == 2
         except RuntimeError as error:
-            yield Finding("GPU", ERROR, f"{facts.name}: {str(error).splitlines()[0]}")
+            yield CheckLine("GPU", ERROR, f"{facts.name}: {str(error).splitlines()[0]}")
             continue
         state = OK if works else ERROR
-        yield Finding("GPU", state, f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+        yield CheckLine("GPU", state, f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB")
 
 
-def check_threads() -> Iterator[Finding]:
+def check_threads() -> Iterator[CheckLine]:
     """Threads of this process, and whether the machine has room for them."""
     cores, quota, threads = cores_of_this_process(), quota_of_this_process(), torch.get_num_threads()
     limit = "" if quota is None else f", a quota of {quota:g}"
     waiting = os.environ.get(WAITING, "spinning").lower()
-    yield Finding("threads", OK, f"{threads} on {cores} cores{limit}; they wait {waiting}")
+    yield CheckLine("threads", OK, f"{threads} on {cores} cores{limit}; they wait {waiting}")
     if threads > usable_cores():
-        yield Finding(
+        yield CheckLine(
             "threads", WARNING, f"more threads than cores: export {THREADS}={usable_cores()}, or leave it unset"
         )
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if threads > 1 and load > 1.5 * cores:
-        yield Finding(
+        yield CheckLine(
             "threads", WARNING,
             f"the machine is busy (load {load:.1f} on {cores} cores): {THREADS}=1 costs least here, and disturbs "
             "others least",
         )  # fmt: skip
 
 
-def check_extras() -> Iterator[Finding]:
+def check_extras() -> Iterator[CheckLine]:
     """Optional packages."""
     for requirement in sorted(_requirements("mammo_d2", extras=True), key=lambda item: item.name):
         found = _version(requirement.name)
         if found is None:
             extra = re.sub(r".*extra\s*==\s*['\"]([^'\"]+)['\"].*", r"\1", str(requirement.marker))
-            yield Finding("extras", NOTE, f"{requirement.name} is not installed: pip install 'mammo_d2[{extra}]'")
+            yield CheckLine("extras", NOTE, f"{requirement.name} is not installed: pip install 'mammo_d2[{extra}]'")
 
 
-def check_datasets() -> Iterator[Finding]:
+def check_datasets() -> Iterator[CheckLine]:
     """The folder of the data sets."""
     folder = os.environ.get("MAMMO_D2_DATASETS", "")
     if not folder:
-        yield Finding("data sets", NOTE, "MAMMO_D2_DATASETS is not set: data sets are looked for in ./datasets")
+        yield CheckLine("data sets", NOTE, "MAMMO_D2_DATASETS is not set: data sets are looked for in ./datasets")
     elif not Path(folder).is_dir():
-        yield Finding("data sets", ERROR, f"MAMMO_D2_DATASETS is {folder}, which is no folder")
+        yield CheckLine("data sets", ERROR, f"MAMMO_D2_DATASETS is {folder}, which is no folder")
     place = Path(folder) if Path(folder).is_dir() else Path.cwd()
     free = shutil.disk_usage(place).free / 2**30
     state = WARNING if free < 5 else OK
-    yield Finding("data sets", state, f"{place.resolve()}: {free:.1f} GiB free, {_writable(place)}")
+    yield CheckLine("data sets", state, f"{place.resolve()}: {free:.1f} GiB free, {_writable(place)}")
 
 
 def _writable(folder: Path) -> str:

@@ -14,8 +14,8 @@ from mammo_d2.config.named_configs import ConfigError, config_that_makes, find_c
 from mammo_d2.core.files import atomic_write, make_folder, write_json
 from mammo_d2.data.format.annotations import check_splits
 from mammo_d2.data.format.catalog import check_names, register_datasets
-from mammo_d2.engine.preparation_record import record_preparation
-from mammo_d2.engine.run_folder import CONFIG_FILE, EVALUATION_CONFIG_FILE, MACHINE_FILE
+from mammo_d2.engine.run_files.preparation_record import record_preparation
+from mammo_d2.engine.run_files.run_folder import CONFIG_FILE, EVALUATION_CONFIG_FILE, MACHINE_FILE
 from mammo_d2.framework import (
     ENGINE,
     CfgNode,

@@ -16,8 +16,8 @@ from mammo_d2.engine.cost import PredictionClock, TrainingCost
 from mammo_d2.engine.evaluator_check import check_evaluators, check_preprocessing
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, EventWriting, PeriodicEvaluation, StepSeed
 from mammo_d2.engine.optimizer import build_optimizer
-from mammo_d2.engine.preparation_record import record_preparation
-from mammo_d2.engine.run_folder import (
+from mammo_d2.engine.run_files.preparation_record import record_preparation
+from mammo_d2.engine.run_files.run_folder import (
     CONFIG_FILE,
     EMA_WEIGHTS,
     FINAL_WEIGHTS,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.format.catalog import check_names, register_datasets
-from mammo_d2.engine.run_folder import CONFIG_FILE, LOG_FILE, METRICS_FILE, config_file, inference_folder
-from mammo_d2.engine.run_record import claim_folders
+from mammo_d2.engine.run_files.run_folder import CONFIG_FILE, LOG_FILE, METRICS_FILE, config_file, inference_folder
+from mammo_d2.engine.run_files.run_record import claim_folders
 from mammo_d2.experiments.comparison.predictions import Predictions, has_predictions, join_folds, read_predictions
 from mammo_d2.experiments.processes import run_all, run_job
 from mammo_d2.experiments.shared_work import make_shared

@@ -18,7 +18,7 @@ from tabulate import tabulate
 
 from mammo_d2.core.files import atomic_write, read_json, write_bytes_atomic, write_json
 from mammo_d2.core.processes.parent_process import STARTER_VARIABLE
-from mammo_d2.engine.run_folder import LOG_FILE
+from mammo_d2.engine.run_files.run_folder import LOG_FILE
 
 Item = TypeVar("Item")
 

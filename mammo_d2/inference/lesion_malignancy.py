@@ -15,8 +15,8 @@ from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.lesions.stage_loaders import build_lesion_loader
 from mammo_d2.data.reading.reader import image_size
-from mammo_d2.engine.preparation_record import find_preparation
-from mammo_d2.engine.run_folder import FINAL_WEIGHTS
+from mammo_d2.engine.run_files.preparation_record import find_preparation
+from mammo_d2.engine.run_files.run_folder import FINAL_WEIGHTS
 from mammo_d2.evaluation.files.results import lesion_entry
 from mammo_d2.framework import BoxMode, CfgNode, MetadataCatalog
 from mammo_d2.inference.detected_lesions import is_inside

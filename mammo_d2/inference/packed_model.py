@@ -13,7 +13,7 @@ from torch import Tensor
 from mammo_d2 import __version__
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import atomic_write, make_folder
-from mammo_d2.engine.run_folder import CONFIG_FILE, PREPARATION_FILE, config_file
+from mammo_d2.engine.run_files.run_folder import CONFIG_FILE, PREPARATION_FILE, config_file
 from mammo_d2.framework.weights.safetensors_files import write_safetensors
 from mammo_d2.framework.weights.shipped_models import WEIGHTS
 from mammo_d2.framework.weights.weight_files import read_weight_file

@@ -22,8 +22,8 @@ from mammo_d2.data.format.catalog import category_names
 from mammo_d2.data.loading.mapped_images import start_worker
 from mammo_d2.data.loading.mapper import MammoMapper
 from mammo_d2.data.prepare.recipe import Preparation
-from mammo_d2.engine.preparation_record import find_preparation
-from mammo_d2.engine.run_folder import EMA_WEIGHTS, FINAL_WEIGHTS
+from mammo_d2.engine.run_files.preparation_record import find_preparation
+from mammo_d2.engine.run_files.run_folder import EMA_WEIGHTS, FINAL_WEIGHTS
 from mammo_d2.engine.setup import use_available_device, use_float32_precision
 from mammo_d2.engine.step import amp_dtype
 from mammo_d2.engine.trainer import MammoTrainer

@@ -19,7 +19,7 @@ from typing import Any
 
 from mammo_d2.config.epochs import num_evaluations
 from mammo_d2.config.loading import load_config
-from mammo_d2.engine.run_folder import (
+from mammo_d2.engine.run_files.run_folder import (
     FINAL_WEIGHTS,
     LAST_CHECKPOINT,
     evaluation_metrics,

@@ -17,8 +17,8 @@ from typing import Any
 from mammo_d2.config.epochs import forget_iterations
 from mammo_d2.config.loading import load_config
 from mammo_d2.engine.evaluator_check import check_evaluators
-from mammo_d2.engine.run_folder import forget_training
-from mammo_d2.engine.run_record import claim_folders, fingerprint
+from mammo_d2.engine.run_files.run_folder import forget_training
+from mammo_d2.engine.run_files.run_record import claim_folders, fingerprint
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import CfgNode, comm, seed_all_rng
 from mammo_d2.jobs.job import JOB_REGISTRY, JobOptions, SharedRun, Stage, build_job

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo_d2.engine.evaluator_check import check_evaluators
-from mammo_d2.engine.run_folder import evaluation_metrics
+from mammo_d2.engine.run_files.run_folder import evaluation_metrics
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.jobs.job import JOB_REGISTRY, Job, JobOptions, ResultEvaluation, Stage
 from mammo_d2.jobs.report_parts import ReportedEvaluation, ReportParts, default_keys

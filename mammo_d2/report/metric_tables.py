@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mammo_d2.engine.run_results import DatasetResult, TaskResult
+from mammo_d2.engine.run_files.run_results import DatasetResult, TaskResult
 from mammo_d2.report.html import DASH, Block, Estimate, Heading, Table, Terms, Text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mammo_d2.engine.run_results import DatasetResult
+from mammo_d2.engine.run_files.run_results import DatasetResult
 from mammo_d2.evaluation.evaluators.registered import froc_rule_from_config
 from mammo_d2.evaluation.files.results import LESION_SCORES_FILE
 from mammo_d2.framework import CfgNode, MetadataCatalog

@@ -12,8 +12,8 @@ from typing import Any
 
 from mammo_d2.core.image_truth import image_truth, joined_truth
 from mammo_d2.data.format.catalog import load_records
-from mammo_d2.engine.run_folder import BEST_WEIGHTS
-from mammo_d2.engine.run_results import DatasetResult, read_scalars
+from mammo_d2.engine.run_files.run_folder import BEST_WEIGHTS
+from mammo_d2.engine.run_files.run_results import DatasetResult, read_scalars
 from mammo_d2.framework import CfgNode, MetadataCatalog
 from mammo_d2.jobs.report_parts import ReportedTraining
 from mammo_d2.pictures.drawing import NamedPicture, encode_png, save_picture

@@ -14,8 +14,8 @@ from typing import Any
 
 from mammo_d2 import __version__
 from mammo_d2.data.format.catalog import register_datasets
-from mammo_d2.engine.run_folder import CONFIG_FILE, config_file
-from mammo_d2.engine.run_results import DatasetResult, read_evaluations
+from mammo_d2.engine.run_files.run_folder import CONFIG_FILE, config_file
+from mammo_d2.engine.run_files.run_results import DatasetResult, read_evaluations
 from mammo_d2.evaluation.evaluators.lesion_evaluator import LesionEvaluator
 from mammo_d2.evaluation.evaluators.region_evaluator import RegionEvaluator
 from mammo_d2.evaluation.files.results import REGIONS_FILE

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mammo_d2.engine.run_results import DatasetResult
+from mammo_d2.engine.run_files.run_results import DatasetResult
 from mammo_d2.evaluation.evaluators.registered import froc_rule_from_config
 from mammo_d2.evaluation.files.image_scores import read_image_scores
 from mammo_d2.framework import CfgNode, MetadataCatalog

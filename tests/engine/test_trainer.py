@@ -14,7 +14,7 @@ from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import ConfigError
 from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.data.prepare.recipe import ImageOptions, Preparation
-from mammo_d2.engine.run_results import read_scalars
+from mammo_d2.engine.run_files.run_results import read_scalars
 from mammo_d2.engine.step import NonFiniteLossError
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import DatasetCatalog, EventStorage, MetadataCatalog, SafeCheckpointer, register_coco_instances

@@ -8,7 +8,7 @@ import pytest
 
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.format.coco_builder import CocoBuilder
-from mammo_d2.engine.run_record import RunConflictError
+from mammo_d2.engine.run_files.run_record import RunConflictError
 from mammo_d2.experiments import cells, processes
 from mammo_d2.experiments.comparison.paired_tables import TableOptions
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate, deal_out, folds_table, join_splits

@@ -5,7 +5,7 @@ from ast import literal_eval
 
 import pytest
 
-from mammo_d2.engine.run_record import RunConflictError
+from mammo_d2.engine.run_files.run_record import RunConflictError
 from mammo_d2.experiments import cells, shared_work
 from mammo_d2.experiments.variant_runs import load_variants, run_ablation
 from mammo_d2.jobs.lesion import lesion_job

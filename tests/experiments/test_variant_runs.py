@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.engine.run_record import RunConflictError, claim_folders
+from mammo_d2.engine.run_files.run_record import RunConflictError, claim_folders
 from mammo_d2.experiments import processes
 from mammo_d2.experiments.variant_runs import Variant, load_variants, run_ablation, variants_table
 

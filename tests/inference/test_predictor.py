@@ -21,7 +21,7 @@ from mammo_d2.data.prepare.image import prepare_image
 from mammo_d2.data.prepare.prepared_image import ImageOptions
 from mammo_d2.data.prepare.recipe import Preparation
 from mammo_d2.data.reading.image_meta import ImageMeta
-from mammo_d2.engine.run_folder import last_weights
+from mammo_d2.engine.run_files.run_folder import last_weights
 from mammo_d2.framework import Boxes, Instances
 from mammo_d2.inference.prediction_files import FileProblem, Prediction
 from mammo_d2.inference.predictor import Predictor, to_prediction

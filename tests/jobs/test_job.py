@@ -9,7 +9,7 @@ import torch
 
 from mammo_d2.cli import train
 from mammo_d2.config.loading import load_config
-from mammo_d2.engine.run_folder import inference_folder
+from mammo_d2.engine.run_files.run_folder import inference_folder
 from mammo_d2.experiments import cells, shared_work
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate
 from mammo_d2.experiments.search import search_outcome

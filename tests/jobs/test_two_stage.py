@@ -10,7 +10,7 @@ from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import ConfigError
 from mammo_d2.core.files import read_json, write_json
 from mammo_d2.data.format.catalog import register_datasets
-from mammo_d2.engine.run_record import RunConflictError
+from mammo_d2.engine.run_files.run_record import RunConflictError
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.experiments import cells, shared_work
 from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate

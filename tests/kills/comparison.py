@@ -18,7 +18,7 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from mammo_d2.engine.run_results import read_scalars
+from mammo_d2.engine.run_files.run_results import read_scalars
 
 #: Files that are not compared, by a pattern of the whole path below the output folder, and why.
 NOT_COMPARED = {

@@ -144,7 +144,7 @@ def _run_here(argv: Sequence[str]) -> int:
 def _start_job(folder: Path, config_file: str, overrides: Sequence[str], jobs: int, *flags: str, **options: Any):
     """In place of ``mammo_d2.experiments.processes.start_job``: the same training in a fork."""
     from mammo_d2.core.processes.parent_process import STARTER_VARIABLE
-    from mammo_d2.engine.run_folder import LOG_FILE
+    from mammo_d2.engine.run_files.run_folder import LOG_FILE
 
     folder.mkdir(parents=True, exist_ok=True)
     argv = ["train", "--config-file", config_file, *flags, *overrides, "OUTPUT_DIR", str(folder)]

@@ -3,7 +3,7 @@
 import math
 import re
 
-from mammo_d2.engine.run_results import DatasetResult, TaskResult
+from mammo_d2.engine.run_files.run_results import DatasetResult, TaskResult
 from mammo_d2.report.html import DASH, Estimate, Table, Terms
 from mammo_d2.report.metric_tables import evaluation_blocks, headline_numbers
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mammo_d2.engine.run_folder import CONFIG_FILE
+from mammo_d2.engine.run_files.run_folder import CONFIG_FILE
 from mammo_d2.framework.weights.shipped_models import CARD, CONFIG, DEFAULT_MODEL, PREFIX, find_model, model_names
 
 

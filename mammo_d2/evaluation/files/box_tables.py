@@ -20,7 +20,7 @@ from mammo_d2.evaluation.files.results import ResultsError
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 #: What a column may be called, in any case; the first name is that of ``--columns``.
-FIELDS = {
+BOX_FIELDS = {
     "image": ("image", "image_id", "file", "file_name", "filename", "image_path", "path", "imageid"),
     "class": ("class", "category", "category_name", "category_id", "label", "class_name"),
     "score": ("score", "confidence", "probability", "prob", "conf"),
@@ -44,7 +44,7 @@ def read_box_table(
         path: the file: a box in each row, in pixels of the ground truth's images.
         truth: the ground truth. An image is named by its id, or by its file with as much of the path as tells it apart,
             with or without suffix. Without a column of classes there must be one class.
-        columns: further names of columns, and what they hold (a key of ``FIELDS``).
+        columns: further names of columns, and what they hold (a key of ``BOX_FIELDS``).
 
     Returns:
         the entries, and the column in which each field was found.
@@ -118,12 +118,12 @@ def _find_columns(path: Path, header: Sequence[str], given: Mapping[str, str], o
     lower = [name.lower() for name in header]
     places: dict[str, int] = {}
     for column, field in given.items():
-        if field not in FIELDS:
-            raise ResultsError(f"--columns {column}={field}: {field!r} must be one of {', '.join(FIELDS)}")
+        if field not in BOX_FIELDS:
+            raise ResultsError(f"--columns {column}={field}: {field!r} must be one of {', '.join(BOX_FIELDS)}")
         if column not in header:
             raise ResultsError(f"{path}: no column {column!r}; the first line names {', '.join(header) or 'nothing'}")
         places[field] = header.index(column)
-    for field, names in FIELDS.items():
+    for field, names in BOX_FIELDS.items():
         found = [place for place, name in enumerate(lower) if name in names]
         if field not in places and len(found) > 1:
             several = ", ".join(header[place] for place in found)
@@ -142,7 +142,7 @@ def _find_columns(path: Path, header: Sequence[str], given: Mapping[str, str], o
             f"the columns, e.g. --columns Befund={missing[0]}"
         )
     kept = [*needed, "class"]
-    return {field: places[field] for field in FIELDS if field in kept and field in places}
+    return {field: places[field] for field in BOX_FIELDS if field in kept and field in places}
 
 
 class _Images:

@@ -17,8 +17,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.engine.run_folder import LOG_FILE, remove_checkpoints
-from mammo_d2.engine.run_record import claim_folders
+from mammo_d2.engine.run_files.run_folder import LOG_FILE, remove_checkpoints
+from mammo_d2.engine.run_files.run_record import claim_folders
 from mammo_d2.experiments.search.journal import open_storage, together
 from mammo_d2.experiments.search.search_outcome import write_report
 from mammo_d2.experiments.search.search_plan import SearchPlan

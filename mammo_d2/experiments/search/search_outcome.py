@@ -12,8 +12,8 @@ from tabulate import tabulate
 from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import relative_config
 from mammo_d2.core.files import atomic_write, write_json
-from mammo_d2.engine.run_folder import CONFIG_FILE, METRICS_FILE, inference_folder
-from mammo_d2.engine.run_record import claim_folders
+from mammo_d2.engine.run_files.run_folder import CONFIG_FILE, METRICS_FILE, inference_folder
+from mammo_d2.engine.run_files.run_record import claim_folders
 from mammo_d2.evaluation.files.image_scores import TOP_FILE
 from mammo_d2.experiments.processes import run_all, run_job, write_tables
 from mammo_d2.experiments.search.search_plan import SearchPlan

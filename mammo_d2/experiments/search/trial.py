@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mammo_d2.engine.run_folder import SCALARS_FILE
-from mammo_d2.engine.run_results import read_scalars
+from mammo_d2.engine.run_files.run_folder import SCALARS_FILE
+from mammo_d2.engine.run_files.run_results import read_scalars
 from mammo_d2.experiments.processes import start_job
 from mammo_d2.jobs.job import Stage
 

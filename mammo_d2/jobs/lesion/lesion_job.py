@@ -23,14 +23,14 @@ from typing import Any
 from mammo_d2.config.named_configs import read_config
 from mammo_d2.data.format.catalog import load_records
 from mammo_d2.engine.evaluator_check import check_evaluators
-from mammo_d2.engine.run_folder import (
+from mammo_d2.engine.run_files.run_folder import (
     config_of_weights,
     evaluation_metrics,
     forget_training,
     is_finished,
     result_weights,
 )
-from mammo_d2.engine.run_record import claim_folders
+from mammo_d2.engine.run_files.run_record import claim_folders
 from mammo_d2.engine.setup import check_patients_apart
 from mammo_d2.framework import CfgNode, comm, seed_all_rng
 from mammo_d2.jobs.job import JOB_REGISTRY, Job, JobOptions, ResultEvaluation, SharedRun, Stage

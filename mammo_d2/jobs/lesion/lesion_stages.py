@@ -8,7 +8,7 @@ import torch
 
 from mammo_d2.config.epochs import resolve_epochs
 from mammo_d2.data.format.catalog import category_names
-from mammo_d2.engine.run_folder import result_weights
+from mammo_d2.engine.run_files.run_folder import result_weights
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import CfgNode, SafeCheckpointer
 

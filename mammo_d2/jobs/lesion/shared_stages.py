@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mammo_d2.engine.run_record import fingerprint
+from mammo_d2.engine.run_files.run_record import fingerprint
 from mammo_d2.framework import CfgNode
 from mammo_d2.jobs.job import SharedRun
 from mammo_d2.jobs.lesion.lesion_stages import without_aggregation

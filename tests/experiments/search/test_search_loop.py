@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.engine.run_record import RunConflictError
+from mammo_d2.engine.run_files.run_record import RunConflictError
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.evaluation.files.image_scores import top_runs
 from mammo_d2.experiments.search import search_outcome, trial

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mammo_d2.data.lesions.stores import EmbeddingStore
-from mammo_d2.engine.run_record import RunConflictError
+from mammo_d2.engine.run_files.run_record import RunConflictError
 from mammo_d2.engine.trainer import MammoTrainer
 from tests.jobs.lesion.lesion_jobs import run, write_job
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from mammo_d2.engine.run_results import read_dataset_result, read_evaluations, read_scalars
+from mammo_d2.engine.run_files.run_results import read_dataset_result, read_evaluations, read_scalars
 
 LESION = {"image_id": 1, "annotation_id": 1, "bbox": [0, 0, 5, 5], "malignancy": 0.5, "windows": [], "truth": None}
 

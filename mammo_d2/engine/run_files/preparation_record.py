@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mammo_d2.core.files import write_json
 from mammo_d2.data.prepare.recipe import Preparation
-from mammo_d2.engine.run_folder import PREPARATION_FILE
+from mammo_d2.engine.run_files.run_folder import PREPARATION_FILE
 from mammo_d2.framework import CfgNode, DatasetCatalog, MetadataCatalog
 
 MANIFEST_FILE = "manifest.json"

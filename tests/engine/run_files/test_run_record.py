@@ -3,7 +3,14 @@ import json
 import pytest
 
 from mammo_d2.config.loading import load_config
-from mammo_d2.engine.run_record import IGNORED, RECORD_FILE, RunConflictError, claim_folders, fingerprint, run_record
+from mammo_d2.engine.run_files.run_record import (
+    IGNORED,
+    RECORD_FILE,
+    RunConflictError,
+    claim_folders,
+    fingerprint,
+    run_record,
+)
 from mammo_d2.experiments.search.search_ranges import value_of
 from tests.data.toy_dataset import write_dataset
 

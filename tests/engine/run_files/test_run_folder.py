@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mammo_d2.engine.run_folder import (
+from mammo_d2.engine.run_files.run_folder import (
     config_file,
     config_of_weights,
     evaluation_metrics,

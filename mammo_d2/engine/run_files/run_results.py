@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo_d2.core.files import read_json, read_text
-from mammo_d2.engine.run_folder import METRICS_FILE, SCALARS_FILE, inference_folders
+from mammo_d2.engine.run_files.run_folder import METRICS_FILE, SCALARS_FILE, inference_folders
 from mammo_d2.evaluation.files.results import (
     IMAGE_SCORES_FILE,
     LESION_SCORES_FILE,

@@ -10,7 +10,7 @@ from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.data.format.catalog import register_datasets
 from mammo_d2.data.prepare.prepared_image import ImageOptions
 from mammo_d2.data.prepare.recipe import Preparation
-from mammo_d2.engine.preparation_record import find_preparation, record_preparation
+from mammo_d2.engine.run_files.preparation_record import find_preparation, record_preparation
 from mammo_d2.engine.setup import setup
 from mammo_d2.framework import get_cfg
 from tests.data.toy_dataset import write_dataset

@@ -19,7 +19,7 @@ import yaml
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import read_json, sha256_file, write_json
 from mammo_d2.data.format.catalog import register_datasets
-from mammo_d2.engine.run_folder import RECORD_FILE, SCALARS_FILE
+from mammo_d2.engine.run_files.run_folder import RECORD_FILE, SCALARS_FILE
 from mammo_d2.framework import CfgNode, MetadataCatalog
 
 # Files that a resumed run would use, unless they are empty.
