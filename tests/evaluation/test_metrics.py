@@ -7,8 +7,16 @@ import sys
 PROGRAM = """
 import importlib, pkgutil, sys
 
-for name in ("torch", "torchvision", "fvcore", "iopath", "detectron2", "mammo_d2.framework"):
-    sys.modules[name] = None  # importing it is an error
+
+class NotInstalled:
+    names = ("torch", "torchvision", "fvcore", "iopath", "detectron2", "mammo_d2.framework")
+
+    def find_spec(self, name, path=None, target=None):
+        if name in self.names:
+            raise ModuleNotFoundError(name)
+
+
+sys.meta_path.insert(0, NotInstalled())
 import mammo_d2.evaluation.metrics as metrics
 
 names = [module.name for module in pkgutil.walk_packages(metrics.__path__, metrics.__name__ + ".")]
