@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from mammo_d2.cli import evaluate
+from mammo_d2.cli.results import evaluate
 from mammo_d2.core.boxes import xywh_to_xyxy
 from mammo_d2.core.files import read_json, write_json
 from mammo_d2.data.reading.reader import read_image

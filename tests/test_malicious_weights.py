@@ -19,7 +19,8 @@ import pytest
 import torch
 import yaml
 
-from mammo_d2.cli import convert_weights, predict
+from mammo_d2.cli.results import predict
+from mammo_d2.cli.training import convert_weights
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.lesions.patch_store import PatchStore
 from mammo_d2.data.lesions.stores import EmbeddingStore, SaliencyStore

@@ -12,7 +12,8 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from mammo_d2.cli import predict, prepare, report
+from mammo_d2.cli.data import prepare
+from mammo_d2.cli.results import predict, report
 from mammo_d2.core.identifiers import hashed_identifier
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import make_dataset

@@ -2,7 +2,7 @@
 """Malignancy of given lesions with a trained lesion classifier, as COCO annotations."""
 
 from mammo_d2.cli.arguments.command_line import run_tool
-from mammo_d2.cli.classify_lesions import run
+from mammo_d2.cli.results.classify_lesions import run
 
 if __name__ == "__main__":
     run_tool(run)

@@ -1,4 +1,4 @@
-"""The console command ``mammo-d2``, also run as ``python -m mammo_d2``: one sub-command per module of this folder."""
+"""The console command ``mammo-d2``, also run as ``python -m mammo_d2``: one sub-command per module of its folders."""
 
 from __future__ import annotations
 
@@ -15,31 +15,50 @@ from mammo_d2 import __version__
 from mammo_d2.cli.arguments.command_line import HELP_EPILOG, TRACEBACK_FLAG, run_tool
 from mammo_d2.core.processes.threads import set_thread_defaults
 
-#: Sub-command → its line in the help. The module has the same name, with underscores.
-COMMANDS = {
-    "prepare": "prepare a data set from source files or phantoms, or validate one",
-    "train": "train or evaluate a method from its config",
-    "predict": "find lesions in image files with a trained model",
-    "export-dicom": "write predictions as DICOM reports, presentation states and segmentations",
-    "classify-lesions": "score the malignancy of given lesions",
-    "evaluate": "evaluate result files of any detector or classifier",
-    "stats": "calibration, comparisons, reader studies, clinical numbers, sample sizes",
-    "report": "write the HTML report of a finished run",
-    "browse": "look at a prepared data set",
-    "ablation": "train variants of a config with several seeds, in one table",
-    "cross-validate": "train patient-wise folds, in one table",
-    "compare": "train and test any methods on the same patients, in one table",
-    "search": "search hyper-parameters on a validation set",
-    "average-scores": "average the image scores of several runs and a reader",
-    "convert-weights": "convert checkpoints of other programs",
-    "doctor": "look at the installation: engine, versions, decoders, GPUs, threads",
-    "demo": "run everything once on phantoms: data, training, evaluation, report",
+#: Folder of this package → its commands and their lines in the help. A command's module has its name, with underscores.
+GROUPS = {
+    "data": {
+        "prepare": "prepare a data set from source files or phantoms, or validate one",
+        "browse": "look at a prepared data set",
+    },
+    "training": {
+        "train": "train or evaluate a method from its config",
+        "ablation": "train variants of a config with several seeds, in one table",
+        "cross-validate": "train patient-wise folds, in one table",
+        "compare": "train and test any methods on the same patients, in one table",
+        "search": "search hyper-parameters on a validation set",
+        "convert-weights": "convert checkpoints of other programs, or pack a run to hand on",
+    },
+    "results": {
+        "predict": "find lesions in image files with a trained model",
+        "export-dicom": "write predictions as DICOM reports, presentation states and segmentations",
+        "classify-lesions": "score the malignancy of given lesions",
+        "evaluate": "evaluate result files of any detector or classifier",
+        "stats": "calibration, comparisons, reader studies, clinical numbers, sample sizes",
+        "report": "write the HTML report of a finished run",
+        "average-scores": "average the image scores of several runs and a reader",
+    },
+    "installation": {
+        "doctor": "look at the installation: engine, versions, decoders, GPUs, threads",
+        "demo": "run everything once on phantoms: data, training, evaluation, report",
+    },
 }
+COMMANDS = {name: group for group, commands in GROUPS.items() for name in commands}
+
+
+def _listing() -> str:
+    """The commands of each group, a line each."""
+    lines = []
+    for group, commands in GROUPS.items():
+        lines += [f"{group}:", *(f"  {name:17s} {line}" for name, line in commands.items()), ""]
+    return "\n".join(lines)
+
 
 DESCRIPTION = f"""Detection and weak supervision on mammograms; research software and no medical device.
 
-commands (details: mammo-d2 COMMAND --help):
-{"".join(f"  {name:17s} {line}{chr(10)}" for name, line in COMMANDS.items())}
+Details of a command: mammo-d2 COMMAND --help
+
+{_listing()}
 A config file is a path or a config of the package, e.g. mammo_d2://quickstart/phantom_top_likelihood.yaml.
 """
 
@@ -65,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    return importlib.import_module(f"mammo_d2.cli.{name.replace('-', '_')}").run(arguments)
+    return importlib.import_module(f"mammo_d2.cli.{COMMANDS[name]}.{name.replace('-', '_')}").run(arguments)
 
 
 def _parse(arguments: list[str]) -> NoReturn:

@@ -56,7 +56,7 @@ def start_job(
     The run stops when this process ends before it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mammo_d2.cli.train", "--config-file", config_file, *flags]
+    command = [sys.executable, "-m", "mammo_d2.cli.training.train", "--config-file", config_file, *flags]
     command += [*overrides, "OUTPUT_DIR", str(folder)]
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
     environment[STARTER_VARIABLE] = str(os.getpid())

@@ -14,8 +14,6 @@ from mammo_d2.cli import main as console
 from mammo_d2.cli.arguments.command_line import EXTRAS
 from tests.conftest import ROOT
 
-HELPERS = {"__init__", "main"}
-
 
 def run(*arguments, code="", **environment):
     """``python -m mammo_d2``, or code, on the embedded engine in a process of its own."""
@@ -49,18 +47,22 @@ def loaded(monkeypatch):
 def test_the_module_of_the_command_gets_the_rest(loaded):
     assert loaded("cross-validate", "--folds", "predict") == (
         3,
-        ["mammo_d2.cli.cross_validate"],
+        ["mammo_d2.cli.training.cross_validate"],
         [["--folds", "predict"]],
     )
 
 
 def test_traceback_may_stand_before_the_command(loaded):
-    assert loaded("--traceback", "report", "--run", "x") == (3, ["mammo_d2.cli.report"], [["--run", "x"]])
+    assert loaded("--traceback", "report", "--run", "x") == (3, ["mammo_d2.cli.results.report"], [["--run", "x"]])
 
 
 def test_there_is_a_command_for_every_module():
-    modules = {path.stem for path in Path(console.__file__).parent.glob("*.py")} - HELPERS
-    assert {name.replace("-", "_") for name in console.COMMANDS} == modules
+    here = Path(console.__file__).parent
+    assert {path.stem for path in here.glob("*.py")} == {"__init__", "main"}
+    assert {path.parent.name for path in here.glob("*/*.py")} - {"arguments"} == set(console.GROUPS)
+    for folder, commands in console.GROUPS.items():
+        modules = {path.stem for path in (here / folder).glob("*.py")} - {"__init__"}
+        assert {name.replace("-", "_") for name in commands} == modules
 
 
 @pytest.mark.parametrize(
@@ -82,8 +84,10 @@ def test_unknown_commands(capsys, arguments, message):
 def test_help_and_version():
     done = run("--help")
     assert done.returncode == 0
-    for name, line in console.COMMANDS.items():
-        assert re.search(rf"^  {name} +{re.escape(line)}$", done.stdout, re.MULTILINE)
+    for group, commands in console.GROUPS.items():
+        assert f"\n{group}:\n" in done.stdout
+        for name, line in commands.items():
+            assert re.search(rf"^  {name} +{re.escape(line)}$", done.stdout, re.MULTILINE)
     assert run("--version").stdout == f"mammo_d2 {mammo_d2.__version__}\n"
 
 

@@ -8,8 +8,8 @@ import random
 
 import pytest
 
-from mammo_d2.cli import average_scores, evaluate
 from mammo_d2.cli.arguments.command_line import run_tool
+from mammo_d2.cli.results import average_scores, evaluate
 
 IMAGES = [
     {

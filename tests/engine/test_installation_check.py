@@ -6,7 +6,7 @@ import pytest
 from packaging.requirements import Requirement
 from pydicom.pixels.decoders import base
 
-from mammo_d2.cli import doctor
+from mammo_d2.cli.installation import doctor
 from mammo_d2.engine import installation_check as check
 from mammo_d2.framework import ENGINE
 

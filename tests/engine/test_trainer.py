@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from mammo_d2.cli import predict, report
+from mammo_d2.cli.results import predict, report
 from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import ConfigError
 from mammo_d2.data.format.catalog import register_datasets

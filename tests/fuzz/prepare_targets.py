@@ -20,7 +20,7 @@ try:
 except ImportError:  # an extra of the package
     openpyxl = None
 
-from mammo_d2.cli import prepare
+from mammo_d2.cli.data import prepare
 from tests.data.dicom_files import code, write_dicom
 from tests.fuzz.cases import COCO, TABLE
 from tests.fuzz.mistakes import BOX_UNITS, WRONG, Mistake, file_mistakes, json_mistakes, table_mistakes

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 
-from mammo_d2.cli import average_scores, report
+from mammo_d2.cli.results import average_scores, report
 from mammo_d2.config.loading import load_config
 from mammo_d2.data.format.catalog import load_records, register_datasets
 from mammo_d2.data.prepare.recipe import Preparation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mammo_d2.cli import predict
+from mammo_d2.cli.results import predict
 from mammo_d2.config.loading import load_config
 from mammo_d2.framework.weights.safetensors_files import read_safetensors
 from mammo_d2.inference.packed_model import pack_run

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammo_d2.cli.predict import run
+from mammo_d2.cli.results.predict import run
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.reading.image_meta import ImageMeta
 from mammo_d2.inference.image_files import find_images

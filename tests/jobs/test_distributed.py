@@ -50,7 +50,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path):
     write_dataset(tmp_path, positives=3, negatives=4)  # 7 images: the count does not divide
     run(tmp_path, *[item for pair in WITHOUT_CHANCE.items() for item in pair], "OUTPUT_DIR", str(tmp_path / "one"))
     settings = {**SETTINGS, **WITHOUT_CHANCE, "DATASETS.ROOT": str(tmp_path), "OUTPUT_DIR": str(tmp_path / "two")}
-    job = two_processes("mammo_d2.cli.train", *[item for pair in settings.items() for item in pair])
+    job = two_processes("mammo_d2.cli.training.train", *[item for pair in settings.items() for item in pair])
     assert job.returncode == 0, job.stderr[-3000:]
     assert (tmp_path / "two" / "log.txt.rank1").is_file()
 
@@ -88,7 +88,7 @@ def test_processes_stop_after_the_same_iteration_whichever_of_them_is_told(tmp_p
     settings = {**SETTINGS, "DATASETS.ROOT": str(tmp_path), **dict(zip(rare[::2], rare[1::2], strict=True))}
     for name, flags in (("out", ["--resume"]), ("whole", [])):
         folder = ["OUTPUT_DIR", str(tmp_path / name)]
-        job = two_processes("mammo_d2.cli.train", *flags, *[i for p in settings.items() for i in p], *folder)
+        job = two_processes("mammo_d2.cli.training.train", *flags, *[i for p in settings.items() for i in p], *folder)
         assert job.returncode == 0, job.stderr[-3000:]
     resumed, whole = final_weights(out), final_weights(tmp_path / "whole")
     for name in whole:

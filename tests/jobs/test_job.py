@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mammo_d2.cli import train
+from mammo_d2.cli.training import train
 from mammo_d2.config.loading import load_config
 from mammo_d2.engine.run_files.run_folder import inference_folder
 from mammo_d2.experiments import cells, shared_work

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mammo_d2.cli import train
+from mammo_d2.cli.training import train
 from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import ConfigError
 from mammo_d2.core.files import read_json, write_json

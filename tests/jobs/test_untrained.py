@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mammo_d2.cli import train
+from mammo_d2.cli.training import train
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import read_json
 from mammo_d2.jobs import UntrainedJob, build_job

@@ -124,8 +124,8 @@ class Forked:
 
 def _run_here(argv: Sequence[str]) -> int:
     """The command line in this process, a fresh fork."""
-    from mammo_d2.cli import search
     from mammo_d2.cli.main import main
+    from mammo_d2.cli.training import search
     from mammo_d2.experiments import processes as jobs
     from mammo_d2.experiments.search import search_loop, trial
 

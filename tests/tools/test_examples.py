@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 PLACES = [
     *ROOT.glob("tools/*.py"),
-    *ROOT.glob("mammo_d2/cli/*.py"),
+    *ROOT.glob("mammo_d2/cli/**/*.py"),
     *ROOT.glob("*.md"),
     *(path for path in ROOT.glob("docs/**/*.md") if not path.name.startswith("add_a_")),  # tests/docs carries them out
     *ROOT.glob("datasets/*.md"),
@@ -105,7 +105,7 @@ def test_arguments(load_tool, monkeypatch, capsys, place, command):
 
     monkeypatch.chdir(ROOT)
     if command[0] == "search" and "--help" not in command:
-        monkeypatch.setattr("mammo_d2.cli.search.search", stop)  # what is wrong with a search is found before
+        monkeypatch.setattr("mammo_d2.cli.training.search.search", stop)  # what is wrong with a search is found before
     else:
         for name in ("parse_args", "parse_intermixed_args"):
             monkeypatch.setattr(argparse.ArgumentParser, name, stop_after(getattr(argparse.ArgumentParser, name)))

@@ -52,13 +52,14 @@ def write_study_cases(
         data = truth.data(system.detections)
         outcomes = {}
         for label, name in froc_labels(truth.images.classes):
-            counts = threshold_counts(data, rule, label, thresholds, rates)
+            cases = case_outcomes(data, rule, label)
+            counts = threshold_counts(cases.events, thresholds, rates)
             columns["system"].append(np.full(len(counts.threshold), system.name))
             columns["class"].append(np.full(len(counts.threshold), name))
             for key in _COUNTS:
                 columns[key].append(getattr(counts, key))
             if kind and label is not None:
-                outcomes[name] = (label, case_outcomes(data, rule, label))
+                outcomes[name] = (label, cases)
         if kind:
             paths += write_cases(folder, f"cases_{number}", case_tables(data, outcomes, thresholds), kind)
     if columns["system"]:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.core.boxes import xyxy_to_xywh
+from mammo_d2.evaluation.metrics.detection.case_outcomes import OUTCOMES, CaseOutcomes, case_outcomes
 from mammo_d2.evaluation.metrics.detection.froc import FrocEvents, FrocRule
 from mammo_d2.evaluation.metrics.detection.froc_curve import froc_curve, sensitivity_at
-from mammo_d2.evaluation.metrics.detection.froc_roles import FrocRoles, froc_roles
 from mammo_d2.evaluation.metrics.tables import (
     DetectionTable,
     EvaluationData,
@@ -249,19 +249,19 @@ def _add_system(
     detections = system.detections if system.detections is not None else empty_detections()
     # By falling score, so that pictures draw the best ones last whatever the order of the file.
     detections = detections.take(np.argsort(-detections.scores, kind="stable"))
-    roles: list[FrocRoles] = []
+    cases: list[CaseOutcomes] = []
     thresholds = [dataset.fallback] * len(selections)
     if dataset.rule is not None and system.detections is not None:
         data = EvaluationData(tables.images, tables.lesions, detections)
-        roles = [froc_roles(data, dataset.rule, label) for label in selections]
-        thresholds = [start_threshold(role.events, dataset.rule, dataset.fallback) for role in roles]
+        cases = [case_outcomes(data, dataset.rule, label) for label in selections]
+        thresholds = [start_threshold(case.events, dataset.rule, dataset.fallback) for case in cases]
         words["rule"] = f"As the FROC curve counts: {dataset.rule}."
     words["thresholds"] = words["thresholds"] or thresholds
-    words["counted"].append([int(role.events.counted.sum()) for role in roles] or [0] * len(selections))
+    words["counted"].append([int(case.events.counted.sum()) for case in cases] or [0] * len(selections))
     words["hasBoxes"] |= system.detections is not None
     words["hasScores"] |= system.image_scores is not None
     words["hasGiven"] |= bool(system.given)
-    codes, found = _codes(roles, detections, tables.lesions)
+    codes, found = _codes(cases, detections, tables.lesions)
     results: list[dict[str, Any] | None] = []
     for row, (rows, lesions) in enumerate(zip(rows_of_images(detections.image, count), tables.lesions_of, strict=True)):
         result: dict[str, Any] = {
@@ -284,18 +284,19 @@ def _add_system(
 
 
 def _codes(
-    roles: Sequence[FrocRoles], detections: DetectionTable, lesions: LesionTable
+    cases: Sequence[CaseOutcomes], detections: DetectionTable, lesions: LesionTable
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Codes of the boxes, and scores at which the lesions are found: each in its own class, and all together."""
     code = np.full((2, len(detections)), _NEITHER, np.int64)
     found = np.full((2, len(lesions)), -np.inf)
-    for number, role in enumerate(roles):
-        pooled = number == len(roles) - 1
+    for number, case in enumerate(cases):
+        pooled = number == len(cases) - 1
         mine = np.ones(len(detections), bool) if pooled else detections.label == number
         theirs = np.ones(len(lesions), bool) if pooled else lesions.label == number
-        code[int(pooled), mine & role.is_hit] = _HIT
-        code[int(pooled), mine & role.is_false] = _FALSE
-        found[int(pooled), theirs] = role.found_at[theirs]
+        code[int(pooled), mine & (case.outcome == OUTCOMES.index("hit"))] = _HIT
+        code[int(pooled), mine & (case.outcome == OUTCOMES.index("false"))] = _FALSE
+        found_at = np.where(case.in_class & ~lesions.ignore, case.found_score, np.nan)
+        found[int(pooled), theirs] = found_at[theirs]
     return (code[0], code[1]), (found[0], found[1])
 
 

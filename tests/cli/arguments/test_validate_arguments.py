@@ -3,7 +3,7 @@ import json
 import cv2
 import pytest
 
-from mammo_d2.cli.prepare import run
+from mammo_d2.cli.data.prepare import run
 from mammo_d2.data.converters.public.film.cbis_ddsm import CbisDdsm
 from mammo_d2.data.format.coco_builder import CocoBuilder
 from tests.data.review.textured_breasts import textured_breast

@@ -3,7 +3,7 @@ import json
 import pytest
 import yaml
 
-from mammo_d2.cli import prepare as command
+from mammo_d2.cli.data import prepare as command
 from mammo_d2.data.converters.label_rules import LabelRuleError, LabelRules, rule
 from tests.data.converters.public.screening import test_vindr_mammo as vindr
 from tests.data.converters.public.screening.test_rsna import TABLE

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from mammo_d2.cli import prepare as command
+from mammo_d2.cli.data import prepare as command
 from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.converters.folders.dicom_folder import DicomFolder
 from mammo_d2.data.prepare.dataset import prepare

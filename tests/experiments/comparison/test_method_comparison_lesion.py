@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mammo_d2.cli import train
+from mammo_d2.cli.training import train
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import read_json
 from mammo_d2.data.format.coco_builder import CocoBuilder

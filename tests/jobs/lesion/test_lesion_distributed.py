@@ -24,7 +24,7 @@ def test_two_processes_make_the_stores_and_scores_of_one(tmp_path):
     run(folder, *SETTINGS, out="one", shared_only=True)
     weights = ["MODEL.LESION.PATCH_WEIGHTS", str(next((folder / "one" / "patch").glob("model_best.pth")))]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "mammo_d2.cli.train", "--config-file", str(folder / "job.yaml"), *places(folder)]
+    command += ["-m", "mammo_d2.cli.training.train", "--config-file", str(folder / "job.yaml"), *places(folder)]
     command += [*SETTINGS, *weights, "OUTPUT_DIR", str(folder / "two")]
     job = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert job.returncode == 0, job.stderr[-3000:]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mammo_d2.evaluation.metrics.detection.froc import (
+    FrocEvents,
     FrocRule,
     count_above,
     events_of,
@@ -39,7 +40,7 @@ class CaseOutcomes:
         found_score: (G,) score of the detection that holds the lesion, -inf if none does.
         holder: (G,) that detection, -1 for none.
         iou: (G,) its intersection over union with the lesion, whatever the rule is; NaN if there is none.
-        counted: (N,) bool, the images over which false positives are averaged.
+        events: the same for a curve; equal to those of ``froc_events``.
     """
 
     outcome: np.ndarray
@@ -48,7 +49,7 @@ class CaseOutcomes:
     found_score: np.ndarray
     holder: np.ndarray
     iou: np.ndarray
-    counted: np.ndarray
+    events: FrocEvents
 
 
 @dataclass(frozen=True)
@@ -119,27 +120,24 @@ def case_outcomes(data: EvaluationData, rule: FrocRule, label: int | None) -> Ca
     holder[mine] = candidates.row[match.holder[held]]
     score[mine] = found.scores[match.holder[held]]
     iou[mine] = pair_overlap("iou", found.boxes[match.holder[held]], targets.boxes[held])
-    return CaseOutcomes(all_outcomes, hit_lesion, in_class, score, holder, iou, candidates.counted)
+    events = events_of(data, candidates, match, rule)
+    return CaseOutcomes(all_outcomes, hit_lesion, in_class, score, holder, iou, events)
 
 
-def threshold_counts(
-    data: EvaluationData, rule: FrocRule, label: int | None, thresholds: Sequence[float], rates: Sequence[float]
-) -> ThresholdCounts:
+def threshold_counts(events: FrocEvents, thresholds: Sequence[float], rates: Sequence[float]) -> ThresholdCounts:
     """Counts at given thresholds, and at the thresholds for given false positives per image.
 
     Args:
-        data, rule, label: as for ``froc_events``.
+        events: of one class, from ``case_outcomes`` or ``froc_events``.
         thresholds: scores; a detection of that score is accepted.
         rates: for each the lowest threshold that does not exceed it, as in a FROC curve by steps.
     """
-    candidates = froc_candidates(data, rule, label)
-    events = events_of(data, candidates, match_candidates(candidates, rule), rule)
     points = sensitivity_at(froc_curve(events), tuple(rates), "step", "hold")
     chosen = np.array([*thresholds, *(point.threshold for point in points)], float)
     found = count_above(events.unit_scores, chosen, True)
     false = count_above(events.fp_scores, chosen, True)
     # By falling score the first false positive of an image decides from which threshold on it has one.
-    worst = np.full(len(data.images), -np.inf)
+    worst = np.full(len(events.counted), -np.inf)
     np.maximum.at(worst, events.fp_image, events.fp_scores)
     units, images = len(events.unit_scores), int(events.counted.sum())
     with np.errstate(divide="ignore", invalid="ignore"):

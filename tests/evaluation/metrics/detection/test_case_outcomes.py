@@ -37,7 +37,7 @@ def test_extra_hits_other_classes_and_ignored_findings():
 
 
 def test_counts_by_hand():
-    counts = threshold_counts(make(LESIONS, DETECTIONS), FrocRule(), 0, [0.5, 0.95], [0.25, 100])
+    counts = threshold_counts(froc_events(make(LESIONS, DETECTIONS), FrocRule(), 0), [0.5, 0.95], [0.25, 100])
     assert counts.threshold.tolist() == [0.5, 0.95, 0.8, 0.2]
     np.testing.assert_array_equal(counts.rate, [np.nan, np.nan, 0.25, 100])
     assert counts.found.tolist() == [2, 0, 1, 2]
@@ -50,7 +50,7 @@ def test_counts_by_hand():
 
 
 def test_nothing_to_find():
-    counts = threshold_counts(make([], [(0, 0, 0.5)]), FrocRule(), 0, [0.5], [1])
+    counts = threshold_counts(froc_events(make([], [(0, 0, 0.5)]), FrocRule(), 0), [0.5], [1])
     assert np.isnan(counts.sensitivity).all()
     assert counts.false_positives.tolist() == [1, 1]
     empty = case_outcomes(make([], []), FrocRule(), 0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.cli.arguments.command_line import run_tool
-from mammo_d2.cli.prepare import run
+from mammo_d2.cli.data.prepare import run
 from mammo_d2.core.identifiers import hashed_identifier
 from mammo_d2.data.converters.folders.dicom_folder import DicomFolder, salt_of
 from mammo_d2.data.prepare.dataset import prepare

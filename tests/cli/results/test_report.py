@@ -6,7 +6,7 @@ import re
 import pytest
 
 from mammo_d2.cli.arguments.command_line import run_tool
-from mammo_d2.cli.report import run
+from mammo_d2.cli.results.report import run
 from tests.report.toy_run import make_dataset, make_run
 
 

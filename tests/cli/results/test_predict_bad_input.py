@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.cli.arguments.command_line import run_tool
-from mammo_d2.cli.predict import run
+from mammo_d2.cli.results.predict import run
 from tests.inference.tiny_model import brightest_cfg, make_cfg, write_mammogram
 
 resource = pytest.importorskip("resource")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mammo_d2.cli import predict
 from mammo_d2.cli.arguments.command_line import run_tool
-from mammo_d2.cli.predict import run
+from mammo_d2.cli.results import predict
+from mammo_d2.cli.results.predict import run
 from mammo_d2.core.identifiers import hashed_identifier
 from mammo_d2.framework.weights import shipped_models
 from mammo_d2.framework.weights.safetensors_files import write_safetensors

@@ -5,18 +5,16 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mammo_d2.cli.arguments.command_line import run_tool
-from mammo_d2.cli.evaluate import build_parser, preset_of, run
+from mammo_d2.cli.results.evaluate import build_parser, preset_of, run
 from mammo_d2.evaluation.files.results import ResultsError, detections_to_coco
+from tests.conftest import ROOT
 from tests.evaluation.files.test_predicted_files import PREPARED, SOURCE, write_predictions, write_truth
 from tests.evaluation.scenes import random_data
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from mammo_d2.cli.arguments.command_line import run_tool
-from mammo_d2.cli.train import run as run_train
+from mammo_d2.cli.training.train import run as run_train
 from tests.data.toy_dataset import write_dataset
 from tests.engine.toy_training import SETTINGS
 

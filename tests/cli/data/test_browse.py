@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mammo_d2.cli.browse import run
+from mammo_d2.cli.data.browse import run
 from tests.report.toy_run import make_dataset
 
 

@@ -3,7 +3,7 @@ import torch
 
 from benchmarks.gmic import full_model
 from mammo_d2.cli.arguments.command_line import EXIT_ERROR, EXIT_OK, run_tool
-from mammo_d2.cli.convert_weights import run
+from mammo_d2.cli.training.convert_weights import run
 from mammo_d2.config.loading import load_config
 from mammo_d2.framework import SafeCheckpointer, build_model
 from tests.conftest import ROOT

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mammo_d2.cli.average_scores import run
-from mammo_d2.cli.evaluate import run as evaluate
+from mammo_d2.cli.results.average_scores import run
+from mammo_d2.cli.results.evaluate import run as evaluate
 from mammo_d2.evaluation.files.image_scores import TOP_FILE
 from tests.evaluation.files.test_image_scores import write
 

@@ -1,6 +1,6 @@
 """The command: folds of a data set, baselines, the page of pictures."""
 
-from mammo_d2.cli import compare, train
+from mammo_d2.cli.training import compare, train
 from mammo_d2.experiments import cells
 from tests.data.toy_dataset import write_dataset
 

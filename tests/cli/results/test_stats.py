@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.cli.arguments.command_line import run_tool
-from mammo_d2.cli.stats import run
+from mammo_d2.cli.results.stats import run
 from tests.evaluation.metrics.readers.published_studies import standalone, van_dyke
 from tests.evaluation.statistics.study_files import write_study_files
 from tests.evaluation.statistics.test_reader_tables import write_marks, write_ratings

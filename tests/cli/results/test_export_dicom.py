@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.cli.arguments.command_line import run_tool
-from mammo_d2.cli.export_dicom import run
+from mammo_d2.cli.results.export_dicom import run
 
 pytest.importorskip("highdicom")
 import pydicom
