@@ -44,12 +44,15 @@ class FoldPlan:
         folds: K.
         seed: of the folds.
         validation: keep a part for validation; otherwise K - 1 parts are for training.
+        only: numbers of the folds that are trained and tested; empty: all. The parts stay those of all K folds, so that
+            the others can follow later.
     """
 
     dataset: Path
     folds: int = 5
     seed: int = 0
     validation: bool = True
+    only: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.folds < 2 + self.validation:
@@ -57,6 +60,18 @@ class FoldPlan:
                 f"{self.folds} folds leave nothing to train on: training{', validation' * self.validation} and test "
                 f"need at least {2 + self.validation}"
             )
+        for fold in self.only:
+            if fold not in range(self.folds) or self.only.count(fold) > 1:
+                raise ValueError(f"--only-folds {fold}: the folds are 0 to {self.folds - 1}, each named once")
+
+    def __str__(self) -> str:
+        chosen = f"fold {', '.join(map(str, self.only))} of " if self.only else ""
+        return f"{self.dataset.name}, {chosen}{self.folds} patient-wise folds (seed {self.seed})"
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Numbers of the folds that are trained and tested."""
+        return self.only or range(self.folds)
 
     def parts(self, fold: int) -> dict[str, list[int]]:
         """Part numbers of each split of one fold."""
@@ -168,7 +183,9 @@ def fold_cells(
     choice = [] if plan.validation else ["TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0", "TEST.EVAL_EPOCHS", "0"]
     watched = "val" if plan.validation else "test"
     cells = []
-    for fold, files in enumerate(write_folds(plan, output)):
+    written = write_folds(plan, output)
+    for fold in plan.numbers:
+        files = written[fold]
         registered = [[f"cv{fold}_{split}", str(path), images] for split, path in files.items()]
         own = [item.replace("{fold}", str(fold)) for item in overrides]
         common = [*own, "DATASETS.REGISTER", str(registered), "DATASETS.TRAIN", f"('cv{fold}_train',)"]
@@ -184,7 +201,7 @@ def recorded_cells(row: str, plan: FoldPlan, output: Path, seed: int = 0) -> lis
     """The cells of folds that have been trained, by the ``config.yaml`` in their folders."""
     return [
         _cell(row, "", output, fold, seed, recorded_job(folder / "train", folder / "test"))
-        for fold, folder in enumerate(output / f"fold{fold}" for fold in range(plan.folds))
+        for fold, folder in ((fold, output / f"fold{fold}") for fold in plan.numbers)
     ]
 
 
@@ -319,6 +336,6 @@ def pooled_roc(plan: FoldPlan, output: Path, pooled: Predictions, how: str) -> d
                 "cases": len(cases.truth),
             }
             curves.append(PlotCurve(f"{name}, {level}s (AUC {area:.3f})", curve.fpr, curve.tpr))
-    write_json(output / "pooled.json", found)
-    plot_roc(curves, output / "roc.png", f"Pooled over {plan.folds} folds, {plan.dataset.name}")
+    write_json(output / "pooled.json", found, nan_as_null=True)  # no interval with one patient of a kind
+    plot_roc(curves, output / "roc.png", f"Pooled: {plan}")
     return found

@@ -79,7 +79,7 @@ def compare_variants(
             cells += recorded_cells(variant.name, plan, folder)
         else:
             cells += fold_cells(variant.name, config_file, plan, folder, [*overrides, *variant.overrides])
-    configs = {cell.row: cell.job.cfg for cell in cells if cell.fold == 0}
+    configs = {cell.row: cell.job.cfg for cell in cells}
     class_name = next(iter(options.rules(configs).values())).class_name
     if not options.only_tables:
         named = [replace(cell, title=f"{cell.title} of {cell.row!r}", turn=turns[cell.row]) for cell in cells]

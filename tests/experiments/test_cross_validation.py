@@ -101,6 +101,15 @@ class TestFolds:
         with pytest.raises(ValueError, match="need at least 3"):
             FoldPlan(Path(), 2)
 
+    @pytest.mark.parametrize("only", [(3,), (-1,), (0, 0)])
+    def test_folds_that_are_not_there(self, only):
+        with pytest.raises(ValueError, match=f"--only-folds {only[0]}: the folds are 0 to 2, each named once"):
+            FoldPlan(Path(), 3, only=only)
+
+    def test_words(self):
+        assert str(FoldPlan(Path("x/toy"), 3)) == "toy, 3 patient-wise folds (seed 0)"
+        assert str(FoldPlan(Path("x/toy"), 3, 2, only=(0, 2))) == "toy, fold 0, 2 of 3 patient-wise folds (seed 2)"
+
     def test_joined_splits_keep_every_image_and_its_annotations(self, dataset):
         coco = join_splits(dataset)
         assert sorted(image["id"] for image in coco["images"]) == list(range(1, 13))
@@ -124,6 +133,14 @@ class TestFolds:
 
 
 class TestCrossValidate:
+    def test_some_folds_now_and_the_others_later(self, dataset, tmp_path, fake_jobs):
+        output = tmp_path / "out"
+        rows = cross_validate(CONFIG, FoldPlan(dataset, 3, only=(1,)), output)
+        assert [row["fold"] for row in rows] == [1]
+        assert fake_jobs.calls == [("fold1", "train"), ("fold1", "test")]
+        assert [row["fold"] for row in cross_validate(CONFIG, FoldPlan(dataset, 3), output)] == [0, 1, 2]
+        assert [call[0] for call in fake_jobs.calls] == [f"fold{k}" for k in (1, 1, 0, 0, 2, 2)]
+
     def test_every_image_is_tested_once_by_a_model_that_has_not_seen_its_patient(self, dataset, tmp_path, fake_jobs):
         output = tmp_path / "out"
         cross_validate(CONFIG, FoldPlan(dataset, 3), output)

@@ -4,6 +4,22 @@ import argparse
 
 from mammo_d2.experiments.comparison.paired_tables import TableOptions
 from mammo_d2.experiments.comparison.row_statistics import RATES
+from mammo_d2.experiments.cross_validation import FoldPlan
+
+
+def add_fold_options(parser: argparse.ArgumentParser) -> None:
+    """Add which folds are trained and tested, for ``fold_plan``."""
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument(
+        "--only-folds", type=int, nargs="+", default=[], metavar="N",
+        help="train and test these of the folds (from 0) for now; the others may follow in the same --output",
+    )  # fmt: skip
+    parser.add_argument("--no-validation", action="store_true", help="train on all folds but the test fold")
+
+
+def fold_plan(args: argparse.Namespace, seed: int) -> FoldPlan:
+    """The folds of ``args.dataset``."""
+    return FoldPlan(args.dataset, args.folds, seed, not args.no_validation, tuple(args.only_folds))
 
 
 def add_table_options(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo_d2.cli.arguments.command_line import make_parser
-from mammo_d2.cli.arguments.comparison_arguments import add_table_options, table_options
+from mammo_d2.cli.arguments.comparison_arguments import add_fold_options, add_table_options, fold_plan, table_options
 from mammo_d2.core.files import read_json
 from mammo_d2.data.format.catalog import category_names, load_records, register_datasets
 from mammo_d2.evaluation.files.results import LESION_SCORES_FILE, MAPS_FILE
@@ -16,7 +16,6 @@ from mammo_d2.experiments.comparison.method_comparison import FROC, ComparedData
 from mammo_d2.experiments.comparison.method_costs import COST_COLUMNS, cells_of
 from mammo_d2.experiments.comparison.method_rows import load_method_rows
 from mammo_d2.experiments.comparison.row_statistics import ANY
-from mammo_d2.experiments.cross_validation import FoldPlan
 from mammo_d2.report.html import Table
 from mammo_d2.report.method_page import MethodColumn, write_method_page
 from mammo_d2.report.viewer.viewer_block import MAX_IMAGES
@@ -41,9 +40,8 @@ def run(argv: list[str]) -> int:
     parser = make_parser(DESCRIPTION, "compare")
     parser.add_argument("--rows", required=True, help="YAML: row name → {config, opts, table}")
     parser.add_argument("--dataset", type=Path, help="folder of a prepared data set, for patient-wise folds")
-    parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--fold-seed", type=int, default=0, help="seed of the folds")
-    parser.add_argument("--no-validation", action="store_true", help="train on all folds but the test fold")
+    add_fold_options(parser)
     parser.add_argument(
         "--train", nargs="+", default=[], metavar="NAME", help="training sets (default: each config's own)"
     )
@@ -69,7 +67,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--opts", nargs="*", default=[], help='KEY VALUE overrides for all rows; "{seed}" is the seed')
     add_table_options(parser)
     args = parser.parse_args(argv)
-    plan = FoldPlan(args.dataset, args.folds, args.fold_seed, not args.no_validation) if args.dataset else None
+    plan = fold_plan(args, args.fold_seed) if args.dataset else None
     data = ComparedData(plan, tuple(args.train), tuple(args.validation), args.test)
     froc = replace(FROC, hit=HitRule(args.hit, args.threshold))
     found = compare_methods(

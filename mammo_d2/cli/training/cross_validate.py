@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from mammo_d2.cli.arguments.command_line import make_parser
-from mammo_d2.cli.arguments.comparison_arguments import add_table_options, table_options
-from mammo_d2.experiments.cross_validation import FoldPlan, cross_validate
+from mammo_d2.cli.arguments.comparison_arguments import add_fold_options, add_table_options, fold_plan, table_options
+from mammo_d2.experiments.cross_validation import cross_validate
 from mammo_d2.experiments.fold_comparison import compare_variants
 from mammo_d2.experiments.variant_runs import load_variants
 
@@ -30,9 +30,8 @@ def run(argv: list[str]) -> int:
     parser = make_parser(DESCRIPTION, "cross-validate")
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--dataset", type=Path, required=True, help="folder of a prepared data set")
-    parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="seed of the folds; the key SEED is that of the training")
-    parser.add_argument("--no-validation", action="store_true", help="train on all folds but the test fold")
+    add_fold_options(parser)
     parser.add_argument("--output", type=Path, required=True, help="finished folds of this config and data are kept")
     parser.add_argument(
         "--jobs", type=int, default=1, help="folds trained in parallel, each on its own GPU if there are several"
@@ -46,7 +45,7 @@ def run(argv: list[str]) -> int:
     add_table_options(parser)
     args = parser.parse_args(argv)
     options = table_options(args)
-    plan = FoldPlan(args.dataset, args.folds, args.seed, validation=not args.no_validation)
+    plan = fold_plan(args, args.seed)
     if args.variants:
         variants = load_variants(args.variants)
         print(compare_variants(args.config_file, variants, plan, args.output, args.opts, args.jobs, options))

@@ -54,9 +54,7 @@ class ComparedData:
             raise ValueError("name either a data set for folds (--dataset), or a data set for the test (--test)")
 
     def __str__(self) -> str:
-        if self.folds is None:
-            return self.test
-        return f"{self.folds.dataset.name}, {self.folds.folds} patient-wise folds (seed {self.folds.seed})"
+        return self.test if self.folds is None else str(self.folds)
 
 
 @dataclass(frozen=True)
