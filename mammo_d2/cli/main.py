@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from mammo_d2 import __version__
 from mammo_d2.cli.arguments.command_line import HELP_EPILOG, TRACEBACK_FLAG, run_tool
-from mammo_d2.core.processes.threads import set_thread_defaults
 
 #: Folder of this package → its commands and their lines in the help. A command's module has its name, with underscores.
 GROUPS = {
@@ -79,7 +78,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if name not in COMMANDS:
         _parse(arguments)
     arguments.remove(name)
-    set_thread_defaults()
     run_tool(partial(_run, name), arguments)
 
 

@@ -18,6 +18,7 @@ from tabulate import tabulate
 
 from mammo_d2.core.files import atomic_write, read_json, write_bytes_atomic, write_json
 from mammo_d2.core.processes.parent_process import STARTER_VARIABLE
+from mammo_d2.core.processes.threads import THREADS, threads_each
 from mammo_d2.engine.run_files.run_folder import LOG_FILE
 
 Item = TypeVar("Item")
@@ -58,7 +59,7 @@ def start_job(
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mammo_d2.cli.training.train", "--config-file", config_file, *flags]
     command += [*overrides, "OUTPUT_DIR", str(folder)]
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
+    environment = {THREADS: str(threads_each(jobs)), **os.environ}
     environment[STARTER_VARIABLE] = str(os.getpid())
     gpus = _visible_gpus() if jobs > 1 else []
     with _lock, open(folder / LOG_FILE, "a") as log:

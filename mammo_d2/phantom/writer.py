@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 from tqdm import tqdm
 
 from mammo_d2.core.files import sha256_bytes, write_bytes_atomic, write_json
 from mammo_d2.core.processes.parent_process import end_with_parent
+from mammo_d2.core.processes.threads import use_one_thread
 from mammo_d2.phantom.dicom_writer import dicom_bytes
 from mammo_d2.phantom.patient import generate_patient
 from mammo_d2.phantom.settings import PhantomConfig
@@ -76,7 +76,7 @@ def _run(job: partial, count: int, workers: int) -> Iterator[list[dict[str, Any]
 
 def _start_worker() -> None:
     end_with_parent()
-    cv2.setNumThreads(1)
+    use_one_thread()
 
 
 def _write_patient(config: PhantomConfig, folder: Path, index: int) -> list[dict[str, Any]]:

@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from mammo_d2.core.processes.parent_process import end_with_parent
+from mammo_d2.core.processes.threads import use_one_thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def _nothing() -> None:
+    """The default start of a worker."""
 
 
 class WorkerStartError(ValueError):
@@ -22,7 +27,7 @@ class WorkerStartError(ValueError):
 
 @dataclass(frozen=True)
 class CrashSafeMap(Generic[Item, Result]):
-    """A function applied to items in worker processes, results in order.
+    """A function applied to items in worker processes of one thread each, results in order.
 
     Attributes:
         work: the function, of a module.
@@ -38,8 +43,8 @@ class CrashSafeMap(Generic[Item, Result]):
     work: Callable[[Item], Result]
     crashed: Callable[[Item], Result]
     workers: int
-    start: Callable[..., None]
-    arguments: tuple
+    start: Callable[..., None] = _nothing
+    arguments: tuple = ()
     ahead: int = 0
     method: str = "spawn"
 
@@ -109,6 +114,7 @@ def _succeeded(task: Future) -> bool:
 
 def _start_worker(start: Callable[..., None], arguments: tuple) -> None:
     end_with_parent()
+    use_one_thread()
     start(*arguments)
 
 

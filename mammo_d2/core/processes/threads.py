@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import MutableMapping
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
 THREADS, WAITING = "OMP_NUM_THREADS", "OMP_WAIT_POLICY"
@@ -42,6 +44,45 @@ def usable_cores(root: Path = _CGROUP) -> int:
     quota = quota_of_this_process(root)
     cores = cores_of_this_process()
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def threads_each(processes: int, root: Path = _CGROUP) -> int:
+    """Threads of each of several processes that run side by side: their share of the cores, at least 1."""
+    return max(1, usable_cores(root) // max(1, processes))
+
+
+@contextmanager
+def threads_for_processes(processes: int) -> Iterator[None]:
+    """Processes started in this context share the cores, unless the user has set OMP_NUM_THREADS.
+
+    A fresh process reads the variable when it imports torch: it cannot set it for itself.
+
+    Args:
+        processes: that will run side by side on this machine.
+    """
+    unset = THREADS not in os.environ
+    if unset:
+        os.environ[THREADS] = str(threads_each(processes))
+    try:
+        yield
+    finally:
+        if unset:
+            del os.environ[THREADS]
+
+
+def use_one_thread() -> None:
+    """Limit this process, a worker, to one thread: the workers are the parallelism, their threads would only compete.
+
+    Counts for what is imported later, too. torch is left alone where it has not been imported.
+    """
+    import cv2  # not every program that reads this module has images
+
+    os.environ[THREADS] = "1"
+    # 0, not 1: OpenCV would wait for the threads of its pool, which a forked process has not inherited, forever.
+    cv2.setNumThreads(0)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 def set_thread_defaults(environ: MutableMapping[str, str] = os.environ, root: Path = _CGROUP) -> None:

@@ -5,12 +5,12 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mammo_d2.core.processes.parent_process import end_with_parent
+from mammo_d2.core.processes.threads import use_one_thread
 from mammo_d2.data.loading.samplers import StreamSampler
 
 # Keeps the generators of the augmentation apart from those of the samplers' pools (0, 1, ...).
@@ -131,13 +131,11 @@ def worker_options(num_workers: int) -> dict:
 
 
 def start_worker(worker_id: int = 0) -> None:
-    """Worker processes are the parallelism; threads inside them would only compete. Ctrl-C is for the main process."""
+    """One thread for a worker process, which ends with its parent; Ctrl-C is for the main process."""
     # torch's own watch lets a worker of a killed run wait for ever where it has samples that nobody takes.
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # 0, not 1: OpenCV would wait for the threads of its pool, which a forked process has not inherited, forever.
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    use_one_thread()
 
 
 def _as_list(samples: list[dict]) -> list[dict]:

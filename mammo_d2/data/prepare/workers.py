@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
 from mammo_d2.core.processes.crash_safe import CrashSafeMap, WorkerStartError
@@ -67,7 +66,6 @@ _worker_arguments: tuple[Converter, ImageOptions, Path, bool] | None = None
 def _start_worker(converter: Converter, options: ImageOptions, out: Path, force: bool) -> None:
     global _worker_arguments
     _worker_arguments = (converter, options, out, force)
-    cv2.setNumThreads(1)
 
 
 def _work(source: SourceImage) -> Outcome:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 from tqdm import tqdm
 
 from mammo_d2.core.processes.crash_safe import CrashSafeMap
@@ -135,7 +134,7 @@ def _looks(paths: Sequence[Path], workers: int) -> Iterable[_Look]:
     if workers == 0:
         return map(_look, paths)
     crashed = partial(_Look, problem="the process that read the image ended without a message; prepare it again")
-    return CrashSafeMap(_look, lambda path: crashed(), workers, cv2.setNumThreads, (1,))(paths)
+    return CrashSafeMap(_look, lambda path: crashed(), workers)(paths)
 
 
 def _look(path: Path) -> _Look:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
+from mammo_d2.core.processes.threads import threads_for_processes
 from mammo_d2.framework.embedded.utils import comm
 from mammo_d2.framework.process_group import DEFAULT_TIMEOUT, is_torchrun, run_in_group, run_under_torchrun
 
@@ -22,6 +23,8 @@ def launch(
     timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> Any:
     """Run main_func(*args) in every process of the job: NCCL where there are GPUs, gloo on CPUs.
+
+    The processes share the cores of the machine, unless OMP_NUM_THREADS is set.
 
     Under torchrun this process is one of the job already, and the numbers given here are not used.
 
@@ -56,12 +59,13 @@ def launch(
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
     if dist_url is None:
         raise ValueError("several processes need --dist-url, e.g. tcp://127.0.0.1:29500, or auto on one machine")
-    mp.start_processes(
-        _spawned,
-        args=(main_func, args, dist_url, world_size, machine_rank, num_gpus_per_machine, timeout),
-        nprocs=num_gpus_per_machine,
-        start_method="spawn",
-    )
+    with threads_for_processes(num_gpus_per_machine):
+        mp.start_processes(
+            _spawned,
+            args=(main_func, args, dist_url, world_size, machine_rank, num_gpus_per_machine, timeout),
+            nprocs=num_gpus_per_machine,
+            start_method="spawn",
+        )
     return None
 
 
