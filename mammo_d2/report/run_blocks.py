@@ -18,7 +18,7 @@ from mammo_d2.framework import CfgNode, MetadataCatalog
 from mammo_d2.jobs.report_parts import ReportedTraining
 from mammo_d2.pictures.drawing import NamedPicture, encode_png, save_picture
 from mammo_d2.report.html import Block, Details, Figure, Figures, Heading, Note, Table, Text
-from mammo_d2.report.training_plot import plot_evaluations, plot_losses
+from mammo_d2.report.trainings.training_plot import plot_evaluations, plot_losses
 
 # Pictures wider than this, in pixels, have a row of their own.
 WIDE = 800
@@ -88,17 +88,27 @@ def training_blocks(training: ReportedTraining) -> list[Block]:
     return [given, *_log_blocks(scalars), *_best_blocks(training.cfg, scalars)]
 
 
-def _best_blocks(cfg: CfgNode, scalars: Sequence[Mapping[str, float]]) -> list[Block]:
-    """The evaluation that chose the best weights; nothing if the training does not keep them."""
+def best_evaluation(cfg: CfgNode, scalars: Sequence[Mapping[str, float]]) -> tuple[float, int] | None:
+    """Value of TEST.BEST_METRIC in the evaluation that chose the best weights, and the iterations until then.
+
+    None if the training does not keep them, or has not been evaluated yet.
+    """
     metric = cfg.TEST.BEST_METRIC
     values = [(line[metric], int(line["iteration"]) + 1) for line in scalars if metric in line]
     values = [(value, iteration) for value, iteration in values if math.isfinite(value)]
     if cfg.TEST.EVAL_PERIOD <= 0 or not values:
-        return []
+        return None
     # Of equal ones the first is kept.
     pick = max if cfg.TEST.BEST_MODE == "max" else min
-    value, iteration = pick(values, key=lambda pair: pair[0])
-    return [Text(f"Best {metric}: {value:.3f} after {iteration} iterations, kept as {BEST_WEIGHTS}.")]
+    return pick(values, key=lambda pair: pair[0])
+
+
+def _best_blocks(cfg: CfgNode, scalars: Sequence[Mapping[str, float]]) -> list[Block]:
+    """The evaluation that chose the best weights; nothing if the training does not keep them."""
+    best = best_evaluation(cfg, scalars)
+    if best is None:
+        return []
+    return [Text(f"Best {cfg.TEST.BEST_METRIC}: {best[0]:.3f} after {best[1]} iterations, kept as {BEST_WEIGHTS}.")]
 
 
 def _log_blocks(scalars: Sequence[Mapping[str, float]]) -> list[Block]:

@@ -35,6 +35,8 @@ from mammo_d2.report.run_blocks import (
     load_or_reason,
     training_blocks,
 )
+from mammo_d2.report.score_blocks import score_blocks
+from mammo_d2.report.trainings.compared_trainings import LoggedRun, compared_training_blocks
 from mammo_d2.report.viewed_runs import beside_each_other, run_name, viewed_datasets
 from mammo_d2.report.viewer.viewed_data import ViewedDataset
 from mammo_d2.report.viewer.viewer_block import MAX_IMAGES, Viewer
@@ -117,6 +119,9 @@ def run_sections(
         sections.append(Section("Images", seen))
     sections.append(Section("Data", data_blocks(parts.uses, records)))
     sections += [Section(training.title, training_blocks(training)) for training in parts.trainings]
+    if shown.beside:
+        compared = compared_training_blocks([LoggedRun(cfg, folder), *(LoggedRun(*other) for other in shown.beside)])
+        sections.append(Section("Trainings side by side", compared))
     again = f"mammo-d2 train --config-file {folder / CONFIG_FILE} --eval-only"
     again = " ".join([again, *parts.evaluate_again])
     for name, result in results:
@@ -181,7 +186,8 @@ def _result_sections(
     suffix, place = f" with {name}" if name else "", result.name
     if name:
         place += "/" + name.replace(" + ", "_")
-    sections = [Section(f"Results on {result.name}{suffix}", [*evaluation_blocks(result), *curve_blocks(result)])]
+    blocks = [*evaluation_blocks(result), *curve_blocks(result), *score_blocks(cfg, result, records)]
+    sections = [Section(f"Results on {result.name}{suffix}", blocks)]
     if result.regions is not None:
         blocks = localization_blocks(cfg, result, records, pictures, place)
         sections.append(Section(f"Weak localisation on {result.name}{suffix}", blocks))

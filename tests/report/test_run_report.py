@@ -61,7 +61,7 @@ def test_viewer_has_the_evaluated_images_with_their_boxes(run):
     assert (second["results"][0]["scores"], second["results"][0]["roles"]) == ([0.65], [2])
     assert html.index("<h2>Summary") < html.index("<h2>Images") < html.index("<h2>Data")
     assert re.findall(r'<script type="text/plain" id="([^"]+)" data-type="image/jpeg">/9j/', html) == ["px-0", "px-1"]
-    assert html.count("data:image/png;base64,") == 2  # losses, FROC
+    assert html.count("data:image/png;base64,") == 3  # losses, FROC, scores
 
 
 def test_viewer_starts_at_the_threshold_for_patients_where_no_box_is_left(run):
@@ -109,7 +109,7 @@ def test_weak_localisation_is_drawn_into_the_report_and_to_files(run, tmp_path):
     assert "Weak localisation on toy_test" in html
     assert "image 3, patient P3, malignant lesion hit by region 2" in html
     assert "image 4, patient P4</" in html
-    assert html.count("data:image/png;base64,") == 2 + 2
+    assert html.count("data:image/png;base64,") == 3 + 2
     names = [system["name"] for system in viewer_data(html)["systems"]]
     assert names == ["boxes", "best regions"]
     blocks = re.findall(r'<script type="text/plain" id="(map-[^"]+)"[^>]*>(.*?)</script>', html)

@@ -49,6 +49,18 @@ def test_runs_beside_each_other(tmp_path, capsys):
         run(["--run", str(tmp_path / "a"), "--beside", str(tmp_path / "b")])
 
 
+def test_several_runs_have_a_page_of_their_curves(tmp_path, capsys):
+    for name in ("a", "b"):
+        make_run(tmp_path / name, tmp_path / "gone")
+    runs = ["--run", str(tmp_path / "a"), "--run", str(tmp_path / "b")]
+    assert run(runs) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "a" / "trainings.html")
+    assert "mammo_d2: 2 trainings" in (tmp_path / "a" / "trainings.html").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        run([*runs, "--beside", str(tmp_path / "c")])
+    assert "several --run go with --output" in capsys.readouterr().err
+
+
 def test_predictions_have_a_page(tmp_path, capsys):
     make_dataset(tmp_path / "data")
     file = str(tmp_path / "data" / "toy" / "images" / "3.png")

@@ -2,7 +2,13 @@
 
 import math
 
-from mammo_d2.report.training_plot import _series, plot_evaluations, plot_losses
+from mammo_d2.report.trainings.training_plot import (
+    _series,
+    compared_names,
+    plot_compared,
+    plot_evaluations,
+    plot_losses,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LOG = [
@@ -26,3 +32,11 @@ def test_plots_need_something_to_draw():
     assert plot_evaluations(LOG).startswith(PNG)
     lesions = [{"iteration": i, "lesion/auc": 0.5} for i in (9, 19)]
     assert plot_evaluations(lesions).startswith(PNG)
+
+
+def test_panels_of_a_comparison_are_the_finite_losses_then_the_metrics():
+    other = [{"iteration": 19, "loss_box": 1.0, "validation/total_loss": 0.5, "time": 1.0, "loss_none": math.nan}]
+    names = compared_names({"a": LOG, "b": other})
+    assert names == ["total_loss", "loss_box", "loss_cls", "validation/total_loss", "coco/AP50"]
+    assert plot_compared({"a": LOG, "b": other}).startswith(PNG)
+    assert plot_compared({"a": []}) is None

@@ -1,4 +1,4 @@
-"""The course of a training: losses and learning rate, and metrics of the evaluations on the way, as PNG."""
+"""The course of a training, or of several: losses, learning rate, metrics of the evaluations on the way; as PNG."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 
 # Metrics worth following, by the end of their key.
 FOLLOWED = ("coco/AP50", "/mean_sens", "patient/auc", "lesion/auc")
+
+# Beyond ten trainings the colours begin again, in other lines.
+_LINES = ("-", "--", ":")
 
 
 def plot_losses(scalars: Sequence[Mapping[str, float]]) -> bytes | None:
@@ -67,6 +70,65 @@ def plot_evaluations(scalars: Sequence[Mapping[str, float]]) -> bytes | None:
     axes.grid(True, alpha=0.3)
     axes.legend(fontsize="small", frameon=False)
     return _png(figure)
+
+
+def compared_names(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
+    """What ``plot_compared`` draws a panel of: the losses, then the metrics of ``FOLLOWED``, that any log has.
+
+    Args:
+        logs: lines of the training logs by name.
+    """
+    names = {name for scalars in logs.values() for line in scalars for name in line if _series(scalars, name)[0]}
+    parts = sorted(name for name in names if name.startswith(("loss_", "validation/")))
+    metrics = sorted(name for name in names if name.endswith(FOLLOWED))
+    return [*(["total_loss"] if "total_loss" in names else []), *parts, *metrics]
+
+
+def plot_compared(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes | None:
+    """The curves of several trainings over the iterations: a panel each loss and metric, a colour each training.
+
+    Args:
+        logs: lines of the training logs by name.
+
+    Returns:
+        PNG; None if no log has a loss or metric.
+    """
+    names = compared_names(logs)
+    if not names:
+        return None
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(max(3.4 * columns, 6.0), 2.5 * rows + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels[len(names) :]:
+        panel.set_visible(False)
+    for panel, name in zip(panels, names, strict=False):
+        is_metric = name.endswith(FOLLOWED)
+        for number, (training, scalars) in enumerate(logs.items()):
+            style = {"marker": "o", "markersize": 3} if is_metric else {}
+            panel.plot(
+                *_series(scalars, name), color=f"C{number % 10}", linestyle=_LINES[number // 10 % len(_LINES)],
+                linewidth=1.2, label=training, **style,
+            )  # fmt: skip
+        panel.set_title(_panel_title(name), fontsize="small")
+        panel.set_ylim(0, 1.02 if is_metric else 1.08 * _settled(logs, name) or 1.0)
+        panel.grid(True, alpha=0.3)
+        panel.tick_params(labelsize="small")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", fontsize="small", ncols=2, frameon=False)
+    figure.supxlabel("iteration", fontsize="small")
+    return _png(figure)
+
+
+def _panel_title(name: str) -> str:
+    return "total loss" if name == "total_loss" else name.removeprefix("loss_")
+
+
+def _settled(logs: Mapping[str, Sequence[Mapping[str, float]]], name: str) -> float:
+    """Largest value after the first twentieth of each log; see ``plot_losses``."""
+    series = [_series(scalars, name)[1] for scalars in logs.values()]
+    return max((max(values[len(values) // 20 :]) for values in series if values), default=0.0)
 
 
 def _series(scalars: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
