@@ -59,6 +59,8 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
                      help="processes; 0: this one, which ends with an image whose decoder crashes")  # fmt: skip
     run.add_argument("--strict", action="store_true", help="stop at the first image that cannot be prepared")
     run.add_argument("--force", action="store_true", help="prepare everything anew, reuse nothing")
+    run.add_argument("--check-hashes", action="store_true",
+                     help="reuse what has the same hash, not the same size and time of change")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="only look at the source, write nothing")
     run.add_argument("--limit", type=int, default=0, help="take only the first images, for a try (0: all)")
     run.add_argument("--check", type=int, default=16, metavar="N",
@@ -100,6 +102,7 @@ def prepare_options(args: argparse.Namespace) -> PrepareOptions:
         workers=args.workers,
         strict=args.strict,
         force=args.force,
+        check_hashes=args.check_hashes,
         dry_run=args.dry_run,
         limit=args.limit,
         progress=not args.quiet,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 IMAGE_FOLDER = "images"
 RECORD_FOLDER = "records"
+
+# Seconds that a file must have been left alone for its size and time of change to stand for its content: a change in
+# the same tick of a file system's clock (2 s on the coarsest) would not be seen. Git calls such files racy.
+_SETTLED = 3.0
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,26 @@ class Outcome:
     reused: bool = False
 
 
-def prepare_image(converter: Converter, source: SourceImage, options: ImageOptions, out: Path, force: bool) -> Outcome:
-    """Prepare one image and write it, unless an earlier run did so from the same bytes with the same options.
+def prepare_image(
+    converter: Converter,
+    source: SourceImage,
+    options: ImageOptions,
+    out: Path,
+    force: bool = False,
+    check_hashes: bool = False,
+) -> Outcome:
+    """Prepare one image and write it, unless an earlier run did so from the same file with the same options.
 
-    Errors of this image become an ``Issue``; nothing is raised.
+    A source file of the same size and time of change is taken to have the same bytes, unless it was changed within
+    seconds of the earlier run. Errors of this image become an ``Issue``; nothing is raised.
+
+    Args:
+        converter: reads the image.
+        source: the image.
+        options: what is done to it.
+        out: folder of the prepared data set.
+        force: reuse nothing.
+        check_hashes: read the source and the prepared file, and reuse the result only if their hashes are the same.
     """
     outcome = Outcome(source.key)
     try:
@@ -78,16 +99,24 @@ def prepare_image(converter: Converter, source: SourceImage, options: ImageOptio
             raise ValueError(source.problem)
         check_key(source)
         record_path = out / RECORD_FOLDER / f"{source.key}.json"
-        sha = sha256_file(source.path)
+        state = _file_state(source.path)
+        kept = {} if force else _kept_record(record_path)
+        sha = kept["image"]["source"]["sha256"] if kept and state and kept.get("state") == state else ""
+        if not sha or check_hashes:
+            sha = sha256_file(source.path)
         fingerprint = _fingerprint(converter, source, options, sha)
-        if not force and _reuse(record_path, fingerprint, out, outcome):
+        if kept.get("fingerprint") == fingerprint and _is_whole(kept["image"], out, check_hashes):
+            outcome.image, outcome.annotations, outcome.reused = kept["image"], kept["annotations"], True
+            outcome.issues = [Issue(**issue) for issue in kept["issues"]]
+            if kept.get("state") != state:
+                write_json(record_path, {**kept, "state": state}, indent=None, durable=False)
             return outcome
         pixels, meta = converter.read(source)
         complete = set_unknown_apart(converter.complete(source, pixels, meta))
         _convert(complete, pixels, meta, options, out, sha, outcome)
         issues = [asdict(issue) for issue in outcome.issues]
-        kept = {"image": outcome.image, "annotations": outcome.annotations, "issues": issues}
-        write_json(record_path, {"fingerprint": fingerprint, **kept}, indent=None, durable=False)
+        made = {"image": outcome.image, "annotations": outcome.annotations, "issues": issues}
+        write_json(record_path, {"fingerprint": fingerprint, "state": state, **made}, indent=None, durable=False)
     # Decoders raise errors of every kind for damaged files; one file must not end the run.
     except Exception as error:
         logger.debug("%s", source.path, exc_info=True)
@@ -136,17 +165,34 @@ def _fingerprint(converter: Converter, source: SourceImage, options: ImageOption
     return sha256_bytes(json.dumps(facts, sort_keys=True, default=str).encode())
 
 
-def _reuse(record_path: Path, fingerprint: str, out: Path, outcome: Outcome) -> bool:
+def _file_state(path: Path) -> list[int] | None:
+    """[bytes, time of change in ns] of a file; None if it was changed too recently to tell later changes by them."""
+    found = path.stat()
+    if time.time() - found.st_mtime < _SETTLED:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _kept_record(path: Path) -> dict[str, Any]:
+    """What an earlier run wrote about an image; empty if there is nothing usable."""
     try:
-        kept = read_json(record_path)
-        written = out / IMAGE_FOLDER / kept["image"]["file_name"]
-        if kept["fingerprint"] != fingerprint or written.stat().st_size != kept["image"]["source"]["prepared_bytes"]:
-            return False
+        kept = read_json(path)
+        usable = isinstance(kept["image"]["source"]["sha256"], str) and isinstance(kept["annotations"], list)
+        [Issue(**issue) for issue in kept["issues"]]
+        return kept if usable else {}
     except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _is_whole(image: dict[str, Any], out: Path, check_hash: bool) -> bool:
+    """Whether the prepared file is there with the size, and if asked for the hash, of its record."""
+    try:
+        written = out / IMAGE_FOLDER / image["file_name"]
+        if written.stat().st_size != image["source"]["prepared_bytes"]:
+            return False
+        return not check_hash or sha256_file(written) == image["source"]["prepared_sha256"]
+    except (OSError, KeyError, TypeError):
         return False
-    outcome.image, outcome.annotations, outcome.reused = kept["image"], kept["annotations"], True
-    outcome.issues = [Issue(**issue) for issue in kept["issues"]]
-    return True
 
 
 def _convert(

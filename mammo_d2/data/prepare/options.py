@@ -25,6 +25,8 @@ class PrepareOptions:
         workers: processes; 0 prepares in this one, which ends with an image whose decoder crashes.
         strict: stop at the first image that cannot be prepared, rather than leave it out.
         force: prepare everything again; reuse nothing.
+        check_hashes: of an earlier run reuse only what has the same hash, of the source and of the prepared file; else
+            size and time of change of the source are enough.
         dry_run: only look, write nothing.
         limit: take only the first images of the data set (0: all), for a try.
         progress: show a progress bar.
@@ -39,6 +41,7 @@ class PrepareOptions:
     workers: int = 0
     strict: bool = False
     force: bool = False
+    check_hashes: bool = False
     dry_run: bool = False
     limit: int = 0
     progress: bool = True

@@ -27,7 +27,7 @@ def run_images(
     Raises:
         PrepareError: worker processes cannot start.
     """
-    common = (options.image, out, options.force)
+    common = (options.image, out, options.force, options.check_hashes)
     # None: no bar where the output is not a terminal.
     hidden = None if options.progress else True
     bar = tqdm(total=len(sources), desc=f"prepare {converter.name}", unit="image", disable=hidden)
@@ -60,15 +60,15 @@ def _crashed(source: SourceImage) -> Outcome:
 
 
 # Set in each worker process, so that the converter's tables are sent once and not with every image.
-_worker_arguments: tuple[Converter, ImageOptions, Path, bool] | None = None
+_worker_arguments: tuple[Converter, ImageOptions, Path, bool, bool] | None = None
 
 
-def _start_worker(converter: Converter, options: ImageOptions, out: Path, force: bool) -> None:
+def _start_worker(converter: Converter, options: ImageOptions, out: Path, force: bool, check_hashes: bool) -> None:
     global _worker_arguments
-    _worker_arguments = (converter, options, out, force)
+    _worker_arguments = (converter, options, out, force, check_hashes)
 
 
 def _work(source: SourceImage) -> Outcome:
     assert _worker_arguments is not None
-    converter, options, out, force = _worker_arguments
-    return prepare_image(converter, source, options, out, force)
+    converter, options, out, force, check_hashes = _worker_arguments
+    return prepare_image(converter, source, options, out, force, check_hashes)

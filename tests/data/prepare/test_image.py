@@ -1,7 +1,9 @@
+import os
 import re
 import struct
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.converters.converter import SourceAnnotation
+from mammo_d2.data.prepare import image as image_module
 from mammo_d2.data.prepare.image import prepare_image
 from mammo_d2.data.prepare.prepared_image import ImageOptions
 from mammo_d2.data.reading.reader import read_image
@@ -20,13 +23,13 @@ from tests.data.toy_source import ToySource, write_breasts
 BOX = (60, 100, 40, 20)
 
 
-def run(tmp_path, options=None, boxes=(BOX,), side="left", change=None, force=False, **facts):
+def run(tmp_path, options=None, boxes=(BOX,), side="left", change=None, force=False, check_hashes=False, **facts):
     write_breasts(tmp_path, ["a"], side)
     converter = ToySource(tmp_path, [("a", "p1", list(boxes))], **facts)
     source = next(converter.images())
     if change:
         source = change(source)
-    return prepare_image(converter, source, options or ImageOptions(), tmp_path / "out", force)
+    return prepare_image(converter, source, options or ImageOptions(), tmp_path / "out", force, check_hashes)
 
 
 def prepared(tmp_path, outcome):
@@ -322,3 +325,73 @@ def test_what_makes_an_image_anew(tmp_path, what):
     assert outcome.image is not None
     assert not outcome.reused
     assert image.is_file()
+
+
+YEAR_2020 = 1_577_836_800
+
+
+def settled(tmp_path, **arguments):
+    """Prepare a.png, which was last changed in 2020 (``write_breasts`` writes the same bytes each time)."""
+
+    def age(source):
+        os.utime(source.path, (YEAR_2020, YEAR_2020))
+        return source
+
+    return run(tmp_path, **{"change": age, **arguments})
+
+
+def test_an_unchanged_source_is_not_read_again(tmp_path, monkeypatch):
+    settled(tmp_path)
+    read = []
+    monkeypatch.setattr(image_module, "sha256_file", lambda path: read.append(Path(path).name))
+    assert settled(tmp_path).reused
+    assert read == []
+
+
+def test_a_source_that_was_just_changed_is_hashed(tmp_path, monkeypatch):
+    run(tmp_path)
+    hashed = []
+    original = image_module.sha256_file
+    monkeypatch.setattr(image_module, "sha256_file", lambda path: hashed.append(Path(path).name) or original(path))
+    assert run(tmp_path).reused
+    assert hashed == ["a.png"]
+    # Once it has settled, one more hash makes its size and time known.
+    assert [settled(tmp_path).reused, settled(tmp_path).reused] == [True, True]
+    assert hashed == ["a.png", "a.png"]
+
+
+@pytest.mark.parametrize(("check_hashes", "reused"), [(False, True), (True, False)])
+@pytest.mark.parametrize("changed", ["source", "prepared"])
+def test_only_hashes_show_a_change_that_keeps_size_and_time(tmp_path, changed, check_hashes, reused):
+    settled(tmp_path)
+    prepared_file = tmp_path / "out" / "images" / "a.png"
+
+    def change(source):
+        path = source.path if changed == "source" else prepared_file
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1  # the checksum of the end chunk
+        path.write_bytes(data)
+        os.utime(source.path, (YEAR_2020, YEAR_2020))
+        return source
+
+    outcome = settled(tmp_path, change=change, check_hashes=check_hashes)
+    assert outcome.reused is reused
+    if changed == "source" and check_hashes:
+        assert "damaged PNG" in outcome.issues[0].problem
+    elif check_hashes:
+        assert outcome.image is not None
+        assert read_image(prepared_file)[0].shape == (400, 300)
+
+
+def test_an_older_time_of_change_is_a_change_too(tmp_path):
+    settled(tmp_path)
+
+    def older(source):
+        image = cv2.imread(str(source.path), -1)
+        cv2.imwrite(str(source.path), image[:, ::-1])
+        os.utime(source.path, (YEAR_2020 - 1000, YEAR_2020 - 1000))
+        return source
+
+    outcome = settled(tmp_path, change=older)
+    assert not outcome.reused
+    np.testing.assert_array_equal(prepared(tmp_path, outcome), cv2.imread(str(tmp_path / "a.png"), -1))
