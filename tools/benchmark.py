@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """Measure the package on this machine: ratios between alternatives that alternate in one run.
 
+With --profile it is the command mammo-d2 benchmark: the parts of the step of one training.
+
 Examples:
     python tools/benchmark.py train --steps 8
+    python tools/benchmark.py train --profile --config-file mammo_d2://quickstart/phantom_top_likelihood.yaml
     python tools/benchmark.py evaluation --images 10000 100000
     python tools/benchmark.py gmic --rounds 3
     python tools/benchmark.py lesion --networks densenet121 densenet161
@@ -17,9 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is b
 
 from benchmarks import coverage, evaluation, gmic, lesion, regions, train
 from mammo_d2.cli.arguments.command_line import make_parser, run_tool
+from mammo_d2.cli.training.benchmark import PROFILE_FLAG
+from mammo_d2.cli.training.benchmark import run as profile
 
 
 def run(argv: list[str]) -> int:
+    if PROFILE_FLAG in argv:
+        return profile(argv)
     parser = make_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module, text in [

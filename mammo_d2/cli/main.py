@@ -26,6 +26,7 @@ GROUPS = {
         "cross-validate": "train patient-wise folds, in one table",
         "compare": "train and test any methods on the same patients, in one table",
         "search": "search hyper-parameters on a validation set",
+        "benchmark": "profile the steps of a training",
         "convert-weights": "convert checkpoints of other programs, or pack a run to hand on",
     },
     "results": {

@@ -60,10 +60,16 @@ class StepTrainer(SimpleTrainer):
             with self._no_sync(part + 1 < self.accumulate):
                 losses = self._forward(data)
                 self._check_finite(losses, data)
-                self.scaler.scale(sum(losses.values()) / self.accumulate).backward()
+                self._backward(sum(losses.values()) / self.accumulate)
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value.detach() / self.accumulate
         self._write_metrics(totals, data_time)
+        self._update()
+
+    def _backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def _update(self) -> None:
         self.scaler.unscale_(self.optimizer)
         clip_gradients(self.cfg, self.optimizer)
         self.scaler.step(self.optimizer)

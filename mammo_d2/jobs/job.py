@@ -28,6 +28,7 @@ from mammo_d2.engine.run_files.run_folder import (
     result_weights,
 )
 from mammo_d2.engine.setup import setup
+from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import META_ARCH_REGISTRY, CfgNode, Registry
 from mammo_d2.jobs.report_parts import ReportedEvaluation, ReportedTraining, ReportParts, default_keys
 
@@ -114,10 +115,12 @@ class Job:
 
     Attributes:
         cfg: the config of the whole job.
+        trainer_class: what trains the job's stages; None: it trains nothing.
         can_share: ``--shared-only`` makes something, see ``shared_runs``.
         stage_keys: config keys that hold KEY, VALUE overrides of a stage, which a search may have ranges for.
     """
 
+    trainer_class: type[MammoTrainer] | None = None
     can_share = False
     stage_keys: Sequence[str] = ()
 

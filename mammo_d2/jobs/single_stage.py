@@ -20,7 +20,7 @@ class SingleStageJob(Job):
         trainer_class: what trains; a subclass may have another one.
     """
 
-    trainer_class = MammoTrainer
+    trainer_class: type[MammoTrainer] = MammoTrainer
 
     def resolve_epochs(self, cfg: CfgNode) -> None:
         """See ``Job``."""

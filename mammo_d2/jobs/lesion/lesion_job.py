@@ -60,6 +60,7 @@ logger = logging.getLogger(__name__)
 class LesionContextJob(Job):
     """The lesion classifier with global context; the result is the best f_agg, or f_loc where it is alone."""
 
+    trainer_class = LesionTrainer
     can_share = True
     stage_keys = ("MODEL.LESION.PATCH_STAGE", "MODEL.LESION.CONTEXT_STAGE")
 
