@@ -1,9 +1,10 @@
 """Every configuration key that mammo_d2 adds to detectron2's, each with its default and a comment.
 
-Those of mixed supervision are in ``supervision.py``.
+Those of mixed supervision are in ``supervision.py``, those of TensorBoard pictures and trackers in ``monitoring.py``.
 """
 
 import mammo_d2.modeling  # noqa: F401  registers the components that the keys name
+from mammo_d2.config.monitoring import add_monitoring_keys
 from mammo_d2.config.supervision import add_supervision_keys
 from mammo_d2.framework import CfgNode
 
@@ -43,6 +44,7 @@ def add_mammo_config(cfg: CfgNode) -> None:
     _add_lesion_keys(cfg)
     _add_solver_keys(cfg)
     _add_test_keys(cfg)
+    add_monitoring_keys(cfg)
 
 
 def _add_data_keys(cfg: CfgNode) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from mammo_d2.config.epochs import check_epochs
 from mammo_d2.config.keys import add_mammo_config
 from mammo_d2.config.modules import import_modules, named_modules
+from mammo_d2.config.monitoring import check_monitoring
 from mammo_d2.config.named_configs import ConfigError, read_config
 from mammo_d2.config.supervision import check_supervision
 from mammo_d2.data.format.catalog import category_names
@@ -60,6 +61,7 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
         cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(category_names(cfg))
     check_epochs(cfg)
     check_supervision(cfg)
+    check_monitoring(cfg)
     return cfg
 
 

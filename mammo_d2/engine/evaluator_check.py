@@ -31,7 +31,7 @@ def check_evaluators(cfg: CfgNode) -> None:
         ValueError: an unknown evaluator, an option that it does not take, or one that needs what the model of
             MODEL.META_ARCHITECTURE does not give.
     """
-    given = _given(cfg)
+    given = model_gives(cfg)
     for dataset in cfg.DATASETS.TEST:
         needs = [(name, set(getattr(evaluator, "needs", ()))) for name, evaluator in named_evaluators(cfg, dataset)]
         for name, needed in needs:
@@ -69,13 +69,13 @@ def evaluators_of_predictions(cfg: CfgNode) -> list[str]:
     Args:
         cfg: the config; of a model that does not say what it gives, its own TEST.EVALUATORS count.
     """
-    given = _given(cfg)
+    given = model_gives(cfg)
     if given is None:
         return list(cfg.TEST.EVALUATORS)
     return [name for key, names in _KEEPING.items() if key in given for name in names]
 
 
-def _given(cfg: CfgNode) -> set[str] | None:
+def model_gives(cfg: CfgNode) -> set[str] | None:
     """Keys of the model's outputs that an evaluator may need; None if it does not say so."""
     model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     if model is GeneralizedRCNN:  # of either engine

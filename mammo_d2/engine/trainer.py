@@ -15,6 +15,8 @@ from mammo_d2.data.loading.loader import build_test_loader, build_train_loader, 
 from mammo_d2.engine.cost import PredictionClock, TrainingCost
 from mammo_d2.engine.evaluator_check import check_evaluators, check_preprocessing
 from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, EventWriting, PeriodicEvaluation, StepSeed
+from mammo_d2.engine.monitoring.tracking import Tracking
+from mammo_d2.engine.monitoring.validation_pictures import build_validation_pictures
 from mammo_d2.engine.optimizer import build_optimizer
 from mammo_d2.engine.run_files.preparation_record import record_preparation
 from mammo_d2.engine.run_files.run_folder import (
@@ -148,6 +150,9 @@ class MammoTrainer(DefaultTrainer):
                 )
             )
         built.append(PeriodicEvaluation(cfg.TEST.EVAL_PERIOD, self._evaluate))
+        if cfg.TEST.TENSORBOARD_IMAGES and comm.is_main_process():
+            model = lambda: self.ema.model if self.ema is not None else unwrap(self.model)  # noqa: E731
+            built += build_validation_pictures(cfg, model)
         if cfg.TEST.BEST_METRIC:
             if cfg.TEST.EVAL_PERIOD <= 0:
                 logger.warning(
@@ -169,6 +174,8 @@ class MammoTrainer(DefaultTrainer):
             built.append(TrainingCost(Path(cfg.OUTPUT_DIR)))
             periods = [cfg.TEST.EVAL_PERIOD, cfg.TEST.LOSS_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD]
             built.append(EventWriting(self.build_writers(), periods))
+            if cfg.TRACKER.NAME:
+                built.append(Tracking(cfg, periods))
             built.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
         return built
 

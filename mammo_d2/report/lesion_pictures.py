@@ -22,7 +22,8 @@ from mammo_d2.pictures.drawing import (
     to_display,
     with_legend,
 )
-from mammo_d2.report.shown_images import describe_image, spread
+from mammo_d2.pictures.image_choice import spread
+from mammo_d2.report.shown_images import describe_image
 
 # Longer side of a picture's panel, in pixels; most windows drawn of a lesion.
 LESION_PANEL_SIDE = 420

@@ -27,7 +27,8 @@ from mammo_d2.pictures.drawing import (
     with_legend,
 )
 from mammo_d2.pictures.evidence import heat
-from mammo_d2.report.shown_images import describe_image, spread
+from mammo_d2.pictures.image_choice import spread
+from mammo_d2.report.shown_images import describe_image
 
 # Longer side of a picture's panel, in pixels.
 REGION_PANEL_SIDE = 560

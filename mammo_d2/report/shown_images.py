@@ -49,10 +49,3 @@ def describe_image(record: Mapping[str, Any]) -> str:
         parts.append(f"patient {record['patient_id']}")
     side = " ".join(str(record[key]) for key in ("laterality", "view") if record.get(key))
     return ", ".join([*parts, side] if side else parts)
-
-
-def spread(rows: np.ndarray, limit: int) -> np.ndarray:
-    """At most ``limit`` of ``rows``, first and last included, evenly spaced."""
-    if len(rows) <= limit:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, limit).round().astype(int)]

@@ -1,10 +1,9 @@
 """Choice and captions of pictures, and an evaluation as tables."""
 
-import numpy as np
 import pytest
 
 from mammo_d2.evaluation.files.results import ResultsError
-from mammo_d2.report.shown_images import describe_image, evaluation_data, spread
+from mammo_d2.report.shown_images import describe_image, evaluation_data
 
 
 def record(image_id, *boxes):
@@ -33,8 +32,3 @@ def test_caption_says_what_is_known():
     known = {"image_id": "a", "patient_id": "P7", "laterality": "L", "view": "CC"}
     assert describe_image(known) == "image a, patient P7, L CC"
     assert describe_image({"image_id": 3, "patient_id": None}) == "image 3"
-
-
-def test_spread_keeps_the_ends():
-    assert spread(np.arange(9), 3).tolist() == [0, 4, 8]
-    assert spread(np.arange(3), 3).tolist() == [0, 1, 2]

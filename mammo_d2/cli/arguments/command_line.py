@@ -28,7 +28,14 @@ EXIT_PARTIAL = 3
 KNOWN_ERRORS = (ValueError, OSError, KeyError, ModuleNotFoundError)
 
 # Optional packages, and the extra of this package that installs them.
-EXTRAS = {"optuna": "search", "openpyxl": "excel", "pyarrow": "fast", "highdicom": "dicom-export"}
+EXTRAS = {
+    "optuna": "search",
+    "openpyxl": "excel",
+    "pyarrow": "fast",
+    "highdicom": "dicom-export",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
+}
 
 HELP_EPILOG = (
     f"Errors are printed as one line with exit code {EXIT_ERROR}; {TRACEBACK_FLAG} (or {TRACEBACK_VARIABLE}=1) adds "

@@ -4,6 +4,7 @@ config.yaml, config_eval.yaml                the complete configuration of the t
 preparation.json                             how the training images were prepared
 machine.json                                 CPU, threads and versions (``framework/machine.py``)
 run_record.json                              config and data, of runs that may be continued (``run_record.py``)
+tracker.json                                 its run in an experiment tracker (``monitoring/tracking.py``)
 training_cost.json                           seconds and peak memory of the training (``cost.py``)
 stdout.txt                                   output of a run that an ablation, cross-validation or search started
 metrics.json                                 one JSON object per line: iteration, losses, learning rate, ...
@@ -27,7 +28,7 @@ from mammo_d2.evaluation.files.results import FILES_OF_CURVES, FILES_OF_PREDICTI
 
 CONFIG_FILE, EVALUATION_CONFIG_FILE = "config.yaml", "config_eval.yaml"
 PREPARATION_FILE, RECORD_FILE, LOG_FILE = "preparation.json", "run_record.json", "stdout.txt"
-MACHINE_FILE = "machine.json"
+MACHINE_FILE, TRACKER_FILE = "machine.json", "tracker.json"
 # The training log, and the numbers of an evaluation.
 SCALARS_FILE, METRICS_FILE = "metrics.json", "metrics.json"
 INFERENCE_FOLDER = "inference"

@@ -32,6 +32,10 @@ IGNORED = frozenset(
     {
         "OUTPUT_DIR",
         "VIS_PERIOD",
+        "TEST.TENSORBOARD_IMAGES",
+        "TRACKER.NAME",
+        "TRACKER.PROJECT",
+        "TRACKER.URI",
         "MODEL.DEVICE",
         # Data sets are compared by the content of their annotation files.
         "DATASETS.ROOT",

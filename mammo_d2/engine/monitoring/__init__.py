@@ -1,0 +1,1 @@
+"""What can be watched while a model trains: pictures of validation images, experiment trackers."""
