@@ -40,8 +40,23 @@ def read_salt(folder: str | os.PathLike[str]) -> str | None:
 
 
 def make_salt(folder: str | os.PathLike[str]) -> str:
-    """Write a new random secret text into a folder, so that repeated runs give the same hashes, and return it."""
-    return write_salt(folder, new_salt())
+    """Write a new random secret text into a folder, so that repeated runs give the same hashes, and return it.
+
+    Of several processes that do so at the same time, all get the text of the first.
+    """
+    path, salt = Path(folder) / SALT_FILE, new_salt()
+    temporary = path.with_name(f".{SALT_FILE}.{secrets.token_hex(4)}")
+    write_bytes_atomic(temporary, f"{salt}\n".encode())
+    temporary.chmod(0o600)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        salt = read_salt(folder) or salt
+    except OSError:  # a file system without links
+        return write_salt(folder, salt)
+    finally:
+        temporary.unlink()
+    return salt
 
 
 def new_salt() -> str:

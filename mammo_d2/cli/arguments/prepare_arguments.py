@@ -8,11 +8,13 @@ from pathlib import Path
 
 from mammo_d2.cli.arguments.command_line import add_size_limit
 from mammo_d2.data.converters.converter import Converter, DryRun
-from mammo_d2.data.prepare.contact_sheet import write_contact_sheet
-from mammo_d2.data.prepare.dataset import PrepareResult, prepare
+from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
+from mammo_d2.data.prepare.shards.merge import merge_shards
 from mammo_d2.data.prepare.special_images import USUAL_KINDS, VISITS
+from mammo_d2.data.prepare.written.contact_sheet import write_contact_sheet
+from mammo_d2.data.prepare.written.dataset_files import PrepareResult
 from mammo_d2.data.reading.image_meta import SPECIAL_KINDS
 from mammo_d2.data.reading.size_limits import allow_megapixels
 
@@ -63,9 +65,25 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
                      help="reuse what has the same hash, not the same size and time of change")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="only look at the source, write nothing")
     run.add_argument("--limit", type=int, default=0, help="take only the first images, for a try (0: all)")
-    run.add_argument("--check", type=int, default=16, metavar="N",
-                     help=f"draw N prepared images with their boxes into OUT/{CHECK_FILE} (0: no)")  # fmt: skip
+    run.add_argument("--shard", type=_shard, default=None, metavar="K/N",
+                     help="prepare only the K-th of N parts; prepare merge OUT makes the data set of all")  # fmt: skip
+    add_check_argument(run)
     run.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_check_argument(parser: argparse._ActionsContainer) -> None:
+    """The argument --check."""
+    parser.add_argument("--check", type=int, default=16, metavar="N",
+                        help=f"draw N prepared images with their boxes into OUT/{CHECK_FILE} (0: no)")  # fmt: skip
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """K/N as two numbers; ``PrepareOptions`` checks them."""
+    number, _, total = text.partition("/")
+    try:
+        return int(number), int(total)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be K/N, e.g. 3/8 for the third of eight parts") from None
 
 
 def add_label_argument(parser: argparse.ArgumentParser, converter: type[Converter]) -> None:
@@ -108,6 +126,7 @@ def prepare_options(args: argparse.Namespace) -> PrepareOptions:
         progress=not args.quiet,
         kinds=(*args.take, *(("spot", "magnification", "specimen") if getattr(args, "all_views", False) else ())),
         visits=args.visits,
+        shard=args.shard,
     )
 
 
@@ -122,24 +141,38 @@ def run_prepare(converter_class: type[Converter], args: argparse.Namespace) -> i
     if converter.label_facts and args.labels:
         converter.use_label_rules(args.labels)
     result = prepare(converter, args.out, options, show=print)
-    if args.check and not options.dry_run:
-        write_contact_sheet(result.files, args.out / "images", args.out / CHECK_FILE, args.check)
-    print(summary(result, options.dry_run))
+    _draw_check(result, 0 if options.dry_run else args.check)
+    print(summary(result, options.dry_run, options.shard))
     return 0
 
 
-def summary(result: PrepareResult, dry_run: bool) -> str:
+def run_merge(args: argparse.Namespace) -> int:
+    """Make the data set of its shards; returns the exit code."""
+    result = merge_shards(args.out)
+    _draw_check(result, args.check)
+    print(summary(result))
+    return 0
+
+
+def _draw_check(result: PrepareResult, count: int) -> None:
+    if count and result.files:
+        write_contact_sheet(result.files, result.out / "images", result.out / CHECK_FILE, count)
+
+
+def summary(result: PrepareResult, dry_run: bool = False, shard: tuple[int, int] | None = None) -> str:
     """What a run did, as text for the console."""
-    lines = [f"{result.out}: dry run, nothing written" if dry_run else f"{result.out}: prepared"]
+    done = f"prepared shard {shard[0]}/{shard[1]}" if shard else "prepared"
+    lines = [f"{result.out}: dry run, nothing written" if dry_run else f"{result.out}: {done}"]
     for split, n in result.counts.items():
         lines.append(
             f"  {split:<6} {n['images']:>6} images  {n['patients']:>6} patients  {n['positive']:>6} with lesions  "
             f"{n['annotations']:>6} lesions"
         )
     warnings = len(result.issues) - len(result.errors)
+    where = f"then: mammo-d2 prepare merge {result.out}" if shard else "see errors.csv and manifest.json"
     lines.append(
         f"  {result.reused} reused, {len(result.errors)} left out with an error, {len(result.skipped)} skipped, "
-        f"{warnings} warnings" + ("" if dry_run else "; see errors.csv and manifest.json")
+        f"{warnings} warnings" + ("" if dry_run else f"; {where}")
     )
     lines += [f"  error: {issue.problem}" for issue in result.errors[:5]]
     # Warnings about no single file concern the data set.

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mammo_d2.core.csv_files import read_csv
+from mammo_d2.data.converters.header_listing import HeaderListing
 from mammo_d2.data.converters.label_rules import UNKNOWN, Facts, LabelRule, LabelRules
 from mammo_d2.data.converters.source_arguments import add_read_arguments, add_source_argument, read_options
 from mammo_d2.data.reading.image_meta import ImageMeta, ReadOptions
@@ -131,6 +132,8 @@ class Converter(ABC):
         self.source = Path(source)
         self.read_options = read_options or ReadOptions()
         self.skipped: list[tuple[str, str]] = []
+        #: How ``images`` reads the headers of many files; set by the run.
+        self.listing = HeaderListing()
         self._rules: LabelRules | None = None
         if not self.source.is_dir():
             raise FileNotFoundError(f"{self.source}: no such folder; give the folder of the {self.name} data set")

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mammo_d2.core.image_truth import stratum_of
-from mammo_d2.data.converters.converter import SourceImage
-from mammo_d2.data.format.annotations import SPLITS
 from mammo_d2.data.prepare.image import Issue, Outcome
-from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
+from mammo_d2.data.prepare.options import PrepareOptions
 from mammo_d2.data.prepare.splits import find_duplicates, find_leaks, group_images, split_groups
 
 
@@ -28,16 +26,12 @@ class AssignedSplits:
     warnings: list[Issue]
 
 
-def assign_splits(done: Sequence[tuple[SourceImage, Outcome]], options: PrepareOptions) -> AssignedSplits:
-    """Split prepared images by patient; the data set's own split is kept where it has one.
-
-    Raises:
-        PrepareError: a split of the data set's own with another name.
-    """
+def assign_splits(done: Sequence[Outcome], options: PrepareOptions) -> AssignedSplits:
+    """Split prepared images by patient; the data set's own split is kept where it has one."""
     warnings: list[Issue] = []
-    images = [outcome.image or {} for _, outcome in done]
+    images = [outcome.image or {} for outcome in done]
     # Each image without a patient is a group of its own.
-    patients = [image["patient_id"] or f"image {source.key}" for (source, _), image in zip(done, images, strict=True)]
+    patients = [image["patient_id"] or f"image {outcome.key}" for outcome, image in zip(done, images, strict=True)]
     without_patient = sum(not image["patient_id"] for image in images)
     if without_patient:
         problem = (
@@ -46,7 +40,7 @@ def assign_splits(done: Sequence[tuple[SourceImage, Outcome]], options: PrepareO
         )
         warnings.append(Issue("warning", "", "", problem))
     hashes = [image["source"]["prepared_sha256"] for image in images]
-    duplicates = find_duplicates({s.key: h for (s, _), h in zip(done, hashes, strict=True)})
+    duplicates = find_duplicates({outcome.key: h for outcome, h in zip(done, hashes, strict=True)})
     for keys in duplicates:
         warnings.append(Issue("warning", keys[0], "", f"same pixels as {', '.join(keys[1:])}"))
     groups = group_images(patients, hashes)
@@ -56,10 +50,7 @@ def assign_splits(done: Sequence[tuple[SourceImage, Outcome]], options: PrepareO
         name_of[group] = min(name_of.get(group, str(patient)), str(patient))
     names = [name_of[g] for g in groups]
     strata = [stratum_of(image.get("labels")) for image in images]
-    own_splits = [source.split for source, _ in done]
-    for (source, _), split in zip(done, own_splits, strict=True):
-        if split and split not in SPLITS:
-            raise PrepareError(f"{source.path}: split {split!r} must be one of {', '.join(SPLITS)}, or empty")
+    own_splits = [outcome.split for outcome in done]
     if not any(own_splits):
         drawn_splits = split_groups(names, strata, dict(options.fractions), options.seed)
         return AssignedSplits(drawn_splits, duplicates, warnings)

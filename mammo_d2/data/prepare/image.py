@@ -63,6 +63,7 @@ class Outcome:
         annotations: COCO annotation records without ids, with "category" by name.
         issues: for the error table.
         reused: whether an earlier run's result was taken.
+        split: the data set's own split of the image, if it has one.
     """
 
     key: str
@@ -70,6 +71,7 @@ class Outcome:
     annotations: list[dict[str, Any]] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
     reused: bool = False
+    split: str | None = None
 
 
 def prepare_image(
@@ -93,7 +95,7 @@ def prepare_image(
         force: reuse nothing.
         check_hashes: read the source and the prepared file, and reuse the result only if their hashes are the same.
     """
-    outcome = Outcome(source.key)
+    outcome = Outcome(source.key, split=source.split)
     try:
         if source.problem:
             raise ValueError(source.problem)
@@ -120,7 +122,8 @@ def prepare_image(
     # Decoders raise errors of every kind for damaged files; one file must not end the run.
     except Exception as error:
         logger.debug("%s", source.path, exc_info=True)
-        outcome = Outcome(source.key, issues=[Issue("error", source.key, str(source.path), _text(source, error))])
+        issue = Issue("error", source.key, str(source.path), _text(source, error))
+        outcome = Outcome(source.key, issues=[issue], split=source.split)
     return outcome
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mammo_d2.data.format.annotations import SPLITS
 from mammo_d2.data.prepare.prepared_image import ImageOptions
@@ -31,6 +33,7 @@ class PrepareOptions:
         limit: take only the first images of the data set (0: all), for a try.
         progress: show a progress bar.
         kinds: special kinds of image (``SPECIAL_KINDS``) that are taken besides ordinary mammograms; None: all.
+        shard: (k, n): prepare only the k-th of n parts of the images, from 1; the merge makes the data set of them.
         visits: "all" exams of a patient, the "first" or the "last".
     """
 
@@ -47,6 +50,22 @@ class PrepareOptions:
     progress: bool = True
     kinds: tuple[str, ...] | None = None
     visits: str = "all"
+    shard: tuple[int, int] | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PrepareOptions:
+        """The options whose ``dataclasses.asdict`` went through JSON.
+
+        Raises:
+            TypeError, ValueError: other keys, or values that are not possible.
+        """
+        changed = {
+            "image": ImageOptions(**values["image"]),
+            "fractions": tuple((str(name), float(part)) for name, part in values["fractions"]),
+            "kinds": None if values["kinds"] is None else tuple(values["kinds"]),
+            "shard": None if values["shard"] is None else tuple(values["shard"]),
+        }
+        return cls(**{**values, **changed})
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.fractions]
@@ -59,6 +78,8 @@ class PrepareOptions:
             raise ValueError(f"kinds {list(self.kinds)} must be among {', '.join(SPECIAL_KINDS)}")
         if self.visits not in ("all", "first", "last"):
             raise ValueError(f"visits {self.visits!r} must be all, first or last")
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise ValueError(f"shard {self.shard[0]}/{self.shard[1]} must be k/n with k from 1 to n")
         if self.workers < 0 or self.limit < 0 or not 0 <= self.val_from_train < 1:
             raise ValueError(
                 f"workers {self.workers} and limit {self.limit} must not be negative, val_from_train "

@@ -13,6 +13,9 @@ from mammo_d2.data.prepare.image import Issue, Outcome, prepare_image
 from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
 
+# Images handed to the processes before the first of them is done, for each process.
+_AHEAD = 32
+
 
 def run_images(
     converter: Converter, sources: list[SourceImage], options: PrepareOptions, out: Path
@@ -38,7 +41,7 @@ def run_images(
                 bar.update()
             return
         prepare_all: CrashSafeMap[SourceImage, Outcome] = CrashSafeMap(
-            _work, _crashed, options.workers, _start_worker, (converter, *common)
+            _work, _crashed, options.workers, _start_worker, (converter, *common), ahead=_AHEAD * options.workers
         )
         try:
             for outcome in prepare_all(sources):
@@ -56,7 +59,7 @@ def _crashed(source: SourceImage) -> Outcome:
         f"{source.path}: the process that prepared this image ended without a message: its data is damaged, or memory "
         "is short; copy the file again, convert it (gdcmconv --raw) or leave it out"
     )
-    return Outcome(source.key, issues=[Issue("error", source.key, str(source.path), problem)])
+    return Outcome(source.key, issues=[Issue("error", source.key, str(source.path), problem)], split=source.split)
 
 
 # Set in each worker process, so that the converter's tables are sent once and not with every image.

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -119,6 +120,43 @@ def test_a_data_set_without_salt_keeps_its_names(dicoms, caplog):
     assert patients(out) == {hashed_identifier(f"p{number}") for number in range(4)}
     assert not (out / "id_salt.txt").exists()
     assert "identifiers were hashed without a salt" in caplog.text
+
+
+def test_shards_and_merge(dicoms, capsys):
+    out = dicoms.parent / "out"
+    here = ("--workers", 0, "--check", 0)
+    assert prepare_dicoms(dicoms, *here, "--id-salt", "pepper") == 0
+    files = [*(out / "annotations").iterdir(), *(out / "images").iterdir(), out / "errors.csv"]
+    whole = {path: path.read_bytes() for path in files}
+    shutil.rmtree(out)
+    assert prepare_dicoms(dicoms, *here, "--shard", "2/2") == 0
+    salt = (out / "id_salt.txt").read_text()
+    capsys.readouterr()
+    assert call("merge", out) == 2
+    assert "1 of 2 shards are missing (1/2); run prepare with --shard 1/2" in capsys.readouterr().err
+    # Without --id-salt all shards in one folder use the same.
+    assert prepare_dicoms(dicoms, *here, "--shard", "1/2") == 0
+    text = capsys.readouterr().out
+    assert f"{out}: prepared shard 1/2\n  1/2         2 images       2 patients" in text
+    assert f"then: mammo-d2 prepare merge {out}" in text
+    assert call("merge", out, "--check", 4) == 0
+    assert "0 left out with an error, 0 skipped, 0 warnings; see errors.csv" in capsys.readouterr().out
+    assert cv2.imread(str(out / "check.png")) is not None
+    assert (out / "id_salt.txt").read_text() == salt
+    for number in (1, 2):
+        assert prepare_dicoms(dicoms, *here, "--id-salt", "pepper", "--shard", f"{number}/2") == 0
+    assert call("merge", out) == 0
+    assert {path: path.read_bytes() for path in whole} == whole
+    assert prepare_dicoms(dicoms, *here, "--shard", "1/2") == 0
+    capsys.readouterr()
+    assert call("merge", out) == 2
+    assert "give one --id-salt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["3/2", "0/2", "x", "1"])
+def test_a_shard_that_is_none(dicoms, capsys, text):
+    assert prepare_dicoms(dicoms, "--shard", text, "--workers", 0) == 2
+    assert "shard" in capsys.readouterr().err
 
 
 def test_dry_run(dicoms, capsys):

@@ -23,14 +23,16 @@ from mammo_d2.core.files import read_json
 from mammo_d2.core.identifiers import SALT_FILE, hashed_identifier, make_salt, read_salt
 from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.header_listing import read_header
 from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.converters.truth_files import FolderWithTruth, add_truth_label_argument, truth_help
-from mammo_d2.data.reading.dicom.dicom_file import is_dicom, read_dicom_meta
+from mammo_d2.data.reading.dicom.dicom_file import is_dicom
 from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ImageMeta, ImageReadError, ReadOptions
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
+_SUFFIXES = (".dcm", ".dicom")
 _SCREENING_EXCLUDES = ("magnification", "spot compression", "specimen")
 
 
@@ -127,9 +129,10 @@ class DicomFolder(FolderWithTruth):
             ConverterError: the truth lists a file that is not in the folder.
         """
         instances: dict[str, Path] = {}
-        for path in sorted(p for p in self.source.rglob("*") if p.is_file()):
+        files = sorted(p for p in self.source.rglob("*") if p.is_file())
+        for path, header in self.listing.look(_header, files):
             relative = path.relative_to(self.source).as_posix()
-            meta = self._meta(path, relative)
+            meta = self._meta(path, relative, header)
             if meta is None:
                 continue
             record = self.facts(relative, meta.sop_instance_uid)
@@ -151,21 +154,20 @@ class DicomFolder(FolderWithTruth):
             meta = replace(meta, warnings=(*meta.warnings, warning))
         return pixels, meta
 
-    def _meta(self, path: Path, relative: str) -> ImageMeta | None:
+    def _meta(self, path: Path, relative: str, header: ImageMeta | Exception | None) -> ImageMeta | None:
         """The file's meta, or None (and a note) for what is no screening mammogram."""
-        try:
-            if not is_dicom(path) and path.suffix.lower() not in (".dcm", ".dicom"):
-                known = path.suffix.lower() in IMAGE_SUFFIXES
-                self.skip(relative, "not a DICOM file" + ("; prepare it with the command images" if known else ""))
-                return None
-            meta = read_dicom_meta(path)
-        except (ImageReadError, OSError) as error:
-            named = path.suffix.lower() in (".dcm", ".dicom") and "without an image" not in str(error)
-            if named or not isinstance(error, ImageReadError):
+        if header is None:
+            known = path.suffix.lower() in IMAGE_SUFFIXES
+            self.skip(relative, "not a DICOM file" + ("; prepare it with the command images" if known else ""))
+            return None
+        if isinstance(header, Exception):
+            named = path.suffix.lower() in _SUFFIXES and "without an image" not in str(header)
+            if named or not isinstance(header, ImageReadError):
                 # The pipeline reads the file again and lists the error.
                 return ImageMeta(str(path), "dicom", 1, 1, 16, FULL_SCALE_16_BIT)
-            self.skip(relative, error.problem)
+            self.skip(relative, header.problem)
             return None
+        meta = header
         excluded = [m for m in (*meta.view_modifiers, meta.view or "") if m.lower() in _SCREENING_EXCLUDES]
         if excluded and not self.all_views:
             self.skip(relative, f"{excluded[0]} image")
@@ -213,6 +215,16 @@ class DicomFolder(FolderWithTruth):
 
     def _hashed(self, text: str) -> str:
         return hashed_identifier(text, self.id_salt)
+
+
+def _header(path: Path) -> ImageMeta | ImageReadError | OSError | None:
+    """What the header says, why it cannot be read, or None of what is no DICOM file."""
+    try:
+        if not is_dicom(path) and path.suffix.lower() not in _SUFFIXES:
+            return None
+    except OSError as error:
+        return error
+    return read_header(path)
 
 
 def salt_of(out: Path, make: bool) -> str:

@@ -16,10 +16,10 @@ from typing import ClassVar
 
 from mammo_d2.data.converters.converter import Converter, ConverterError, SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.header_listing import header_problem, read_header
 from mammo_d2.data.converters.label_rules import Facts, LabelRule, rule
 from mammo_d2.data.converters.workbook import read_table_file
-from mammo_d2.data.reading.dicom.dicom_file import read_dicom_meta
-from mammo_d2.data.reading.image_meta import ImageReadError, ReadOptions
+from mammo_d2.data.reading.image_meta import ReadOptions
 
 _COLUMNS = ("ID1", "LeftRight", "abnormality", "classification")
 _CLASSES = ("Benign", "Malignant")
@@ -52,12 +52,10 @@ class Cmmd(Converter):
     def images(self) -> Iterator[SourceImage]:
         """See the base class; images of breasts without a row are skipped."""
         table, place = self._table(), self._table_file()
-        for path in sorted(self.source.rglob("*.dcm")):
+        for path, meta in self.listing.look(read_header, sorted(self.source.rglob("*.dcm"))):
             relative = path.relative_to(self.source).as_posix()
-            try:
-                meta = read_dicom_meta(path)
-            except (ImageReadError, OSError) as error:
-                self.skip(relative, error.problem if isinstance(error, ImageReadError) else str(error))
+            if isinstance(meta, Exception):
+                self.skip(relative, header_problem(meta))
                 continue
             row = table.get((meta.patient_id or "", meta.laterality or ""))
             if row is None:

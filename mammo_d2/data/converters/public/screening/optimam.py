@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 from mammo_d2.data.converters.converter import Converter, SourceAnnotation, SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
+from mammo_d2.data.converters.header_listing import header_problem, read_header
 from mammo_d2.data.converters.label_rules import UNKNOWN, Facts, LabelRule, rule
 from mammo_d2.data.converters.public.screening.optimam_client import (
     OPINIONS,
@@ -34,7 +35,6 @@ from mammo_d2.data.converters.public.screening.optimam_client import (
     read_client,
 )
 from mammo_d2.data.converters.source_arguments import read_options
-from mammo_d2.data.reading.dicom.dicom_file import read_dicom_meta
 from mammo_d2.data.reading.image_meta import ImageMeta, ImageReadError, ReadOptions
 
 _UNUSUAL_VIEWS = ("magnification", "spot compression", "specimen")
@@ -128,24 +128,32 @@ class Optimam(Converter):
     def images(self) -> Iterator[SourceImage]:
         """See the base class; clients by name, images as IMAGEDB lists them."""
         folders = sorted(path for path in (self.source / "data").iterdir() if path.is_dir())
-        for folder in folders:
-            try:
-                client = read_client(folder)
-            except (ValueError, OSError) as error:
-                self.skip(f"data/{folder.name}", str(error))
+        clients = [(folder, _client_or_error(folder)) for folder in folders]
+        paths = [
+            self.source / _relative_path(folder.name, image)
+            for folder, client in clients
+            for image in (() if isinstance(client, Exception) else client.images)
+        ]
+        headers = self.listing.look(_header, paths)
+        for folder, client in clients:
+            if isinstance(client, Exception):
+                self.skip(f"data/{folder.name}", str(client))
                 continue
             if not client.episodes:
                 self.skip(f"data/{folder.name}/nbss_{folder.name}.json", "no episodes; the client's labels are unknown")
             for image in client.images:
-                prepared = self._image(folder.name, client, image)
+                prepared = self._image(folder.name, client, image, *next(headers))
                 if prepared is not None:
                     yield prepared
 
-    def _image(self, name: str, client: OptimamClient, image: OptimamImage) -> SourceImage | None:
-        relative = f"images/{name}/{image.study}/{image.image}.dcm"
-        path = self.source / relative
-        meta = self._meta(path, relative)
-        if meta is None:
+    def _image(
+        self, name: str, client: OptimamClient, image: OptimamImage, path: Path, meta: ImageMeta | Exception
+    ) -> SourceImage | None:
+        relative = _relative_path(name, image)
+        if isinstance(meta, Exception):
+            self.skip(relative, header_problem(meta))
+            return None
+        if not self._is_taken(meta, relative):
             return None
         if image.image in _WRONG_MARKS:
             self.skip(relative, "its marks are known to be wrong")
@@ -203,21 +211,30 @@ class Optimam(Converter):
             category = self.rules.verdict("finding", facts, where)
             yield SourceAnnotation(category, box, pathology=opinion or None, lesion_id=lesion_id, extra=extra)
 
-    def _meta(self, path: Path, relative: str) -> ImageMeta | None:
-        """The file's facts, or None (and a note) for what is not prepared."""
-        if not path.is_file():
-            self.skip(relative, "in IMAGEDB, but there is no such file")
-            return None
-        try:
-            meta = read_dicom_meta(path)
-        except (ImageReadError, OSError) as error:
-            self.skip(relative, error.problem if isinstance(error, ImageReadError) else str(error))
-            return None
+    def _is_taken(self, meta: ImageMeta, relative: str) -> bool:
+        """Whether an image is prepared; else it is noted."""
         if meta.presentation_intent.upper() == "FOR PROCESSING" and not self.read_options.for_processing:
             self.skip(relative, "FOR PROCESSING (raw) image")
-            return None
+            return False
         unusual = [m for m in (*meta.view_modifiers, meta.view or "") if m.lower() in _UNUSUAL_VIEWS]
         if unusual and not self.all_views:
             self.skip(relative, f"{unusual[0]} image")
-            return None
-        return meta
+            return False
+        return True
+
+
+def _client_or_error(folder: Path) -> OptimamClient | Exception:
+    try:
+        return read_client(folder)
+    except (ValueError, OSError) as error:
+        return error
+
+
+def _relative_path(client: str, image: OptimamImage) -> str:
+    return f"images/{client}/{image.study}/{image.image}.dcm"
+
+
+def _header(path: Path) -> ImageMeta | ImageReadError | OSError:
+    if not path.is_file():
+        return ImageReadError(path, "in IMAGEDB, but there is no such file", "fetch it")
+    return read_header(path)

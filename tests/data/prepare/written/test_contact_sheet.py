@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 
 from mammo_d2.data.format.coco_builder import CocoBuilder
-from mammo_d2.data.prepare.contact_sheet import write_contact_sheet
+from mammo_d2.data.prepare.written.contact_sheet import write_contact_sheet
 from tests.data.toy_source import write_breasts
 
 

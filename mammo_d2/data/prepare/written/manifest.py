@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -15,24 +16,27 @@ from mammo_d2.data.prepare.image import FORMAT_VERSION
 _PACKAGES = ("numpy", "opencv-python-headless", "pydicom", "imagecodecs", "scikit-learn", "pycocotools")
 
 
-def make_manifest(converter: Converter, options: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
-    """The manifest's content.
-
-    Args:
-        converter: what the images came from.
-        options: the run's options as a dict.
-        results: counts, hashes of the annotation files, duplicates.
-    """
+def describe_origin(converter: Converter) -> dict[str, Any]:
+    """What the images came from, and the versions that prepare them: the manifest's part that no option says."""
     return {
         "dataset": converter.name,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "format_version": FORMAT_VERSION,
         "versions": {"mammo_d2": __version__, "python": platform.python_version(), **_versions()},
         "converter": converter.parameters(),
         "read": asdict(converter.read_options),
-        "options": options,
-        **results,
     }
+
+
+def make_manifest(origin: Mapping[str, Any], options: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
+    """The manifest's content.
+
+    Args:
+        origin: of ``describe_origin``.
+        options: the run's options as a dict.
+        results: counts, hashes of the annotation files, duplicates.
+    """
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"dataset": origin["dataset"], "created": created, **origin, "options": options, **results}
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Preparing a data set in parts, and the merge of the parts."""

@@ -1,0 +1,1 @@
+"""The files of a prepared data set besides its images: annotations, error table, manifest, contact sheet."""
