@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from mammo_d2.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from mammo_d2.evaluation.files.coco_files import load_ground_truth, load_image_scores
+    from mammo_d2.evaluation.files.box_tables import load_image_scores
+    from mammo_d2.evaluation.files.coco_files import load_ground_truth
     from mammo_d2.evaluation.files.detection_files import load_detections
     from mammo_d2.evaluation.metrics.bootstrap import (
         BootstrapPlan,
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from mammo_d2.evaluation.study.study import StudyOptions, System
 
 _NAMES = {
-    "files.coco_files": ("load_ground_truth", "load_image_scores"),
+    "files.box_tables": ("load_image_scores",),
+    "files.coco_files": ("load_ground_truth",),
     "files.detection_files": ("load_detections",),
     "metrics.bootstrap": ("BootstrapPlan", "bootstrap", "paired_comparison", "percentile_interval"),
     "metrics.detection.coco_map": ("coco_average_precision",),

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.core.files import make_folder
-from mammo_d2.evaluation.files.box_tables import BOX_FIELDS
+from mammo_d2.core.table_files import TABLE_SUFFIXES, ColumnNames
+from mammo_d2.evaluation.files.box_tables import BOX_FIELDS, load_image_scores, score_fields
 from mammo_d2.evaluation.files.case_files import CASE_FORMATS
-from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth, load_image_scores
+from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth
 from mammo_d2.evaluation.files.detection_files import load_detections
 from mammo_d2.evaluation.files.subgroup_columns import load_splits
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
@@ -38,9 +39,9 @@ from mammo_d2.report.viewer.viewer_page import write_viewer_page
 DESCRIPTION = """Evaluate result files of any detector or classifier against a COCO ground truth; no model is needed.
 
 Detections: COCO results, a JSON list of {image_id, category_id, bbox [x, y, width, height], score}.
-CSV, too: columns image (id or file name), class, score, x, y, width, height; other names by --columns.
+A table, too (CSV, .xlsx): image (id or file name), class, score, x, y, width, height; other names by --columns.
 predictions.json of mammo-d2 predict, too, on the images of the ground truth or the files they were prepared from.
-Image scores: image_scores.json of a run, or CSV with a column image_id and one column per class; predictions.json, too.
+Image scores: image_scores.json of a run, or a table with image_id and a column per class; predictions.json, too.
 Of several systems each is compared with the first: difference, confidence interval, p value, forest plot.
 
 Examples (other.json and scores.csv are results of another program):
@@ -57,10 +58,13 @@ Examples (other.json and scores.csv are results of another program):
 def build_parser() -> argparse.ArgumentParser:
     """The tool's arguments."""
     parser = make_parser(DESCRIPTION, "evaluate")
-    parser.add_argument("results", nargs="*", type=Path, help="COCO results, predictions.json or CSV, one per system")
+    parser.add_argument(
+        "results", nargs="*", type=Path, help="COCO results, predictions.json, CSV or .xlsx, one per system"
+    )
     parser.add_argument(
         "--columns", nargs="+", default=[], metavar="NAME=FIELD",
-        help=f"columns of CSV results with names of their own, e.g. Befund=class; fields: {', '.join(BOX_FIELDS)}",
+        help="columns of tables with names of their own, e.g. Befund=class; fields of results: "
+        f"{', '.join(BOX_FIELDS)}; of image scores: image, score or a class",
     )  # fmt: skip
     parser.add_argument("--ground-truth", type=Path, required=True, help="COCO JSON of the images evaluated")
     parser.add_argument(
@@ -68,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         default=[],
-        help="image scores, JSON or CSV, one per system (in the same order)",
+        help="image scores, JSON, CSV or .xlsx, one per system (in the same order)",
     )
     parser.add_argument("--names", nargs="+", default=[], help="names of the systems; default: the files' names")
     parser.add_argument("--output", type=Path, help="folder for JSON, CSV, tables and figures; default: console only")
@@ -126,7 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="metrics by density, view, laterality, vendor, lesion.pathology, lesion.size_mm:10,20, or any key of the "
         "images (numbers with cut points, age:50,60), of the annotations (lesion.KEY), or column of --by-table",
     )
-    subgroups.add_argument("--by-table", type=Path, help="CSV with image_id or patient_id and further columns")
+    subgroups.add_argument("--by-table", type=Path, help="CSV or .xlsx with image_id or patient_id and further columns")
     subgroups.add_argument("--by-metrics", nargs="+", default=[], metavar="METRIC", help="names as in metrics.json")
 
     resampling = parser.add_argument_group("confidence intervals")
@@ -203,14 +207,15 @@ def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:
     if len(names) != count or len(set(names)) != count:
         raise ValueError(f"--names {' '.join(names)}: {count} different names are needed, one per system")
     systems = []
+    columns = _column_names(args, truth)
     for number, name in enumerate(names):
         results, images = args.results[number : number + 1], args.image_scores[number : number + 1]
         detections: DetectionTable | None = None
         notes: dict[str, int] = {}
         if results:
             with _progress(f"read {results[0].name}", unit=" boxes", unit_scale=True) as bar:
-                detections, notes = load_detections(results[0], truth, bar.update, _columns(args.columns))
-        scores = load_image_scores(images[0], truth) if images else None
+                detections, notes = load_detections(results[0], truth, bar.update, columns)
+        scores = load_image_scores(images[0], truth, columns) if images else None
         decisive = scores if detections is None or scores is not None else detections.scores
         if args.score_threshold is None and decisive is not None:
             if _are_percentages(decisive):
@@ -227,7 +232,20 @@ def load_systems(args: argparse.Namespace, truth: GroundTruth) -> list[System]:
                 decisive = decisive / 100
             _check_probabilities(decisive, (images or results)[0])
         systems.append(System(name, detections, scores, notes))
+    columns.check_found()
     return systems
+
+
+def _column_names(args: argparse.Namespace, truth: GroundTruth) -> ColumnNames:
+    """What --columns says of the tables among the files."""
+    columns = ColumnNames.parse(args.columns)
+    boxes, scores = (
+        any(path.suffix.lower() in TABLE_SUFFIXES for path in files) for files in (args.results, args.image_scores)
+    )
+    if columns and not boxes and not scores:
+        raise ValueError("--columns is for tables (.csv, .tsv, .xlsx), and no file is one; leave it out")
+    columns.check_fields([*(BOX_FIELDS if boxes else ()), *(score_fields(truth.images.classes) if scores else ())])
+    return columns
 
 
 def _progress(what: str, **options: Any) -> tqdm:
@@ -237,14 +255,6 @@ def _progress(what: str, **options: Any) -> tqdm:
 
 def _score_threshold(args: argparse.Namespace) -> float:
     return 0.5 if args.score_threshold is None else args.score_threshold
-
-
-def _columns(texts: Sequence[str]) -> dict[str, str]:
-    """What --columns says: the field of each column."""
-    pairs = [text.rpartition("=") for text in texts]
-    if wrong := [text for text, (name, _, field) in zip(texts, pairs, strict=True) if not name or not field]:
-        raise ValueError(f"--columns {wrong[0]!r} must be NAME=FIELD, e.g. Befund=class")
-    return {name: field for name, _, field in pairs}
 
 
 def _are_percentages(scores: np.ndarray) -> bool:

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.core.files import make_folder, read_json, write_json
-from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth, load_image_scores
+from mammo_d2.evaluation.files.box_tables import load_image_scores
+from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth
 from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan
 from mammo_d2.evaluation.metrics.calibration.recalibration import SCALINGS, Recalibration, fit_recalibration

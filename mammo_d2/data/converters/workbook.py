@@ -6,7 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mammo_d2.core.table_files import read_sheet
 from mammo_d2.data.converters.converter import ConverterError, checked_rows, read_table
+
+_IF_MISSING = "the table belongs to the data set, download it too"
 
 
 def read_cells(path: str | os.PathLike[str], sheet: str = "") -> list[list[str]]:
@@ -21,28 +24,7 @@ def read_cells(path: str | os.PathLike[str], sheet: str = "") -> list[list[str]]
         FileNotFoundError: no such file.
         ConverterError: no openpyxl, no such sheet, or no workbook.
     """
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise ConverterError(
-            f"{path}: reading it needs openpyxl (pip install 'mammo_d2[excel]'); or save it as CSV"
-        ) from error
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; the table belongs to the data set, download it too")
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        names = {name.strip().lower(): name for name in book.sheetnames}
-        found = names.get(sheet.lower()) if len(names) > 1 and sheet else book.active.title
-        cells = list(book[found].iter_rows(values_only=True)) if found else []
-        book.close()
-    # Damaged files raise errors of many kinds.
-    except Exception as error:
-        raise ConverterError(
-            f"{path}: not an Excel workbook ({error}); download it again, or save it as CSV"
-        ) from error
-    if not found:
-        raise ConverterError(f"{path}: no sheet {sheet!r}, only {', '.join(names.values())}; is this the right file?")
-    return [[_text(value) for value in row] for row in cells]
+    return read_sheet(path, sheet, if_missing=_IF_MISSING, error=ConverterError)
 
 
 def read_table_file(
@@ -66,9 +48,3 @@ def read_table_file(
         if any(row)
     ]
     return checked_rows(path, header, rows, columns, unique)
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

@@ -1,4 +1,4 @@
-"""COCO ground truth and image scores into tables; a bad entry raises a named error.
+"""COCO ground truth into tables; a bad entry raises a named error.
 
 What is dropped and counted is what the COCO tools leave out as well (detections of categories that are not evaluated).
 Everything else that they would accept in silence is an error: NaN or infinite numbers, negative box sizes, unknown
@@ -17,25 +17,19 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.core.boxes import XYWH_ABS
-from mammo_d2.core.csv_files import read_csv
 from mammo_d2.core.fast_json import no_collection
 from mammo_d2.core.files import read_json
 from mammo_d2.core.image_transform import ImageTransform
-from mammo_d2.evaluation.files.column_files import COLUMN_SUFFIXES, read_columns
 from mammo_d2.evaluation.files.field_checks import (
     category_names,
     check_id,
     check_inside,
     check_truth_annotation,
     check_truth_image,
-    holds_object,
-    parse_number,
     require_fields,
     require_list,
     shown,
 )
-from mammo_d2.evaluation.files.image_scores import read_image_scores
-from mammo_d2.evaluation.files.predicted_files import read_predicted
 from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.evaluation.metrics.scores.levels import combine_truth
 from mammo_d2.evaluation.metrics.tables import (
@@ -49,11 +43,7 @@ from mammo_d2.evaluation.metrics.tables import (
     repeated_rows,
 )
 
-# How the table of image scores of mammo-d2 predict begins.
-_FILE_COLUMNS = ["image_id", "file", "patient_id", "laterality", "view"]
 
-
-# --- ground truth -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class GroundTruth:
     """A COCO ground-truth file as tables.
@@ -202,86 +192,3 @@ def _is_moved(image: Mapping[str, Any], where: str) -> bool:
 def _size_of(image: Mapping[str, Any]) -> tuple[float, float]:
     """Height and width, NaN where unknown."""
     return image.get("height") or math.nan, image.get("width") or math.nan
-
-
-# --- image scores -----------------------------------------------------------------------------------------------
-def load_image_scores(path: str | os.PathLike, truth: GroundTruth) -> np.ndarray:
-    """Read image scores: ``image_scores.json`` of a run, ``predictions.json`` of mammo-d2 predict, or a table.
-
-    A table (.csv, .npz or .parquet) has ``image_id`` and one column per class; an empty cell, or NaN, is no score.
-    With a single class the column may also be named ``score``. Other columns are not read. A JSON file must score
-    every image of the ground truth.
-
-    Returns:
-        (N, C) float64, NaN for images or classes that the file does not score.
-
-    Raises:
-        ResultsError: a missing column, an unknown or repeated image, a score that is no finite number (named by line).
-    """
-    path = Path(path)
-    classes = truth.images.classes
-    if path.suffix.lower() == ".json":
-        if holds_object(path):
-            scored = read_predicted(path, truth.path).image_scores
-            return np.array([[scored.get(i, {}).get(c, np.nan) for c in classes] for i in truth.images.ids], float)
-        return read_image_scores(path).arranged(truth.images.ids, classes, truth.path)
-    if path.suffix.lower() in COLUMN_SUFFIXES:
-        return _scores_of_columns(path, truth)
-    rows = {str(image_id): row for row, image_id in enumerate(truth.images.ids)}
-    scores = np.full((len(rows), len(classes)), np.nan)
-    seen: set[int] = set()
-    header, entries = read_csv(path, error=ResultsError)
-    if header[: len(_FILE_COLUMNS)] == _FILE_COLUMNS:
-        raise ResultsError(
-            f"{path}: its image_id are numbers of files that mammo-d2 predict gave, not ids of the ground truth; "
-            "name predictions.json beside it, whose files are looked for in the ground truth"
-        )
-    columns = {name: label for label, name in enumerate(classes) if name in header}
-    if not columns and len(classes) == 1 and "score" in header:
-        columns = {"score": 0}
-    if "image_id" not in header or not columns:
-        raise ResultsError(
-            f"{path}: the first line must name image_id and at least one of {', '.join(classes)}; "
-            f"it names {', '.join(header) or 'nothing'}"
-        )
-    for number, entry in entries:
-        where = f"{path}: line {number}"
-        row = rows.get(entry["image_id"])
-        if row is None:
-            raise ResultsError(f"{where}: image_id {entry['image_id']!r} is not in the ground truth")
-        if row in seen:
-            raise ResultsError(f"{where}: image_id {entry['image_id']!r} is there twice")
-        seen.add(row)
-        for name, label in columns.items():
-            text = entry[name]
-            value = parse_number(text) if text else math.nan
-            if value is None:
-                raise ResultsError(f"{where}: {name} {text!r} is no finite number; leave it empty if unknown")
-            scores[row, label] = value
-    return scores
-
-
-def _scores_of_columns(path: Path, truth: GroundTruth) -> np.ndarray:
-    """(N, C) image scores of a .npz or .parquet file."""
-    classes = truth.images.classes
-    columns = read_columns(path, ["image_id"], [*classes, "score"])
-    named = {name: columns[name] for name in classes if name in columns}
-    if not named and len(classes) == 1 and "score" in columns:
-        named = {classes[0]: columns["score"]}
-    if not named:
-        raise ResultsError(f"{path}: no column of {', '.join(classes)}; write one per class")
-    rows = {image_id: row for row, image_id in enumerate(truth.images.ids)}
-    ids = columns["image_id"].tolist()
-    unknown = next((image_id for image_id in ids if image_id not in rows), None)
-    if unknown is not None:
-        raise ResultsError(f"{path}: image_id {unknown!r} is not in the ground truth; write the ids as it has them")
-    place = np.array([rows[image_id] for image_id in ids], np.int64)
-    if len(np.unique(place)) < len(place):
-        twice = ids[int(np.flatnonzero(np.bincount(place)[place] > 1)[0])]
-        raise ResultsError(f"{path}: image_id {twice!r} is there twice")
-    scores = np.full((len(rows), len(classes)), np.nan)
-    for name, values in named.items():
-        if values.dtype.kind not in "iuf" or np.isinf(values).any():
-            raise ResultsError(f"{path}: column {name} must hold finite numbers, NaN where an image has no score")
-        scores[place, classes.index(name)] = values
-    return scores

@@ -22,7 +22,8 @@ import numpy as np
 from mammo_d2.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from mammo_d2.core.fast_json import no_collection, parse_quickly
 from mammo_d2.core.files import text_problem, write_json
-from mammo_d2.evaluation.files.box_tables import TABLE_SUFFIXES, read_box_table
+from mammo_d2.core.table_files import TABLE_SUFFIXES
+from mammo_d2.evaluation.files.box_tables import read_box_table
 from mammo_d2.evaluation.files.coco_files import GroundTruth
 from mammo_d2.evaluation.files.column_files import COLUMN_SUFFIXES, read_columns, write_columns
 from mammo_d2.evaluation.files.field_checks import (

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mammo_d2.core.csv_files import read_csv
+from mammo_d2.core.table_files import read_any_table
 from mammo_d2.evaluation.files.field_checks import parse_number
 from mammo_d2.evaluation.files.image_scores import ImageScores, probability, some_of
 from mammo_d2.evaluation.files.results import ResultsError
@@ -22,7 +22,7 @@ READER_KEYS = {"image_id": "id", "patient_id": "patient_id", "exam_id": "exam_id
 
 
 def read_reader(path: str | os.PathLike, images: Sequence[Mapping[str, Any]], scores: ImageScores) -> np.ndarray:
-    """Read a reader's probabilities: a CSV with columns that name an image, breast, exam or patient, and one per class.
+    """Read a reader's probabilities: a table with columns that name an image, breast, exam or patient, one per class.
 
     ``READER_KEYS`` are the naming columns: image_id; exam_id and laterality for a breast; exam_id; patient_id (also
     beside exam_id where patients share exam ids). All images that a row names get its scores.
@@ -41,7 +41,8 @@ def read_reader(path: str | os.PathLike, images: Sequence[Mapping[str, Any]], sc
     """
     path = Path(path)
     rows: dict[tuple[str, ...], tuple[int, np.ndarray]] = {}
-    header, lines = read_csv(path, error=ResultsError)
+    table = read_any_table(path, error=ResultsError)
+    header, lines = table.header, table.by_column(ResultsError)
     keys = [name for name in READER_KEYS if name in header]
     columns = [name for name in scores.classes if name in header]
     if not set(keys) - {"laterality"} or not columns:
@@ -56,7 +57,7 @@ def read_reader(path: str | os.PathLike, images: Sequence[Mapping[str, Any]], sc
             raise ResultsError(f"{where}: {_named(keys, key)} is there twice (line {rows[key][0]}); remove one")
         row = np.full(len(scores.classes), np.nan)
         for name in columns:
-            row[scores.classes.index(name)] = _cell(line[name], f"{where}: {name}")
+            row[scores.classes.index(name)] = _cell(table.number_text(line[name]), f"{where}: {name}")
         rows[key] = (number, row)
     records = {record["id"]: record for record in images}
     values = np.full(scores.values.shape, np.nan)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mammo_d2.core.csv_files import read_csv
 from mammo_d2.core.files import read_json
+from mammo_d2.core.table_files import read_any_table
 from mammo_d2.evaluation.files.coco_files import GroundTruth
 from mammo_d2.evaluation.files.field_checks import is_number, parse_number, shown
 from mammo_d2.evaluation.files.results import ResultsError
@@ -165,8 +165,9 @@ def _annotations_of(annotations: Sequence[Mapping[str, Any]], truth: GroundTruth
 
 
 def _table_columns(path: Path, truth: GroundTruth, images: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Columns of a CSV as values of the images."""
-    header, entries = read_csv(path, error=ResultsError)
+    """Columns of a table as values of the images."""
+    table = read_any_table(path, error=ResultsError)
+    header, entries = table.header, table.by_column(ResultsError)
     key = next((name for name in ("image_id", "patient_id") if name in header), None)
     if key is None:
         raise ResultsError(f"{path}: the first line must name image_id or patient_id; it names {', '.join(header)}")

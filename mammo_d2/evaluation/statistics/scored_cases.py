@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mammo_d2.evaluation.files.coco_files import GroundTruth, load_image_scores
+from mammo_d2.evaluation.files.box_tables import load_image_scores
+from mammo_d2.evaluation.files.coco_files import GroundTruth
 from mammo_d2.evaluation.files.detection_files import load_detections
 from mammo_d2.evaluation.files.results import ResultsError
 from mammo_d2.evaluation.metrics.bootstrap import BootstrapPlan

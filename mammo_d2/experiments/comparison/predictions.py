@@ -14,7 +14,8 @@ import numpy as np
 from mammo_d2.core.boxes import xywh_to_xyxy
 from mammo_d2.core.files import read_json
 from mammo_d2.core.lesion_classes import lesion_pathology
-from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth, load_image_scores
+from mammo_d2.evaluation.files.box_tables import load_image_scores
+from mammo_d2.evaluation.files.coco_files import GroundTruth, load_ground_truth
 from mammo_d2.evaluation.files.detection_files import load_detections
 from mammo_d2.evaluation.files.results import (
     IMAGE_SCORES_FILE,

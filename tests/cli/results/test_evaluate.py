@@ -362,5 +362,11 @@ def test_results_may_stand_behind_options_and_be_a_table(folder, tmp_path, capsy
     systems = metrics_of(tmp_path)["systems"]
     assert systems["boxes"]["metrics"] == systems["good"]["metrics"]
     assert "boxes read: image from image, class from Befund, score from score" in capsys.readouterr().out
+    with pytest.raises(
+        ValueError, match="--columns Befnd=class: no table has a column 'Befnd'; there are image, Befund"
+    ):
+        run([str(table), "--columns", "Befund=class", "Befnd=class", "--ground-truth", str(folder / "gt.json")])
+    with pytest.raises(ValueError, match="--columns is for tables"):
+        run([str(folder / "good.json"), "--columns", "a=class", "--ground-truth", str(folder / "gt.json")])
     with pytest.raises(ValueError, match="--columns 'Befund' must be NAME=FIELD"):
         run([str(table), "--columns", "Befund", "--ground-truth", str(folder / "gt.json")])

@@ -1,8 +1,9 @@
 """Boxes in CSV files: names of columns, encodings, decimal commas, images by id and by file name, errors by line."""
 
+import numpy as np
 import pytest
 
-from mammo_d2.evaluation.files.box_tables import read_box_table
+from mammo_d2.evaluation.files.box_tables import load_image_scores, read_box_table
 from mammo_d2.evaluation.files.coco_files import load_ground_truth
 from mammo_d2.evaluation.files.detection_files import load_detections
 from mammo_d2.evaluation.files.results import ResultsError
@@ -49,7 +50,7 @@ def test_columns_with_names_of_their_own(tmp_path):
     assert columns == own_names | {name: name for name in ("x", "y", "width", "height")}
     with pytest.raises(ResultsError, match="--columns Wert=points: 'points' must be one of image, class, score"):
         read(tmp_path, text, {"Wert": "points"})
-    with pytest.raises(ResultsError, match="no column 'wert'"):
+    with pytest.raises(ResultsError, match="no table has a column 'wert'; there are Aufnahme, Befund, Wert"):
         read(tmp_path, text, {"wert": "score"})
 
 
@@ -58,7 +59,7 @@ def test_columns_with_names_of_their_own(tmp_path):
     [
         (f"{HEADER}\n13,malignant,1,1,1,1,1\n", "line 2: '13' is neither an id nor a file"),
         (f"{HEADER}\n\n11,malignant,high,1,1,1,1\n", "line 3: score 'high' is no finite number"),
-        (f"{HEADER}\n11,malignant,0,5,1,1,1,1\n", "line 2: 8 fields, but the first line has 7"),
+        (f"{HEADER}\n11,malignant,0,5,1,1,1,1\n", "line 2: 8 fields, but line 1 has 7"),
         (f"file,{HEADER}\n", "file, image may all be the image; say which: --columns file=image"),
         ('image,class,score,x,y,width,height\n11,"malig', "is a quotation mark not closed"),
         ("file,patient_id,laterality,view,class,score,x,y,width,height\n", "name predictions.json beside it"),
@@ -78,3 +79,32 @@ def test_a_file_name_that_may_be_two_images(tmp_path):
         read_box_table(path, load_ground_truth(truth))
     path.write_text(f"{HEADER}\nq/2,malignant,1,1,1,1,1\n")
     assert read_box_table(path, load_ground_truth(truth))[0][0]["image_id"] == 11
+
+
+def workbook(path, *rows):
+    book = pytest.importorskip("openpyxl").Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(path)
+    return path
+
+
+def test_workbook_of_boxes(tmp_path):
+    path = workbook(tmp_path / "b.xlsx", HEADER.split(","), [11, "malignant", 0.5, 4, 5, 10, 20], [None] * 7)
+    truth = load_ground_truth(write_truth(tmp_path))
+    assert read_box_table(path, truth)[0] == [ENTRY]
+    assert load_detections(path, truth)[0].boxes.tolist() == [[4, 5, 14, 25]]
+
+
+def test_image_scores_of_other_programs(tmp_path):
+    truth = load_ground_truth(write_truth(tmp_path))
+    expected = [[np.nan, 0.75], [0.25, 0.5]]
+    path = workbook(tmp_path / "s.xlsx", ["image_id", "malignant", "benign"], [12, 0.5, 0.25], [11, 0.75])
+    np.testing.assert_array_equal(load_image_scores(path, truth), expected)
+    (tmp_path / "s.csv").write_bytes("Datei;Krebs;benign\n12;0,5;0,25\np/1.dcm;0,75;\n".encode("utf-16"))
+    with pytest.raises(ResultsError, match=r"must name image_id .* name the columns, e\.g\. --columns Datei=image"):
+        load_image_scores(tmp_path / "s.csv", truth)
+    names = {"Datei": "image", "Krebs": "malignant"}
+    np.testing.assert_array_equal(load_image_scores(tmp_path / "s.csv", truth, names), expected)
+    with pytest.raises(ResultsError, match="--columns Krebs=class: 'class' must be one of image, score, benign, mal"):
+        load_image_scores(tmp_path / "s.csv", truth, {**names, "Krebs": "class"})

@@ -7,7 +7,8 @@ import pytest
 
 from mammo_d2.core.files import write_json
 from mammo_d2.evaluation.files import detection_files
-from mammo_d2.evaluation.files.coco_files import load_ground_truth, load_image_scores
+from mammo_d2.evaluation.files.box_tables import load_image_scores
+from mammo_d2.evaluation.files.coco_files import load_ground_truth
 from mammo_d2.evaluation.files.detection_files import iterate_results, load_detections
 from mammo_d2.evaluation.files.results import ResultsError, detections_to_coco
 
@@ -298,7 +299,7 @@ def test_not_a_results_file(truth, results_file, text, message):
     ],
 )
 def test_results_in_other_forms_are_named_errors(truth, tmp_path, content, message):
-    for name in ("r.json", "r.xlsx", "r.json.gz"):
+    for name in ("r.json", "r.txt", "r.json.gz"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ResultsError, match=rf"{name}: .*{message}"):
             load_detections(tmp_path / name, truth)
@@ -351,12 +352,12 @@ def test_a_single_class_may_be_named_score(truth_file, tmp_path):
     ("text", "message"),
     [
         (
-            "image,malignant\n10,0.5\n",
-            "must name image_id and at least one of benign, malignant; it names image, malignant",
+            "name,malignant\n10,0.5\n",
+            "must name image_id and at least one of benign, malignant; it names name, malignant",
         ),
         ("image_id,cancer\n10,0.5\n", "it names image_id, cancer"),
         ("", "it names nothing"),
-        ("image_id,malignant\n99,0.5\n", "line 2: image_id '99' is not in the ground truth"),
+        ("image_id,malignant\n99,0.5\n", "line 2: '99' is neither an id nor a file of an image of"),
         ("image_id,malignant\n10,0.5\n10,0.6\n", "line 3: image_id '10' is there twice"),
         ("image_id,malignant,malignant\n10,0.2,0.9\n", "line 1: column 'malignant' is there twice"),
         ("image_id,malignant\n10,0,5\n", "line 2: 3 fields, but line 1 has 2"),

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mammo_d2.evaluation.files.coco_files import load_ground_truth, load_image_scores
+from mammo_d2.evaluation.files.box_tables import load_image_scores
+from mammo_d2.evaluation.files.coco_files import load_ground_truth
 from mammo_d2.evaluation.files.detection_files import load_detections, write_detections
 from mammo_d2.evaluation.files.results import ResultsError
 from tests.evaluation.scenes import random_data

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from mammo_d2.core.files import sha256_file
-from mammo_d2.evaluation.files.coco_files import load_ground_truth, load_image_scores
+from mammo_d2.evaluation.files.box_tables import load_image_scores
+from mammo_d2.evaluation.files.coco_files import load_ground_truth
 from mammo_d2.evaluation.files.detection_files import load_detections
 from mammo_d2.evaluation.files.predicted_files import read_predicted
 from mammo_d2.evaluation.files.results import ResultsError
