@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,10 +160,10 @@ class PredictionRun:
         stop = StopSignals(lambda text: print(text, file=sys.stderr), "image")
         try:
             with stop, JournalWriter(journal_file(self._options.folder, self._rank), self._settings) as journal:
-                for number, outcome in progress(self._outcomes()):
-                    journal.append(self._record(number, outcome))
-                    if stop.number:
-                        stop.stop(stop.number)
+                for record in self._records(_until(stop, progress(self._outcomes()))):
+                    journal.append(record)
+                if stop.number:
+                    stop.stop(stop.number)
         except BaseException:  # an interruption, too
             if self._ranks == 1:
                 self._write_what_there_is()
@@ -182,6 +184,23 @@ class PredictionRun:
         for batch, found in zip(self.batches, outcomes, strict=True):
             for (number, _), outcome in zip(batch, found, strict=True):
                 yield number, outcome
+
+    def _records(self, outcomes: Iterator[tuple[int, Prediction | FileProblem]]) -> Iterator[dict[str, Any]]:
+        """The lines of files in order. Pictures and maps are written while the model works on the next batch."""
+        if not (self._options.pictures or self._options.saliency):
+            yield from (self._record(number, outcome) for number, outcome in outcomes)
+            return
+        waiting: deque[Future[dict[str, Any]]] = deque()
+        with ThreadPoolExecutor(1, "pictures") as beside:
+            try:
+                for number, outcome in outcomes:
+                    waiting.append(beside.submit(self._record, number, outcome))
+                    while len(waiting) > self._options.batch_size:
+                        yield waiting.popleft().result()
+            except Exception:  # of the model or a file: what came before it is kept
+                yield from (line.result() for line in waiting)
+                raise
+            yield from (line.result() for line in waiting)
 
     def _record(self, number: int, outcome: Prediction | FileProblem) -> dict[str, Any]:
         """The line of a file; its picture is written first."""
@@ -241,6 +260,16 @@ class PredictionRun:
                 f"stopped; {self._options.folder} has the results of {done} of {whole} files, and --resume goes on",
                 file=sys.stderr,
             )
+
+
+def _until(
+    stop: StopSignals, outcomes: Iterator[tuple[int, Prediction | FileProblem]]
+) -> Iterator[tuple[int, Prediction | FileProblem]]:
+    """Outcomes up to the one during which a signal came."""
+    for outcome in outcomes:
+        yield outcome
+        if stop.number:
+            return
 
 
 def numbered(files: Sequence[str], known: Mapping[str, int]) -> list[tuple[int, str]]:

@@ -1,9 +1,11 @@
 """Runs over many files: resumed, in batches, with new and changed files, stopped by a signal; flat memory."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from mammo_d2.cli.results.predict import run
 from mammo_d2.core.image_transform import ImageTransform
 from mammo_d2.data.reading.image_meta import ImageMeta
+from mammo_d2.inference import prediction_run
 from mammo_d2.inference.image_files import find_images
 from mammo_d2.inference.prediction_files import FileProblem, Prediction
 from mammo_d2.inference.prediction_run import PredictionRun, RunOptions, numbered
@@ -85,25 +88,83 @@ def test_saliency_maps_are_written_when_asked_for(inbox, tmp_path):
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_a_stopped_and_resumed_run_has_the_same_files(inbox, tmp_path, capsys, size):
+def test_pictures_are_drawn_while_the_model_works_on_the_next_batch(inbox, tmp_path, monkeypatch, size):
+    begun, drawn = {number: threading.Event() for number in range(1, 7)}, []
+
+    class Noted(Model):
+        def _outcome(self, number, file, together):
+            begun[number].set()
+            return super()._outcome(number, file, together)
+
+    def draw(folder, number, *of):
+        if number + size <= 5:
+            assert begun[number + size].wait(10), "the model waits for the picture"
+        drawn.append(number)
+
+    monkeypatch.setattr(prediction_run, "write_picture", draw)
+    predict(inbox, tmp_path / "out", Noted(), pictures=True, batch_size=size)
+    predict(inbox, tmp_path / "without", Model(), batch_size=size)
+    assert drawn == [1, 2, 3, 5]
+    same = [(tmp_path / name / "predictions.jsonl").read_text().splitlines() for name in ("out", "without")]
+    assert [json.loads(line).get("boxes") for line in same[0]] == [json.loads(line).get("boxes") for line in same[1]]
+
+
+def test_what_came_before_an_error_is_kept_with_its_pictures(inbox, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(prediction_run, "write_picture", lambda folder, number, *of: drawn.append(number))
+
+    class Broken(Model):
+        def _outcome(self, number, file, together):
+            if number == 3:
+                raise RuntimeError("no memory")
+            return super()._outcome(number, file, together)
+
+    out = tmp_path / "out"
+    with pytest.raises(RuntimeError, match="no memory"):
+        predict(inbox, out, Broken(), pictures=True)
+    assert drawn == [1, 2]
+    again = Model()
+    predict(inbox, out, again, pictures=True, resume=True)
+    assert again.batches == [[3], [4], [5]]
+
+
+def test_a_picture_that_cannot_be_written_ends_the_run(inbox, tmp_path, monkeypatch):
+    def full(folder, number, *of):
+        if number == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prediction_run, "write_picture", full)
+    with pytest.raises(OSError, match="No space left"):
+        predict(inbox, tmp_path / "out", Model(), pictures=True)
+    again = Model()
+    monkeypatch.setattr(prediction_run, "write_picture", lambda *of: None)
+    predict(inbox, tmp_path / "out", again, pictures=True, resume=True)
+    assert again.batches[0] == [2]
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_stopped_and_resumed_run_has_the_same_files(inbox, tmp_path, capsys, monkeypatch, size, pictures):
+    monkeypatch.setattr(prediction_run, "write_picture", lambda *of: None)
+    options = {"batch_size": size, "pictures": pictures}
     whole = tmp_path / "whole"
-    counts = predict(inbox, whole, Model(), batch_size=size)
+    counts = predict(inbox, whole, Model(), **options)
     assert (counts.images, counts.boxes, counts.problems) == (4, 4, 1)
     out = tmp_path / "out"
     out.mkdir()
     (out / "id_salt.txt").write_bytes((whole / "id_salt.txt").read_bytes())
     with pytest.raises(SystemExit) as stop:
-        predict(inbox, out, Model(stop_at=[2]), batch_size=size)
+        predict(inbox, out, Model(stop_at=[2]), **options)
     assert stop.value.code == 128 + signal.SIGTERM
     assert f"has the results of {1 if size == 2 else 2} of 5 files" in capsys.readouterr().err
     assert (out / "predictions.json").is_file()
     again = Model()
-    predict(inbox, out, again, batch_size=size, resume=True)
+    predict(inbox, out, again, **options, resume=True)
     assert again.batches == ([[3], [4], [5]] if size == 1 else [[1, 2], [3, 4], [5]])
     assert contents(out) == contents(whole)
     # All done but the bad one, which is tried again.
     again = Model()
-    predict(inbox, out, again, batch_size=size, resume=True)
+    predict(inbox, out, again, **options, resume=True)
     assert again.batches == ([[4]] if size == 1 else [[3, 4]])
     assert contents(out) == contents(whole)
 
