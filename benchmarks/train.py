@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,29 +28,39 @@ ROOT = Path(__file__).resolve().parents[1]
 class Contender:
     """One setting: the engine, config overrides, and what was measured (seconds, total losses, peak MiB).
 
-    With ``torchvision_roi_align`` the embedded engine pools regions by torchvision's kernels on the CPU, too.
+    With ``torchvision_roi_align`` the embedded engine pools regions by torchvision's kernels on the CPU, too; trainer,
+    group and calm are those of ``benchmarks.train_worker``.
     """
 
     name: str
     engine: str
     overrides: list[str]
     torchvision_roi_align: bool = False
+    trainer: str = "ours"
+    group: bool = False
+    calm: bool = False
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
     process: subprocess.Popen | None = None
 
-    def start(self, config_file: str, overrides: list[str], weights: str, threads: int) -> None:
+    def start(self, config_file: str, overrides: Sequence[str], weights: str, threads: int) -> None:
+        """Start the process and wait until its model is built."""
+        self.launch(config_file, overrides, weights, threads)
+        self.ask("ready")
+
+    def launch(self, config_file: str, overrides: Sequence[str], weights: str, threads: int) -> None:
+        """Start the process."""
         command = [sys.executable, "-m", "benchmarks.train_worker", "--config-file", config_file]
         command += ["--threads", str(threads), "--weights", weights]
         command += ["--torchvision-roi-align"] if self.torchvision_roi_align else []
+        command += ["--trainer", self.trainer, *(["--group"] if self.group else []), *(["--calm"] if self.calm else [])]
         command += [*overrides, *self.overrides]
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "MAMMO_D2_ENGINE": self.engine, "PYTHONPATH": path}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-        self.ask("ready")
 
     def ask(self, request: str) -> dict:
         """Send one request and wait for its JSON answer."""
@@ -62,6 +73,16 @@ class Contender:
             if line.startswith("{"):
                 return json.loads(line)
         raise RuntimeError(f"the benchmark process of {self.name!r} ended early; its messages are above")
+
+
+def answers_of(contender: Contender, answer: dict, counted: bool) -> None:
+    """Note the answer to "step"; an empty one is none."""
+    if not answer:
+        return
+    contender.losses.append(answer["loss"])
+    contender.peak_mb = answer["peak_mb"]
+    if counted:
+        contender.seconds.append(answer["seconds"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,11 +124,7 @@ def run(args: argparse.Namespace) -> dict:
                 contender.start(args.config_file, overrides, weights, args.threads)
             for step in range(args.warmup + args.steps):
                 for contender in contenders:
-                    answer = contender.ask("step")
-                    contender.losses.append(answer["loss"])
-                    contender.peak_mb = answer["peak_mb"]
-                    if step >= args.warmup:
-                        contender.seconds.append(answer["seconds"])
+                    answers_of(contender, contender.ask("step"), counted=step >= args.warmup)
         finally:
             for contender in contenders:
                 if contender.process is not None:

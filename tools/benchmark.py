@@ -10,6 +10,7 @@ Examples:
     python tools/benchmark.py gmic --rounds 3
     python tools/benchmark.py lesion --networks densenet121 densenet161
     python tools/benchmark.py regions
+    python tools/benchmark.py gpu --tiny --output /tmp/gpu.json
     python tools/benchmark.py coverage --studies 200
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is beside the package, not in it
 
-from benchmarks import coverage, evaluation, gmic, lesion, regions, train
+from benchmarks import coverage, evaluation, gmic, gpu, lesion, regions, train
 from mammo_d2.cli.arguments.command_line import make_parser, run_tool
 from mammo_d2.cli.training.benchmark import PROFILE_FLAG
 from mammo_d2.cli.training.benchmark import run as profile
@@ -32,6 +33,7 @@ def run(argv: list[str]) -> int:
     for name, module, text in [
         ("train", train, "seconds per training step and peak memory, by engine and setting"),
         ("gmic", gmic, "GMIC at full resolution: inference seconds by setting, peak memory of inference and training"),
+        ("gpu", gpu, "full-size training on a GPU: images a second, memory, losses by precision; docs/gpu.md"),
         ("regions", regions, "dual branch: shared region features, their cache, peak memory of a training step"),
         ("lesion", lesion, "the lesion classifier: patches per second and memory of an epoch, windows of a lesion"),
         ("evaluation", evaluation, "FROC, bootstrap and COCO AP of up to a million images: seconds, memory"),
