@@ -57,6 +57,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # different patients as long as there are any; and the seed of the draw.
     cfg.DATASETS.TAKE = []
     cfg.DATASETS.TAKE_SEED = 0
+    # Keep the checked records of an annotation file in a file beside it, which all processes map into memory:
+    # "auto" (of files from 8 MiB on), "always" or "never". Records and batches are the same.
+    cfg.DATASETS.RECORD_STORE = "auto"
     # Categories used as detection classes, in class order. Annotations of other categories are dropped; an image
     # without any other annotation becomes negative.
     cfg.DATASETS.CATEGORIES = ["malignant"]

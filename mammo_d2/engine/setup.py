@@ -13,7 +13,7 @@ from mammo_d2.config.loading import load_config
 from mammo_d2.config.named_configs import ConfigError, config_that_makes, find_config, read_config
 from mammo_d2.core.files import atomic_write, make_folder, write_json
 from mammo_d2.data.format.annotations import check_splits
-from mammo_d2.data.format.catalog import check_names, register_datasets
+from mammo_d2.data.format.catalog import are_surely_apart, check_names, register_datasets
 from mammo_d2.engine.run_files.preparation_record import record_preparation
 from mammo_d2.engine.run_files.run_folder import CONFIG_FILE, EVALUATION_CONFIG_FILE, MACHINE_FILE
 from mammo_d2.framework import (
@@ -156,6 +156,8 @@ def check_patients_apart(cfg: CfgNode) -> None:
     for train in cfg.DATASETS.TRAIN:
         for test in cfg.DATASETS.TEST:
             if not files.get(train) or not files.get(test) or files[train] == files[test]:
+                continue
+            if are_surely_apart(train, test):
                 continue
             leaks = check_splits([files[train], files[test]]).errors
             if leaks:

@@ -41,7 +41,7 @@ Predict = Callable[..., Iterator[list[Prediction | FileProblem]]]
 # Keys that do not change a prediction.
 _NO_MATTER = (
     "MODEL.WEIGHTS", "MODEL.DEVICE", "OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "DATASETS.ROOT", "DATASETS.TRAIN",
-    "DATASETS.TEST", "MODULES",
+    "DATASETS.TEST", "DATASETS.RECORD_STORE", "MODULES",
 )  # fmt: skip
 
 

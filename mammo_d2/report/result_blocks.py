@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mammo_d2.engine.run_files.run_results import DatasetResult
@@ -16,7 +17,7 @@ from mammo_d2.report.shown_images import evaluation_data
 
 
 def localization_blocks(
-    cfg: CfgNode, result: DatasetResult, records: list[dict[str, Any]] | str, folder: PictureFolder, place: str
+    cfg: CfgNode, result: DatasetResult, records: Sequence[dict[str, Any]] | str, folder: PictureFolder, place: str
 ) -> list[Block]:
     """The best regions of images that are spread over the data set.
 
@@ -57,7 +58,7 @@ def localization_blocks(
 def lesion_blocks(
     cfg: CfgNode,
     result: DatasetResult,
-    records: list[dict[str, Any]] | str,
+    records: Sequence[dict[str, Any]] | str,
     folder: PictureFolder,
     place: str,
     again: str,

@@ -31,7 +31,7 @@ _CURVES = {
 }
 
 
-def load_or_reason(cfg: CfgNode, name: str) -> list[dict[str, Any]] | str:
+def load_or_reason(cfg: CfgNode, name: str) -> Sequence[dict[str, Any]] | str:
     """Records of a data set, or why there are none."""
     try:
         return load_records(cfg, name)
@@ -39,13 +39,15 @@ def load_or_reason(cfg: CfgNode, name: str) -> list[dict[str, Any]] | str:
         return str(error)
 
 
-def load_all(cfg: CfgNode, uses: Mapping[str, Sequence[str]]) -> dict[str, list[dict[str, Any]] | str]:
+def load_all(cfg: CfgNode, uses: Mapping[str, Sequence[str]]) -> dict[str, Sequence[dict[str, Any]] | str]:
     """``load_or_reason`` of data sets by what they are used for; by name."""
     names = dict.fromkeys(name for used in uses.values() for name in used)
     return {name: load_or_reason(cfg, name) for name in names}
 
 
-def data_blocks(uses: Mapping[str, Sequence[str]], records: Mapping[str, list[dict[str, Any]] | str]) -> list[Block]:
+def data_blocks(
+    uses: Mapping[str, Sequence[str]], records: Mapping[str, Sequence[dict[str, Any]] | str]
+) -> list[Block]:
     """A table of the data sets.
 
     Args:

@@ -136,7 +136,7 @@ def _viewer(
     cfg: CfgNode,
     folder: Path,
     results: Sequence[tuple[str, DatasetResult]],
-    records: Mapping[str, list[dict[str, Any]] | str],
+    records: Mapping[str, Sequence[dict[str, Any]] | str],
     shown: ViewerOptions,
 ) -> tuple[Viewer | None, list[Block]]:
     """The viewer of the evaluated data sets, if there is anything to show, and the blocks of its section."""
@@ -172,7 +172,7 @@ def _result_sections(
     cfg: CfgNode,
     name: str,
     result: DatasetResult,
-    records: list[dict[str, Any]] | str,
+    records: Sequence[dict[str, Any]] | str,
     pictures: PictureFolder,
     again: str,
 ) -> list[Section]:

@@ -44,7 +44,7 @@ class ScoredImages:
     words: str
 
 
-def score_blocks(cfg: CfgNode, result: DatasetResult, records: list[dict[str, Any]] | str) -> list[Block]:
+def score_blocks(cfg: CfgNode, result: DatasetResult, records: Sequence[dict[str, Any]] | str) -> list[Block]:
     """Histograms of the image scores and the table of truth against call, of each class.
 
     The score of an image is the classifier's, or without one that of its best box.

@@ -21,7 +21,7 @@ from mammo_d2.report.viewer.viewed_data import MAX_SYSTEMS, SystemOutput, Viewed
 def viewed_datasets(
     cfg: CfgNode,
     results: Sequence[tuple[str, DatasetResult]],
-    records: Mapping[str, list[dict[str, Any]] | str],
+    records: Mapping[str, Sequence[dict[str, Any]] | str],
 ) -> tuple[list[ViewedDataset], list[Block]]:
     """The evaluated data sets of a run, each once, and notes on what is missing.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mammo_d2.core.boxes import clip_xywh
@@ -56,12 +56,23 @@ def load_coco(
         FileNotFoundError: no such file.
         SchemaError: one or more errors; the message lists them with the remedy.
     """
+    return validated_coco(path, image_root, check_images=check_images, clip_boxes=clip_boxes)[0]
+
+
+def validated_coco(
+    path: str | os.PathLike[str],
+    image_root: str | os.PathLike[str] | None = None,
+    *,
+    check_images: str = "none",
+    clip_boxes: bool = True,
+) -> tuple[dict[str, Any], Report]:
+    """``load_coco``, with the report of the check, which has warnings at most."""
     data = _read(path)
     if not isinstance(data, dict):  # a text would be taken for the path of another file
         raise SchemaError(f"{path}: {_NOT_AN_OBJECT}")
     report = validate_coco(data, image_root, check_images=check_images, name=str(path))
     report.raise_if_errors()
-    _log_warnings(path, report)
+    log_warnings(path, [warning.text for warning in report.warnings[:MOST_WARNINGS]], len(report.warnings))
     data.setdefault("annotations", [])
     sizes = {image["id"]: (image["height"], image["width"]) for image in data["images"]}
     for annotation in data["annotations"]:
@@ -69,23 +80,31 @@ def load_coco(
             annotation["bbox"] = clip_xywh(annotation["bbox"], sizes[annotation["image_id"]])
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
-    return data
+    return data, report
 
 
 # Files whose warnings have been logged; a file may be loaded many times.
 _warned: set[tuple[str, int]] = set()
+#: Warnings of a file that are logged.
+MOST_WARNINGS = 20
 
 
-def _log_warnings(path: str | os.PathLike[str], report: Report) -> None:
-    """Log a file's warnings, once for each state of the file."""
+def log_warnings(path: str | os.PathLike[str], warnings: Sequence[str], count: int) -> None:
+    """Log a file's warnings, once for each state of the file.
+
+    Args:
+        path: the file.
+        warnings: the first ``MOST_WARNINGS`` ones.
+        count: how many there are.
+    """
     state = (os.path.abspath(path), os.stat(path).st_mtime_ns)
     if state in _warned:
         return
     _warned.add(state)
-    for warning in report.warnings[:20]:
-        logger.warning("%s", warning.text)
-    if len(report.warnings) > 20:
-        logger.warning("%s: %d more warnings; run the validator to see them", path, len(report.warnings) - 20)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    if count > len(warnings):
+        logger.warning("%s: %d more warnings; run the validator to see them", path, count - len(warnings))
 
 
 def validate_coco(

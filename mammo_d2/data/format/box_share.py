@@ -44,7 +44,7 @@ def patients_with_boxes(records: Sequence[dict[str, Any]]) -> list[str]:
 
 def keep_boxes(
     records: Sequence[dict[str, Any]], classes: Sequence[str], share: float, seed: int, source: str = "the training set"
-) -> list[dict[str, Any]]:
+) -> Sequence[dict[str, Any]]:
     """Take the boxes away from all positive patients but a share of them.
 
     The patients are put into an order that follows from (seed, patient) alone, and the first ones keep the boxes of all
@@ -63,14 +63,14 @@ def keep_boxes(
         source: names of the data sets, for the log, which lists the patients that keep their boxes.
 
     Returns:
-        As many records in the same order.
+        As many records in the same order; ``records`` themselves if all patients keep their boxes.
 
     Raises:
         ValueError: see ``check_box_share``.
     """
     check_box_share(share, seed)
     if share == 1:
-        return list(records)
+        return records
     patients = sorted(patients_with_boxes(records), key=lambda patient: (_rank(seed, patient), patient))
     count = math.floor(share * len(patients) + 0.5)
     kept = patients[: max(count, 1) if share > 0 else 0]

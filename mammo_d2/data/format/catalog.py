@@ -6,6 +6,9 @@ A data set is a folder ``<root>/<dataset>/`` with ``annotations/<split>.json`` (
 A record is a detectron2 dataset dict: the image entry of the JSON with ``image_id`` instead of ``id`` and a full path
 in ``file_name``, and ``annotations``, always present: [{bbox, bbox_mode XYWH_ABS in pixels of the image file,
 category_id = contiguous class from 0, iscrowd, and the rest of the JSON's annotation}].
+
+The records of a large annotation file come from its record store (``store_files.py``): a sequence of the same records,
+each decoded when it is asked for.
 """
 
 import logging
@@ -14,10 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mammo_d2.core.image_truth import joined_truth, stated_labels
+import numpy as np
+
 from mammo_d2.data.format.annotations import load_coco
+from mammo_d2.data.format.store_files import open_store, wants_store
+from mammo_d2.data.format.stored_records import StoredRecords, StoredSource, make_record
 from mammo_d2.data.format.subset import check_numbers, take_records
-from mammo_d2.framework import BoxMode, CfgNode, DatasetCatalog, MetadataCatalog
+from mammo_d2.framework import CfgNode, DatasetCatalog, MetadataCatalog
 
 # Wins over DATASETS.ROOT.
 ROOT_VARIABLE = "MAMMO_D2_DATASETS"
@@ -39,6 +45,7 @@ class CocoSource:
         merge: if not empty, the one class that all ``categories`` become.
         take: (class, number of images) pairs; empty: all images. See ``subset.py``.
         take_seed: of the draw.
+        record_store: DATASETS.RECORD_STORE, see ``store_files.py``.
     """
 
     name: str
@@ -48,9 +55,19 @@ class CocoSource:
     merge: str = ""
     take: tuple[tuple[str, int], ...] = ()
     take_seed: int = 0
+    record_store: str = "auto"
 
-    def __call__(self) -> list[dict]:
-        records = load_mammo_coco(self.json_file, self.image_root, self.name, self.categories, self.merge)
+    @property
+    def is_stored(self) -> bool:
+        """Whether the records come from a record store."""
+        return wants_store(self.json_file, self.record_store)
+
+    def __call__(self) -> Sequence[dict]:
+        records: Sequence[dict]
+        if self.is_stored:
+            records = stored_mammo_coco(self.json_file, self.image_root, self.name, self.categories, self.merge)
+        else:
+            records = load_mammo_coco(self.json_file, self.image_root, self.name, self.categories, self.merge)
         return take_records(records, dict(self.take), self.take_seed, self.name) if self.take else records
 
 
@@ -92,9 +109,10 @@ def register_datasets(cfg: CfgNode) -> list[str]:
 
     Raises:
         ValueError: a malformed triple, two data sets of one name, a name that other code has registered, or a malformed
-            DATASETS.TAKE.
+            DATASETS.TAKE or DATASETS.RECORD_STORE.
     """
     numbers = check_numbers(cfg.DATASETS.TAKE)
+    wants_store("", cfg.DATASETS.RECORD_STORE)
     categories, merge = tuple(cfg.DATASETS.CATEGORIES), cfg.DATASETS.MERGE_CATEGORIES
     category_names(cfg)
     sources: dict[str, CocoSource] = {}
@@ -106,8 +124,9 @@ def register_datasets(cfg: CfgNode) -> list[str]:
             )
         take = tuple(numbers.get(name, {}).items())
         sources[name] = CocoSource(
-            name, json_file, image_root, categories, merge, take, cfg.DATASETS.TAKE_SEED if take else 0
-        )
+            name, json_file, image_root, categories, merge, take, cfg.DATASETS.TAKE_SEED if take else 0,
+            cfg.DATASETS.RECORD_STORE,
+        )  # fmt: skip
     for source in sources.values():
         _register(source)
     return sorted(sources)
@@ -184,37 +203,41 @@ def load_mammo_coco(
     coco = load_coco(json_file, image_root, check_images="exists")
     class_of = _class_ids(coco["categories"], categories, merge, json_file)
     if name is not None:
-        inverse: dict[int, int] = {}
-        for json_id, class_id in class_of.items():
-            inverse.setdefault(class_id, json_id)
-        MetadataCatalog.get(name).set(
-            thing_classes=_classes(categories, merge),
-            thing_dataset_id_to_contiguous_id=class_of,
-            thing_contiguous_id_to_dataset_id=inverse,
-        )
-
+        _set_metadata(name, class_of, categories, merge)
     annotations: dict[int, list[dict]] = {image["id"]: [] for image in coco["images"]}
     for annotation in sorted(coco["annotations"], key=lambda entry: entry["id"]):
-        if annotation["category_id"] not in class_of:
-            continue
-        converted = {key: value for key, value in annotation.items() if key != "image_id"}
-        converted.update(bbox_mode=BoxMode.XYWH_ABS, category_id=class_of[annotation["category_id"]])
-        annotations[annotation["image_id"]].append(converted)
+        annotations[annotation["image_id"]].append(annotation)
+    return [
+        make_record(image, annotations[image["id"]], image_root, class_of, categories, merge)
+        for image in sorted(coco["images"], key=lambda entry: entry["id"])
+    ]
 
-    records = []
-    for image in sorted(coco["images"], key=lambda entry: entry["id"]):
-        record = {key: value for key, value in image.items() if key != "id"}
-        record.update(
-            image_id=image["id"],
-            file_name=os.path.join(image_root, image["file_name"]),
-            annotations=annotations[image["id"]],
-        )
-        stated = stated_labels(record.get("labels"), categories)
-        if merge and stated is not None:
-            # Findings without a box must be found under the merged name, too.
-            record["labels"] = {**record["labels"], merge: joined_truth(stated)}
-        records.append(record)
-    return records
+
+def stored_mammo_coco(
+    json_file: str | os.PathLike[str],
+    image_root: str | os.PathLike[str],
+    name: str | None = None,
+    categories: Sequence[str] = ("malignant",),
+    merge: str = "",
+) -> StoredRecords:
+    """The records of ``load_mammo_coco`` from the annotation file's record store; arguments and errors as there."""
+    json_file, image_root = str(json_file), str(image_root)
+    store = open_store(json_file, image_root)
+    class_of = _class_ids(store.categories, categories, merge, json_file)
+    if name is not None:
+        _set_metadata(name, class_of, categories, merge)
+    return StoredRecords([StoredSource(store, image_root, class_of, tuple(categories), merge)])
+
+
+def _set_metadata(name: str, class_of: dict[int, int], categories: Sequence[str], merge: str) -> None:
+    inverse: dict[int, int] = {}
+    for json_id, class_id in class_of.items():
+        inverse.setdefault(class_id, json_id)
+    MetadataCatalog.get(name).set(
+        thing_classes=_classes(categories, merge),
+        thing_dataset_id_to_contiguous_id=class_of,
+        thing_contiguous_id_to_dataset_id=inverse,
+    )
 
 
 def _class_ids(json_categories: list[dict], categories: Sequence[str], merge: str, json_file: str) -> dict[int, int]:
@@ -248,7 +271,7 @@ def check_names(cfg: CfgNode, names: Sequence[str]) -> None:
         )
 
 
-def load_records(cfg: CfgNode, names: str | Sequence[str]) -> list[dict]:
+def load_records(cfg: CfgNode, names: str | Sequence[str]) -> Sequence[dict]:
     """Records of one or more registered data sets, in the order of ``names``.
 
     Raises:
@@ -258,9 +281,31 @@ def load_records(cfg: CfgNode, names: str | Sequence[str]) -> list[dict]:
     check_names(cfg, names)
     if not names:
         raise ValueError("no data set is named; set DATASETS.TRAIN or DATASETS.TEST")
-    records = [record for name in names for record in DatasetCatalog.get(name)]
+    parts: list[Sequence[dict]] = [DatasetCatalog.get(name) for name in names]
+    # ``take_records`` makes lists; whole stores stay what they are.
+    stored = [part for part in parts if isinstance(part, StoredRecords)]
+    records: Sequence[dict]
+    if len(stored) == len(parts):
+        records = StoredRecords([source for part in stored for source in part.sources])
+    else:
+        records = [record for part in parts for record in part]
     if not records:
         raise ValueError(
             f"{', '.join(names)}: there is no image in the data; prepare the data set, or name another one"
         )
     return records
+
+
+def are_surely_apart(first: str, second: str) -> bool:
+    """Whether two registered data sets share no patient and no source image, as far as their record stores tell.
+
+    A cheap look before ``check_splits``, which says what is shared. False where nothing is known.
+    """
+    sources = [_registered.get(name) for name in (first, second)]
+    if not all(source is not None and source.is_stored for source in sources):
+        return False
+    stores = [open_store(source.json_file, source.image_root) for source in sources if source is not None]
+    return not any(
+        np.isin(getattr(stores[0], column), getattr(stores[1], column)).any()
+        for column in ("patient_hashes", "content_hashes")
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,18 @@ def check_image_files(
         file: name of the COCO file for the messages.
     """
     report = Report()
+    images = list(images)
+    exist = existing_files(image_root, [name for image in images if isinstance(name := image.get("file_name"), str)])
     for image in images:
-        name, file_name = f"image {image.get('id')}", image.get("file_name")
+        file_name = image.get("file_name")
         if not isinstance(file_name, str):
             continue
-        path = Path(image_root) / file_name
-        if not path.is_file():
-            report.add(
-                "error", "missing-image", file, name, "file_name", file_name, f"no such file under {image_root}",
-                "check the image folder, or prepare the data set again",
-            )  # fmt: skip
+        if file_name not in exist:
+            add_missing(report, file, image, image_root)
             continue
         if how == "exists":
             continue
+        path = Path(image_root) / file_name
         try:
             size = image_size(path) if how == "size" else read_image(path)[0].shape
         except (ValueError, OSError) as error:
@@ -43,6 +43,47 @@ def check_image_files(
             continue
         add_wrong_size(report, file, image, size)
     return report
+
+
+def existing_files(image_root: str | os.PathLike[str], names: Sequence[str]) -> set[str]:
+    """Those of some file names under ``image_root`` that are files, or links to files.
+
+    A folder with many of them is listed at once. What is not in the list is looked at by itself, for file systems to
+    which "A.png" and "a.png" are the same.
+    """
+    root = str(image_root)
+    by_folder: dict[str, list[str]] = {}
+    for name in names:
+        by_folder.setdefault(name.rpartition("/")[0], []).append(name)
+    found: set[str] = set()
+    for folder, inside in by_folder.items():
+        listed: set[str] = set()
+        if len(inside) >= _LEAST_TO_LIST:
+            with suppress(OSError, ValueError), os.scandir(os.path.join(root, folder)) as entries:
+                listed = {entry.name for entry in entries if entry.is_file()}
+        for name in inside:
+            if name.rpartition("/")[2] in listed or _is_file(os.path.join(root, name)):
+                found.add(name)
+    return found
+
+
+# A folder may hold many more files than those that are asked for.
+_LEAST_TO_LIST = 50
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return os.path.isfile(path)
+    except ValueError:  # a zero byte
+        return False
+
+
+def add_missing(report: Report, file: str, image: Mapping[str, Any], image_root: str | os.PathLike[str]) -> None:
+    """Report an image without file."""
+    report.add(
+        "error", "missing-image", file, f"image {image.get('id')}", "file_name", image.get("file_name"),
+        f"no such file under {image_root}", "check the image folder, or prepare the data set again",
+    )  # fmt: skip
 
 
 def add_unreadable(report: Report, file: str, image: Mapping[str, Any], problem: str) -> None:

@@ -12,7 +12,39 @@ from typing import Any
 import numpy as np
 
 from mammo_d2.core.image_truth import joined_truth
+from mammo_d2.data.format.stored_records import StoredRecords, first_appearance
 from mammo_d2.data.loading.samplers import SAMPLER_REGISTRY, ImagePools, StreamSampler, exam_key
+
+
+class ExamRows:
+    """Images of exams one after the other, in two arrays: a million lists would take gigabytes.
+
+    Attributes:
+        images: (n,) int64 image indices.
+        ends: (exams,) int64, end of each exam in ``images``.
+    """
+
+    def __init__(self, images: np.ndarray, ends: np.ndarray):
+        self.images, self.ends = images, ends
+
+    @classmethod
+    def of(cls, exams: "ExamRows | Sequence[Sequence[int]]") -> "ExamRows":
+        """From image indices exam by exam."""
+        if isinstance(exams, ExamRows):
+            return exams
+        images = [np.asarray(exam, np.int64) for exam in exams]
+        ends = np.cumsum([len(exam) for exam in images], dtype=np.int64)
+        return cls(np.concatenate(images) if images else np.zeros(0, np.int64), ends)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def take(self, exams: np.ndarray) -> "ExamRows":
+        """The exams with these numbers, in this order."""
+        counts = np.diff(self.ends, prepend=0)[exams]
+        ends = np.cumsum(counts, dtype=np.int64)
+        first = np.repeat(self.ends[exams] - ends, counts)
+        return ExamRows(self.images[first + np.arange(len(first))], ends)
 
 
 @SAMPLER_REGISTRY.register()
@@ -39,45 +71,44 @@ class ExamSampler(StreamSampler):
             share: ``start``, ``rank``, ``world_size`` of ``StreamSampler``.
         """
         super().__init__(**share)
-        if not with_finding:
+        if not len(with_finding):
             raise ValueError("ExamSampler needs at least one exam with a finding")
-        self._with = [list(exam) for exam in with_finding]
-        self._without = [list(exam) for exam in without]
+        self._with, self._without = ExamRows.of(with_finding), ExamRows.of(without)
         self._seed = seed
         self._starts = [0]  # first position of every epoch seen so far, and of the next
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
     @classmethod
     def from_pools(cls, pools: ImagePools, *, seed: int, **share: int) -> "ExamSampler":
-        images = defaultdict(list)
-        for index, exam in enumerate(pools.exams):
-            images[exam].append(index)
-        found = {pools.exams[index] for index in (*pools.positives, *pools.unlocalized)}
-        if not found:
+        exams = first_appearance(np.asarray(pools.exams, np.int64))
+        images = np.argsort(exams, kind="stable")
+        counts = np.bincount(exams) if len(exams) else np.zeros(0, np.int64)
+        found = np.zeros(len(counts), bool)
+        found[exams[np.asarray([*pools.positives, *pools.unlocalized], np.int64)]] = True
+        if not found.any():
             raise ValueError(
-                f"ExamSampler: none of the {len(images)} exams of {pools.source} has a finding of DATASETS.CATEGORIES, "
+                f"ExamSampler: none of the {len(counts)} exams of {pools.source} has a finding of DATASETS.CATEGORIES, "
                 "by a box or a label; check DATASETS.CATEGORIES against the annotations and labels"
             )
-        unlabelled = set(pools.unlabelled)
-        with_finding = [rows for exam, rows in images.items() if exam in found]
         # Exams without any known label are skipped.
-        without = [rows for exam, rows in images.items() if exam not in found and not unlabelled.issuperset(rows)]
-        return cls(with_finding, without, seed=seed, **share)
+        unlabelled = np.bincount(exams[np.asarray(pools.unlabelled, np.int64)], minlength=len(counts))
+        every = ExamRows(images, np.cumsum(counts))
+        without = every.take(np.flatnonzero(~found & (unlabelled < counts)))
+        return cls(every.take(np.flatnonzero(found)), without, seed=seed, **share)  # type: ignore[arg-type]
 
     def epoch(self, number: int) -> np.ndarray:
         """Image indices of an epoch, in order."""
         rng = np.random.default_rng([self._seed, number])
         count = min(len(self._with), len(self._without))
         chosen = rng.choice(len(self._without), count, replace=False)
-        exams = [*self._with, *(self._without[row] for row in chosen)]
-        return rng.permutation(np.concatenate([np.asarray(exam, np.int64) for exam in exams]))
+        return rng.permutation(np.concatenate([self._with.images, self._without.take(chosen).images]))
 
     @property
     def epoch_images(self) -> float:
         """Images of the exams with a finding, and of as many exams without, which have their mean number of images."""
         count = min(len(self._with), len(self._without))
-        others = count * sum(map(len, self._without)) / len(self._without) if count else 0.0
-        return sum(map(len, self._with)) + others
+        others = count * len(self._without.images) / len(self._without) if count else 0.0
+        return len(self._with.images) + others
 
     def index_at(self, position: int) -> int:
         while self._starts[-1] <= position:
@@ -92,12 +123,14 @@ class ExamSampler(StreamSampler):
             self._epoch, self._order = number, self.epoch(number)
 
 
-def share_breast_labels(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def share_breast_labels(records: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Records whose labels are those of the whole breast: 1 if any view of it in the exam has a 1, else None if any is
     unknown, else 0.
 
     Images without ``labels`` or without laterality stay as they are. Records are not modified.
     """
+    if isinstance(records, StoredRecords):
+        return records.with_breast_labels()
     views: dict[Hashable, list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         if record.get("labels") and record.get("laterality"):

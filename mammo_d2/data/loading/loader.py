@@ -13,6 +13,7 @@ from dataclasses import replace
 from mammo_d2.core.image_truth import joined_truth, truth_without_boxes
 from mammo_d2.data.format.box_share import keep_boxes
 from mammo_d2.data.format.catalog import load_records
+from mammo_d2.data.format.stored_records import StoredRecords
 from mammo_d2.data.loading.exam_sampler import ExamSampler, share_breast_labels  # noqa: F401  importing registers the sampler
 from mammo_d2.data.loading.mapped_images import (
     SampleLoader,
@@ -82,7 +83,14 @@ def epoch_images(cfg: CfgNode) -> float:
     return _sampler_class(cfg.DATALOADER.SAMPLER_TRAIN).from_pools(pools, seed=0).epoch_images
 
 
-def _training_records(cfg: CfgNode) -> tuple[list[dict], ImagePools, list[str]]:
+def _annotated(records: Sequence[dict]) -> Sequence[dict]:
+    """The records with annotations."""
+    if isinstance(records, StoredRecords):
+        return records.take(records.annotated_rows())
+    return [record for record in records if record["annotations"]]
+
+
+def _training_records(cfg: CfgNode) -> tuple[Sequence[dict], ImagePools, list[str]]:
     """Records of ``DATASETS.TRAIN`` as configured, their pools, and the classes."""
     names = list(cfg.DATASETS.TRAIN)
     records = load_records(cfg, names)
@@ -90,7 +98,7 @@ def _training_records(cfg: CfgNode) -> tuple[list[dict], ImagePools, list[str]]:
     source = ", ".join(names)
     records = keep_boxes(records, classes, cfg.DATASETS.BOXES_FOR, cfg.DATASETS.BOXES_SEED, source)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-        records = [record for record in records if record["annotations"]]
+        records = _annotated(records)
         if not records:
             raise ValueError(
                 f"{', '.join(names)}: no image has a box of {', '.join(classes)}, and images without one are left out; "
@@ -106,7 +114,7 @@ def _training_records(cfg: CfgNode) -> tuple[list[dict], ImagePools, list[str]]:
     return records, pools, classes
 
 
-def _with_label_only(cfg: CfgNode, pools: ImagePools, records: list[dict], classes: list[str]) -> ImagePools:
+def _with_label_only(cfg: CfgNode, pools: ImagePools, records: Sequence[dict], classes: list[str]) -> ImagePools:
     """The pools with the positive images that have labels only; ValueError for samplers that would not draw them."""
     sampler = _sampler_class(cfg.DATALOADER.SAMPLER_TRAIN)
     if not sampler.DRAWS_LABEL_ONLY and not sampler.DRAWS_UNKNOWN:
@@ -213,9 +221,8 @@ def warn_of_unlocalized(pools: ImagePools, records: Sequence[dict]) -> None:
         )
 
 
-def _log_training_set(records: list[dict], pools: ImagePools, classes: list[str], seed: int) -> None:
-    boxes = Counter(classes[entry["category_id"]] for record in records for entry in record["annotations"])
-    labels = {name: Counter((record.get("labels") or {}).get(name) for record in records) for name in classes}
+def _log_training_set(records: Sequence[dict], pools: ImagePools, classes: list[str], seed: int) -> None:
+    boxes, labels = _counts(records, classes)
     logger.info(
         "training on %s: %d images, %d positive, %d negative, %d with a finding but no box, %d unknown; boxes: %s; "
         "labels: %s; seed %d",
@@ -236,3 +243,17 @@ def _log_training_set(records: list[dict], pools: ImagePools, classes: list[str]
                 "%s",
                 pools.source, name, name,
             )  # fmt: skip
+
+
+def _counts(records: Sequence[dict], classes: list[str]) -> tuple[Counter, dict[str, Counter]]:
+    """Boxes of each class, and per class how many images have which label (None: unknown)."""
+    if isinstance(records, StoredRecords):
+        columns = records.truth_columns(classes)
+        boxes = Counter(dict(zip(classes, columns.boxes.tolist(), strict=True)))
+        codes = {name: columns.labels[:, row] for row, name in enumerate(classes)}
+        return boxes, {
+            name: Counter({1: int((c == 1).sum()), 0: int((c == 0).sum()), None: int((c < 0).sum())})
+            for name, c in codes.items()
+        }
+    boxes = Counter(classes[entry["category_id"]] for record in records for entry in record["annotations"])
+    return boxes, {name: Counter((record.get("labels") or {}).get(name) for record in records) for name in classes}

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mammo_d2.core.processes.parent_process import end_with_parent
 from mammo_d2.core.processes.threads import use_one_thread
+from mammo_d2.data.format.stored_records import StoredRecords
 from mammo_d2.data.loading.samplers import StreamSampler
 
 # Keeps the generators of the augmentation apart from those of the samplers' pools (0, 1, ...).
@@ -50,7 +51,9 @@ class MappedImages(Dataset):
     """Map-style data set of mapped records; subclasses say what a key is."""
 
     def __init__(self, records: Sequence[dict], mapper: Callable):
-        self._records, self._mapper = PackedRecords(records), mapper
+        # Stored records are packed already.
+        self._records = records if isinstance(records, StoredRecords) else PackedRecords(records)
+        self._mapper = mapper
 
     def __len__(self) -> int:
         return len(self._records)

@@ -57,7 +57,7 @@ def read_proposals(path: str | os.PathLike[str]) -> dict[Any, tuple[np.ndarray, 
     return found
 
 
-def with_proposals(cfg: CfgNode, records: Sequence[dict], limit: int) -> list[dict]:
+def with_proposals(cfg: CfgNode, records: Sequence[dict], limit: int) -> Sequence[dict]:
     """Records with the boxes of DATASETS.PROPOSALS; unchanged if there are none.
 
     Images are recognised by their file, so that the same boxes serve a data set and the folds that are made of it.
@@ -73,7 +73,7 @@ def with_proposals(cfg: CfgNode, records: Sequence[dict], limit: int) -> list[di
     """
     pairs = list(cfg.DATASETS.PROPOSALS)
     if not pairs:
-        return list(records)
+        return records
     by_file: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     nothing = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     for pair in pairs:

@@ -19,6 +19,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from mammo_d2.core.image_truth import image_truth, joined_truth
+from mammo_d2.data.format.stored_records import StoredRecords, TruthColumns
 from mammo_d2.framework import Registry
 
 SAMPLER_REGISTRY = Registry("SAMPLER")
@@ -84,6 +85,8 @@ def split_pools(
     Returns:
         The pools; together they hold every record exactly once.
     """
+    if isinstance(records, StoredRecords):
+        return _stored_pools(records.truth_columns(categories), source)
     positives, negatives, unlocalized, unknown, unlabelled, severity = [], [], [], [], [], []
     numbers: dict[Hashable, int] = {}
     exams = [numbers.setdefault(exam_key(record), len(numbers)) for record in records]
@@ -103,6 +106,13 @@ def split_pools(
         else:
             negatives.append(index)
     return ImagePools(positives, negatives, unlocalized, unknown, unlabelled, source, exams, severity, len(categories))
+
+
+def _stored_pools(columns: TruthColumns, source: str) -> ImagePools:
+    """The same from columns."""
+    positives, negatives, unlocalized, unknown, unlabelled = (np.flatnonzero(pool).tolist() for pool in columns.pools)
+    exams, severity, classes = columns.exams.tolist(), columns.severity.tolist(), columns.truth.shape[1]
+    return ImagePools(positives, negatives, unlocalized, unknown, unlabelled, source, exams, severity, classes)
 
 
 def _severity(by_class: Sequence[int | None]) -> int:

@@ -2,6 +2,7 @@
 
 ```
 <out>/annotations/{train,val,test}.json    COCO, file_name relative to <out>/images
+<out>/annotations/<split>.records          of large annotation files: their records, see format/store_files.py
 <out>/images/<key>.png                     8 or 16 bits, the whole range used
 <out>/manifest.json                        versions, parameters, counts, duplicates
 <out>/errors.csv                           files left out, and warnings

@@ -110,9 +110,9 @@ def build_validation_pictures(cfg: CfgNode, model: Callable[[], nn.Module]) -> l
         return []
     name = cfg.DATASETS.TEST[0]
     chosen = choose_records(load_records(cfg, name), cfg.TEST.TENSORBOARD_IMAGES)
-    chosen = with_proposals(cfg, chosen, cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST)
+    drawn = with_proposals(cfg, chosen, cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST)
     mapper, classes = MammoMapper(cfg, is_train=False), MetadataCatalog.get(name).thing_classes
-    return [ValidationPictures(cfg.TEST.EVAL_PERIOD, chosen, classes, mapper, model)]
+    return [ValidationPictures(cfg.TEST.EVAL_PERIOD, drawn, classes, mapper, model)]
 
 
 def choose_records(records: Sequence[dict], count: int) -> list[dict]:

@@ -40,6 +40,7 @@ IGNORED = frozenset(
         # Data sets are compared by the content of their annotation files.
         "DATASETS.ROOT",
         "DATASETS.REGISTER",
+        "DATASETS.RECORD_STORE",
         # Decides whether a run starts at all.
         "DATASETS.ALLOW_SHARED_PATIENTS",
         "DATALOADER.NUM_WORKERS",

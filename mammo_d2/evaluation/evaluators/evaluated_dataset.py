@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ class EvaluatedDataset:
     """
 
     name: str
-    records: list[dict[str, Any]]
+    records: Sequence[dict[str, Any]]
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
 

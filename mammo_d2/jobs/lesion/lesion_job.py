@@ -123,7 +123,7 @@ class LesionContextJob(Job):
         if "saliency" in self.cfg.MODEL.LESION.MAPS:
             records = load_records(self.cfg, training_sets) if training_sets else []
             tests = load_records(self.cfg, list(dict.fromkeys([*self.cfg.DATASETS.TEST, *final.DATASETS.TEST])))
-            make_saliency(self.cfg, records + [record for record in tests if record["annotations"]])
+            make_saliency(self.cfg, [*records, *(record for record in tests if record["annotations"])])
 
     def stages(self) -> list[Stage]:
         """f_loc, unless its weights are given, and f_agg; or f_loc alone."""

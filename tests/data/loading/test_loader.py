@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from mammo_d2.data.format.catalog import load_records, register_datasets
+from mammo_d2.data.format.stored_records import StoredRecords
 from mammo_d2.data.loading.loader import (
     build_test_loader,
     build_train_loader,
@@ -356,3 +357,29 @@ class TestLabelOnlyPositives:
         samples = [sample for batch in batches(few_boxes, 8) for sample in batch]
         assert {sample["image_id"] for sample in samples[0::2]} == {2, 3, 5}
         assert {sample["image_id"] for sample in samples[1::2]} == {6, 7}
+
+
+@pytest.mark.parametrize("sampler", ["PairSampler", "TrainingSampler", "ExamSampler", "LocatedSampler"])
+def test_the_record_store_changes_nothing(cfg, sampler):
+    cfg.DATALOADER.SAMPLER_TRAIN = sampler
+    cfg.DATASETS.LABEL_LEVEL = "breast"
+    expected, images = batches(cfg, 6), list(build_test_loader(cfg, "toy_train"))
+    cfg.DATASETS.RECORD_STORE = "always"
+    register_datasets(cfg)
+    assert isinstance(load_records(cfg, "toy_train"), StoredRecords)
+    same(batches(cfg, 6), expected)
+    stored = list(build_test_loader(cfg, "toy_train"))
+    assert [[sorted(sample) for sample in batch] for batch in stored] == [[sorted(s) for s in b] for b in images]
+    assert all(
+        torch.equal(a["image"], b["image"])
+        for x, y in zip(stored, images, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
+    cfg.DATALOADER.NUM_WORKERS = 1
+    same(batches(cfg, 6), expected)
+
+
+def test_an_unknown_choice_of_record_store(cfg):
+    cfg.DATASETS.RECORD_STORE = "yes"
+    with pytest.raises(ValueError, match=r"DATASETS\.RECORD_STORE is 'yes'"):
+        register_datasets(cfg)

@@ -6,6 +6,7 @@ import pytest
 
 from mammo_d2.core.files import sha256_file
 from mammo_d2.data.format.annotations import check_splits, validate_coco
+from mammo_d2.data.format.store_files import open_store
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
 from mammo_d2.data.prepare.prepared_image import ImageOptions
@@ -259,3 +260,14 @@ def test_images_without_patient_stand_for_themselves(source, tmp_path):
     rows = [(key, None, []) for key, _, _ in ROWS]
     result = prepare(ToySource(source, rows), tmp_path, options())
     assert {s: n["images"] for s, n in result.counts.items()} == {"train": 12, "val": 4, "test": 4}
+
+
+def test_large_annotation_files_get_a_record_store(source, tmp_path, monkeypatch):
+    prepare(ToySource(source, ROWS), tmp_path, options(limit=6))
+    (tmp_path / "annotations" / "other.records").touch()  # of an earlier run
+    monkeypatch.setattr("mammo_d2.data.format.store_files.LEAST_STORED_BYTES", 1)
+    result = prepare(ToySource(source, ROWS), tmp_path, options(limit=6))
+    names = sorted(path.stem for path in result.files)
+    assert sorted(p.name for p in (tmp_path / "annotations").glob("*.records")) == [f"{name}.records" for name in names]
+    for path in result.files:
+        assert len(open_store(path, tmp_path / "images")) == result.counts[path.stem]["images"]

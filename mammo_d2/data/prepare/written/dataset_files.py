@@ -13,8 +13,9 @@ from mammo_d2.core.files import sha256_file, write_bytes_atomic, write_json
 from mammo_d2.core.lesion_classes import LABELS
 from mammo_d2.data.format.annotations import SPLITS
 from mammo_d2.data.format.coco_builder import CocoBuilder
+from mammo_d2.data.format.store_files import open_store, wants_store
 from mammo_d2.data.prepare.dataset_splits import assign_splits
-from mammo_d2.data.prepare.image import Issue, Outcome
+from mammo_d2.data.prepare.image import IMAGE_FOLDER, Issue, Outcome
 from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
 from mammo_d2.data.prepare.written.manifest import make_manifest
 
@@ -136,5 +137,8 @@ def _write_annotations(name: str, done: Sequence[Outcome], splits: Sequence[str]
         builder.write(path)
         result.files.append(path)
     # Files of an earlier run with other splits would leak patients.
-    for stale in set(folder.glob("*.json")) - set(builders):
+    for stale in (set(folder.glob("*.json")) - set(builders)) | set(folder.glob("*.records")):
         stale.unlink()
+    for path in builders:
+        if wants_store(path, "auto"):
+            open_store(path, result.out / IMAGE_FOLDER)

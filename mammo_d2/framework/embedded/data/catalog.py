@@ -2,10 +2,10 @@
 
 import types
 from collections import UserDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-Records = list[dict[str, Any]]
+Records = Sequence[dict[str, Any]]
 
 
 class _NamedCatalog(UserDict):
