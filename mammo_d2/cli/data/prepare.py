@@ -16,7 +16,7 @@ from mammo_d2.cli.arguments.prepare_arguments import (
 from mammo_d2.cli.arguments.validate_arguments import VALIDATE_DESCRIPTION, add_validate_arguments, run_validate
 from mammo_d2.data.converters.converter_registry import find_converters
 
-DESCRIPTION = """Prepare data sets: source files to 16-bit PNGs, COCO annotations per split, error table and manifest.
+DESCRIPTION = """Prepare data sets: source files to 16-bit images, COCO annotations per split, error table and manifest.
 
 The result goes to OUT/annotations/{train,val,test}.json and OUT/images/. Put OUT under the folder named by the
 environment variable MAMMO_D2_DATASETS (or DATASETS.ROOT of the configuration), and it is registered as NAME_train,

@@ -4,7 +4,10 @@ A PNG or DICOM of 3328×2560 pixels takes 0.1 s and more to decode, and there is
 of the lesion classifier reads 10 000 patches, far more than there are images of the same lesion in memory. So each
 image is decoded once and written as a plain ``.npy`` array, of which a patch reads its own rows and nothing else. The
 operating system keeps the pages that are used and drops them when memory is short; worker processes share them, and a
-process's own memory does not grow. (Tiles with compression would be smaller but cost a decoding per patch.)
+process's own memory does not grow.
+
+Of images prepared as TIFF in tiles (``mammo-d2 prepare --pixels tiff``) nothing is stored: a patch decodes the tiles
+that it lies in, a millisecond or two, unless the intensity of a pixel depends on the whole image.
 
 Pixels are kept as uint16, 0..255 in steps of 1/257: exact for 8- and 16-bit images, within 0.002 of 255 for others.
 This costs 2 bytes a pixel on disk: 17 MB for 3328×2560.
@@ -24,11 +27,30 @@ from mammo_d2.core.files import atomic_write
 from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT
 from mammo_d2.data.reading.intensity import INPUT_FULL_SCALE, scale_intensity
 from mammo_d2.data.reading.reader import read_image
+from mammo_d2.data.reading.tiff_tiles import TiledPixels
 
 # Steps of a stored pixel per unit of 0..255.
 STEPS = FULL_SCALE_16_BIT / INPUT_FULL_SCALE
 # Part of the key; changed when the stored values change.
 _FORMAT = b"patch store 1"
+
+
+class WindowedImage:
+    """The pixels that a ``PatchStore`` would store, read window by window from a file in tiles.
+
+    Args:
+        tiles: the file.
+    """
+
+    def __init__(self, tiles: TiledPixels):
+        self.shape = tiles.shape
+        self._tiles = tiles
+
+    def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
+        """uint16 pixels of slices of rows and columns, both with begin and end inside the image."""
+        rows, columns = window
+        pixels = self._tiles.read(rows.start, columns.start, rows.stop, columns.stop)
+        return _to_stored(scale_intensity(pixels, self._tiles.max_value))
 
 
 class PatchStore:
@@ -51,8 +73,20 @@ class PatchStore:
         """
         self.folder = Path(folder)
         self.intensity, self.percentiles = intensity, tuple(percentiles)
-        # File name -> stored file: an image file is hashed once per store object, not once per patch.
-        self._paths: dict[str, Path] = {}
+        # File name -> key: an image file is hashed once per store object, not once per patch.
+        self._keys: dict[str, str] = {}
+
+    def key(self, record: Mapping[str, Any]) -> str:
+        """Hash of the image file's content and of how its intensity is scaled.
+
+        Raises:
+            FileNotFoundError: no such image file.
+        """
+        name = str(record["file_name"])
+        known = self._keys.get(name)
+        if known is None:
+            known = self._keys[name] = self._hash(name, record)
+        return known
 
     def path(self, record: Mapping[str, Any]) -> Path:
         """The stored file of a record's image, made if it is not there.
@@ -61,45 +95,53 @@ class PatchStore:
             FileNotFoundError: no such image file.
             ValueError: it cannot be read, or is not of the record's size.
         """
-        name = str(record["file_name"])
-        known = self._paths.get(name)
-        if known is None:
-            known = self._paths[name] = self._make(name, record)
-        return known
+        key = self.key(record)
+        path = self.folder / key[:2] / f"{key}.npy"
+        if not path.is_file():
+            pixels, meta = read_image(record["file_name"])
+            _check_size(pixels.shape, record)
+            scaled = scale_intensity(pixels, meta.max_value, self.intensity, self.percentiles)
+            # Several ranks may do this at the same time: each writes its own file and moves it into place.
+            temporary = path.with_suffix(f".{os.getpid()}")
+            with atomic_write(temporary, durable=False) as file:
+                np.save(file, _to_stored(scaled))
+            os.replace(temporary, path)
+        return path
 
-    def _make(self, name: str, record: Mapping[str, Any]) -> Path:
+    def _hash(self, name: str, record: Mapping[str, Any]) -> str:
         try:
             digest = hashlib.blake2b(_FORMAT + repr((self.intensity, self.percentiles)).encode(), digest_size=16)
             with open(name, "rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
         except FileNotFoundError:
-            raise FileNotFoundError(
-                f"image {record.get('image_id')!r}, {name}: no such image file; check the annotation file and the "
-                "image folder"
-            ) from None
-        key = digest.hexdigest()
-        path = self.folder / key[:2] / f"{key}.npy"
-        if not path.is_file():
-            pixels, meta = read_image(name)
-            _check_size(pixels.shape, record)
-            scaled = scale_intensity(pixels, meta.max_value, self.intensity, self.percentiles)
-            # Several ranks may do this at the same time: each writes its own file and moves it into place.
-            temporary = path.with_suffix(f".{os.getpid()}")
-            with atomic_write(temporary, durable=False) as file:
-                np.save(file, np.rint(scaled * STEPS).astype(np.uint16))
-            os.replace(temporary, path)
-        return path
+            raise FileNotFoundError(_no_file(name, record)) from None
+        return digest.hexdigest()
 
-    def open(self, record: Mapping[str, Any]) -> np.ndarray:
+    def open(self, record: Mapping[str, Any]) -> np.ndarray | WindowedImage:
         """The image (H, W) uint16, not read yet.
 
         Raises:
             FileNotFoundError, ValueError: as ``path``; the stored file is damaged or not of the record's size.
         """
-        image = load_array(self.path(record), "delete it: it is made again", mmap_mode="r")
+        image: np.ndarray | WindowedImage
+        tiles = self._tiles(record)
+        if tiles is not None:
+            image = WindowedImage(tiles)
+        else:
+            image = load_array(self.path(record), "delete it: it is made again", mmap_mode="r")
         _check_size(image.shape, record)
         return image
+
+    def _tiles(self, record: Mapping[str, Any]) -> TiledPixels | None:
+        """The image file, if windows of it can be read and their intensity needs nothing of the rest."""
+        if self.intensity != "bit_depth":
+            return None
+        name = str(record["file_name"])
+        try:
+            return TiledPixels.open(name)
+        except FileNotFoundError:
+            raise FileNotFoundError(_no_file(name, record)) from None
 
     def read_patch(
         self, record: Mapping[str, Any], window: Sequence[float], size: int, rotation: float = 0.0
@@ -108,7 +150,9 @@ class PatchStore:
         return cut_patch(self.open(record), window, size, rotation)
 
 
-def cut_patch(image: np.ndarray, window: Sequence[float], size: int, rotation: float = 0.0) -> np.ndarray:
+def cut_patch(
+    image: np.ndarray | WindowedImage, window: Sequence[float], size: int, rotation: float = 0.0
+) -> np.ndarray:
     """Cut a square window out of a stored image, turn it about its centre and resize it.
 
     Without rotation the pixels are averaged over areas where they shrink (small bright calcifications keep what they
@@ -153,7 +197,18 @@ def cut_patch(image: np.ndarray, window: Sequence[float], size: int, rotation: f
     return turned.astype(np.float32) * np.float32(1 / STEPS)
 
 
-def _read(image: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+def _to_stored(scaled: np.ndarray) -> np.ndarray:
+    """uint16 steps of pixels in 0..255."""
+    return np.rint(scaled * STEPS).astype(np.uint16)
+
+
+def _no_file(name: str, record: Mapping[str, Any]) -> str:
+    return (
+        f"image {record.get('image_id')!r}, {name}: no such image file; check the annotation file and the image folder"
+    )
+
+
+def _read(image: np.ndarray | WindowedImage, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
     """Pixels of a window as a new uint16 array, 0 beyond the image."""
     height, width = image.shape
     left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)

@@ -53,7 +53,7 @@ class SaliencyStore:
         """File of a record's image with its laterality and view, which the context network takes, too."""
         named = view_in_name(str(record["file_name"]))
         facts = [str(record.get(key) or other or "") for key, other in zip(("laterality", "view"), named, strict=True)]
-        parts = [self.images.path(record).stem, *(re.sub(r"\W", "", fact) for fact in facts)]
+        parts = [self.images.key(record), *(re.sub(r"\W", "", fact) for fact in facts)]
         return self.folder / f"{'_'.join(parts).rstrip('_')}.npy"
 
     def put(self, record: Mapping[str, Any], saliency: np.ndarray) -> None:

@@ -1,9 +1,9 @@
-"""From a converter's images to a prepared data set: PNGs, one COCO file per split, error table and manifest.
+"""From a converter's images to a prepared data set: image files, one COCO file per split, error table and manifest.
 
 ```
 <out>/annotations/{train,val,test}.json    COCO, file_name relative to <out>/images
 <out>/annotations/<split>.records          of large annotation files: their records, see format/store_files.py
-<out>/images/<key>.png                     8 or 16 bits, the whole range used
+<out>/images/<key>.png (or .tif)           8 or 16 bits, the whole range used
 <out>/manifest.json                        versions, parameters, counts, duplicates
 <out>/errors.csv                           files left out, and warnings
 <out>/records/                             what resuming needs; may be deleted

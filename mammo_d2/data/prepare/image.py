@@ -21,8 +21,9 @@ from mammo_d2.data.prepare.image_record import (
     usable_annotation,
     usable_facts,
 )
-from mammo_d2.data.prepare.prepared_image import ImageOptions, prepare_pixels
+from mammo_d2.data.prepare.prepared_image import PIXEL_FORMATS, ImageOptions, prepare_pixels
 from mammo_d2.data.reading.image_meta import ImageMeta
+from mammo_d2.data.reading.tiff_tiles import encode_tiff_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ def _fingerprint(converter: Converter, source: SourceImage, options: ImageOption
         "version": FORMAT_VERSION,
         "converter": converter.name,
         "source": {k: v for k, v in asdict(source).items() if k not in not_in_results},
-        "options": asdict(options),
+        "options": {k: v for k, v in asdict(options).items() if (k, v) != ("pixels", "png")},
         "read": asdict(converter.read_options),
         "sha256": sha,
     }
@@ -221,7 +222,7 @@ def _convert(
     prepared = prepare_pixels(pixels, meta, options, lesions, source.pixel_spacing, source.laterality)
     for warning in prepared.warnings:
         warn(warning)
-    file_name, prepared_sha, prepared_bytes = _write(source, prepared.stored, options, out)
+    file_name, prepared_sha, prepared_bytes = _write(source, prepared.stored, meta.max_value, options, out)
     outcome.annotations = [annotation_record(a, prepared.transform) for a in annotations]
     outcome.image = image_record(
         source, prepared, file_name, {"sha256": sha, "prepared_sha256": prepared_sha, "prepared_bytes": prepared_bytes}
@@ -229,7 +230,9 @@ def _convert(
     check_records(outcome.image, outcome.annotations)
 
 
-def _write(source: SourceImage, stored: np.ndarray | None, options: ImageOptions, out: Path) -> tuple[str, str, int]:
+def _write(
+    source: SourceImage, stored: np.ndarray | None, max_value: float, options: ImageOptions, out: Path
+) -> tuple[str, str, int]:
     """Write the prepared image, or refer to the source file; its file name under the image folder, hash and size."""
     folder = out / IMAGE_FOLDER
     if stored is None:
@@ -239,10 +242,15 @@ def _write(source: SourceImage, stored: np.ndarray | None, options: ImageOptions
         target.unlink(missing_ok=True)
         target.symlink_to(source.path.resolve())
         return file_name, sha256_file(source.path), source.path.stat().st_size
-    file_name = source.key + ".png"
-    ok, encoded = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, options.png_level])
-    if not ok:
-        raise ValueError(f"PNG of shape {stored.shape} could not be encoded; report this")
-    data = encoded.tobytes()
+    file_name = source.key + PIXEL_FORMATS[options.pixels]
+    if options.pixels == "tiff":
+        data = encode_tiff_tiles(stored, max_value)
+    else:
+        ok, encoded = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, options.png_level])
+        if not ok:
+            raise ValueError(f"PNG of shape {stored.shape} could not be encoded; report this")
+        data = encoded.tobytes()
     write_bytes_atomic(folder / file_name, data)
+    for suffix in set(PIXEL_FORMATS.values()) - {PIXEL_FORMATS[options.pixels]}:
+        (folder / (source.key + suffix)).unlink(missing_ok=True)  # of a run with another format
     return file_name, sha256_bytes(data), len(data)

@@ -19,9 +19,14 @@ from mammo_d2.data.breast.film_artefacts import find_artefacts
 from mammo_d2.data.breast.mask import breast_box, breast_mask
 from mammo_d2.data.breast.orientation import Orientation, find_orientation
 from mammo_d2.data.reading.image_meta import FULL_SCALE_8_BIT, FULL_SCALE_16_BIT, ImageMeta
+from mammo_d2.data.reading.tiff_tiles import scale_to_16_bit
 
 # Least part of a lesion's box that cleaning must leave to go without a warning.
 _LEAST_KEPT = 0.95
+
+
+#: Formats of prepared files, and their suffixes.
+PIXEL_FORMATS = {"png": ".png", "tiff": ".tif"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class ImageOptions:
         clean_film: give everything but the breast (labels, tape, white edges of a film) the grey of the background; for
             whole images, before any crop.
         blank_text: give rows of characters beside the breast the grey of the background.
-        keep_files: refer to the source file by a symbolic link instead of writing a PNG; nothing may be changed then.
+        keep_files: refer to the source file by a symbolic link instead of writing one; nothing may be changed then.
+        pixels: format of the prepared files: "png", or "tiff" in tiles (``tiff_tiles``), with the same values.
         png_level: compression of the PNG, 0..9.
     """
 
@@ -55,10 +61,13 @@ class ImageOptions:
     blank_text: bool = False
     keep_files: bool = False
     png_level: int = 1
+    pixels: str = "png"
 
     def __post_init__(self) -> None:
         if self.flip_to not in ("", "left", "right"):
             raise ValueError(f"flip_to {self.flip_to!r} must be left, right or empty")
+        if self.pixels not in PIXEL_FORMATS:
+            raise ValueError(f"pixels {self.pixels!r} must be one of {', '.join(PIXEL_FORMATS)}")
         if self.aspect and not 0.1 <= self.aspect <= 10:
             raise ValueError(f"aspect {self.aspect} (width / height of the films) must lie between 0.1 and 10, or be 0")
         if self.max_side < 0 or self.spacing < 0 or not 0 <= self.margin < 1 or not 0 <= self.png_level <= 9:
@@ -262,5 +271,4 @@ def _stored_pixels(pixels: np.ndarray, meta: ImageMeta, transform: ImageTransfor
     if meta.max_value == FULL_SCALE_8_BIT and meta.format != "dicom" and not scaled:
         # Pixels of an 8-bit file were only moved, their values are unchanged.
         return image.round().astype(np.uint8)
-    # The whole 16-bit range: v -> v / max_value * 65535. Steps of 12 bits stay 16 apart, so nothing is lost.
-    return (image * (FULL_SCALE_16_BIT / meta.max_value)).round().clip(0, FULL_SCALE_16_BIT).astype(np.uint16)
+    return scale_to_16_bit(image, meta.max_value).astype(np.uint16)

@@ -1,7 +1,7 @@
 """Reading PNG, TIFF, PGM and JPEG without losing depth, and noticing files that are cut off.
 
-OpenCV decodes the pixels. It silently fills the missing part of a truncated file with zeros or grey, so the container
-is checked first.
+OpenCV decodes the pixels, but for the tiles of prepared images (``tiff_tiles``). It silently fills the missing part of
+a truncated file with zeros or grey, so the container is checked first.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 
 from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ImageMeta, ImageReadError, depth_warnings
 from mammo_d2.data.reading.size_limits import check_size, jpeg_size
+from mammo_d2.data.reading.tiff_tiles import TiledPixels, tiff_tags
 
 _COPY_AGAIN = "copy the file again from its source"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 16: 8}
 # Grey images saved as colour differ a little between the channels after JPEG; more than this is a real colour image.
 _GREY_TOLERANCE = 0.02
 
@@ -55,6 +55,8 @@ def read_raster(path: str | os.PathLike[str], data: bytes, bits: int = 0) -> tup
         raise ImageReadError(path, "not a DICOM, PNG, TIFF, PGM or JPEG file", "convert it to one of these")
     if kind == "pgm":
         pixels, full_scale = _read_pgm(path, data)
+    elif kind == "tiff" and (tiled := TiledPixels.from_content(path, data)) is not None:
+        pixels, full_scale = tiled.read(), tiled.max_value
     else:
         _CHECKS[kind](path, data)
         try:
@@ -134,7 +136,7 @@ def _check_jpeg(path: str | os.PathLike[str], data: bytes) -> None:
 def _check_tiff(path: str | os.PathLike[str], data: bytes) -> None:
     """All strips or tiles of the first image must lie within the file."""
     try:
-        tags = _tiff_tags(data)
+        tags = tiff_tags(data)
     except struct.error as error:
         raise ImageReadError(path, f"truncated TIFF ({len(data)} bytes, no directory)", _COPY_AGAIN) from error
     check_size(path, *(max(tags.get(tag) or [0]) for tag in (257, 256)))
@@ -142,28 +144,6 @@ def _check_tiff(path: str | os.PathLike[str], data: bytes) -> None:
     needed = max((o + c for o, c in zip(offsets, counts, strict=False)), default=0)
     if needed > len(data):
         raise ImageReadError(path, f"truncated TIFF ({len(data)} bytes, pixels end at {needed})", _COPY_AGAIN)
-
-
-def _tiff_tags(data: bytes) -> dict[int, list[int]]:
-    """Whole-number tags of the first image file directory, of classic TIFF and BigTIFF."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    word, count_format, entry_size, inline = ("Q", "Q", 20, 8) if big else ("I", "H", 12, 4)
-    (position,) = struct.unpack_from(order + word, data, 8 if big else 4)
-    (entries,) = struct.unpack_from(order + count_format, data, position)
-    position += struct.calcsize(count_format)
-    tags: dict[int, list[int]] = {}
-    for _ in range(entries):
-        tag, kind, count = struct.unpack_from(order + "HH" + word, data, position)
-        size = _TIFF_TYPES.get(kind, 0) * count
-        start = position + entry_size - inline
-        if size > inline:
-            (start,) = struct.unpack_from(order + word, data, start)
-        letter = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind)
-        if letter:
-            tags[tag] = list(struct.unpack_from(f"{order}{count}{letter}", data, start))
-        position += entry_size
-    return tags
 
 
 def _read_pgm(path: str | os.PathLike[str], data: bytes) -> tuple[np.ndarray, float]:

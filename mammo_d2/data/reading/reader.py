@@ -10,6 +10,7 @@ import numpy as np
 from mammo_d2.data.reading.dicom.dicom_file import read_dicom, read_dicom_meta
 from mammo_d2.data.reading.image_meta import ImageMeta, ImageReadError, ReadOptions
 from mammo_d2.data.reading.raster import raster_format, read_raster
+from mammo_d2.data.reading.tiff_tiles import TiledPixels
 
 __all__ = ["ImageMeta", "ImageReadError", "ReadOptions", "image_size", "read_image"]
 
@@ -55,6 +56,9 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     kind = None if head[128:132] == b"DICM" else raster_format(head)
     if kind == "png":
         return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
+    tiled = TiledPixels.open(path) if kind == "tiff" else None
+    if tiled is not None:
+        return tiled.shape
     meta = read_dicom_meta(path) if kind is None else read_image(path)[1]
     return meta.height, meta.width
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mammo_d2.data.lesions.patch_store import STEPS, PatchStore, cut_patch
+from mammo_d2.data.reading.tiff_tiles import encode_tiff_tiles, scale_to_16_bit
 
 
 def write_image(path, pixels):
@@ -81,3 +82,26 @@ def test_a_small_turn_is_close_to_none():
     for side in (100, 180):
         turned = cut_patch(smooth, (40, 40, 40 + side, 40 + side), 100, 1e-4)
         np.testing.assert_allclose(turned, cut_patch(smooth, (40, 40, 40 + side, 40 + side), 100), atol=0.3)
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535), (np.uint16, 4095)])
+def test_patches_of_a_file_in_tiles_are_those_of_the_stored_image(tmp_path, dtype, top):
+    pixels = np.random.default_rng(0).integers(0, top + 1, (600, 400)).astype(dtype)
+    if top == 4095:
+        pixels = scale_to_16_bit(pixels.astype(np.float32), top).astype(np.uint16)
+    record = write_image(tmp_path / "a.png", pixels)
+    (tmp_path / "a.tif").write_bytes(encode_tiff_tiles(pixels, top))
+    tiled = {**record, "file_name": str(tmp_path / "a.tif")}
+    stored, direct = PatchStore(tmp_path / "store"), PatchStore(tmp_path / "none")
+    for window, rotation in [((10, 20, 210, 220), 0.0), ((-30, 500, 170, 700), 0.0), ((200, 300, 300, 400), 20.0)]:
+        expected = stored.read_patch(record, window, 64, rotation)
+        np.testing.assert_array_equal(direct.read_patch(tiled, window, 64, rotation), expected)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(ValueError, match=r"image 7.*600x400.*9x400"):
+        direct.open({**tiled, "height": 9})
+    with pytest.raises(FileNotFoundError, match=r"image 7.*no such image file"):
+        direct.open({**tiled, "file_name": str(tmp_path / "absent.tif")})
+    # The range of the whole image is needed: it is stored.
+    whole = PatchStore(tmp_path / "minmax", "minmax")
+    np.testing.assert_array_equal(whole.open(tiled), PatchStore(tmp_path / "minmax", "minmax").open(record))
+    assert whole.path(tiled).is_file()

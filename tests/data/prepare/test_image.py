@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -220,6 +221,39 @@ def test_12_bit_dicom_uses_the_whole_16_bits_without_loss(tmp_path):
     # Facts that only the file knows.
     assert (outcome.image["laterality"], outcome.image["view"]) == ("L", "MLO")
     assert outcome.image["pixel_spacing_source"] == "ImagerPixelSpacing"
+
+
+def test_tiles_hold_the_same_values_as_a_png(tmp_path):
+    stored = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    path = write_dicom(tmp_path / "a.dcm", stored)
+
+    def both(**changes):
+        outcomes = []
+        for pixels in ("png", "tiff"):
+            options = ImageOptions(pixels=pixels, **changes)
+            outcomes.append(run(tmp_path, options, boxes=[], change=lambda s: replace(s, path=path)))
+            assert [p.name for p in (tmp_path / "out" / "images").iterdir()] == [outcomes[-1].image["file_name"]]
+            yield read_image(tmp_path / "out" / "images" / outcomes[-1].image["file_name"])
+        first, second = (outcome.image for outcome in outcomes)
+        assert (first.pop("file_name"), second.pop("file_name")) == ("a.png", "a.tif")
+        for image in (first, second):
+            assert image["source"].pop("prepared_sha256")
+            assert image["source"].pop("prepared_bytes")
+        assert first == second
+
+    for changes in ({}, {"max_side": 30}, {"flip_to": "right", "crop": True}):
+        (expected, expected_meta), (pixels, meta) = both(**changes)
+        np.testing.assert_array_equal(pixels, expected)
+        assert (meta.max_value, meta.bits_stored) == (expected_meta.max_value, expected_meta.bits_stored)
+    # Unscaled where that is exact: the stored bits.
+    run(tmp_path, ImageOptions(pixels="tiff"), boxes=[], change=lambda s: replace(s, path=path))
+    data = (tmp_path / "out" / "images" / "a.tif").read_bytes()
+    np.testing.assert_array_equal(imagecodecs.tiff_decode(data), stored)
+
+
+def test_an_unknown_format():
+    with pytest.raises(ValueError, match="pixels 'jpeg' must be one of png, tiff"):
+        ImageOptions(pixels="jpeg")
 
 
 def test_8_bit_files_stay_8_bit(tmp_path):
