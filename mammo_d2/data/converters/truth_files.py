@@ -1,9 +1,10 @@
-"""Truth that comes beside a folder of images: a CSV table or a COCO file, in pixels of the source files.
+"""Truth that comes beside a folder of images: a table or a COCO file, in pixels of the source files.
 
-A CSV table has the column ``file`` (path relative to the folder; of a DICOM file also its SOP Instance UID) and any of
-``COLUMNS``: one row per lesion, or one row without box and category for an image. Any other column is an error: a
-misspelt one would silently turn images with lesions into negative images. Of a COCO file only the keys named below go
-out; others are left out with a note.
+A table (CSV in any usual form, or .xlsx; see ``core/table_files.py``) has the column ``file`` (path relative to the
+folder; of a DICOM file also its SOP Instance UID) and any of ``COLUMNS``: one row per lesion, or one row without box
+and category for an image. Columns may have other names, which have to be told. Any other column is an error unless it
+is named as one to be ignored: a misspelt one would silently turn images with lesions into negative images. Of a COCO
+file only the keys named below go out; others are left out with a note.
 
 With label rules (``label_rules``) a table may have further columns, the facts that the rules look at, and boxes without
 a category. A fact at the level of a finding is that of its row; one of an image, breast or exam must be the same in all
@@ -28,15 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from mammo_d2.core.lesion_classes import LABELS
-from mammo_d2.data.converters.converter import Converter, ConverterError, SourceAnnotation, labels_from, read_table
+from mammo_d2.core.table_files import TABLE_SUFFIXES, TextTable
+from mammo_d2.data.converters.converter import Converter, ConverterError, SourceAnnotation, checked_rows, labels_from
 from mammo_d2.data.converters.label_rules import IMAGE_LEVELS, LEFT_OUT, LabelRules
+from mammo_d2.data.converters.truth_columns import BOX, COLUMNS, ROW_FACTS, TruthColumns
 from mammo_d2.data.format.annotations import SPLITS, load_coco
 from mammo_d2.data.format.record_checks import VIEWS
 from mammo_d2.data.reading.image_meta import SPECIAL_KINDS, ReadOptions
-
-BOX = ("x", "y", "width", "height")
-_ROW_FACTS = ("patient_id", "exam_id", "exam_date", "laterality", "view", "kinds", "birads", "density", "split")
-COLUMNS = ("file", "category", *BOX, *LABELS, *_ROW_FACTS, "lesion_id")
 
 # Keys of a COCO file that the pipeline makes itself or that hold geometry.
 _OWN_KEYS = ("id", "file_name", "height", "width", "source", "transform", "breast_box")
@@ -57,26 +56,40 @@ class Truth:
     """What a truth file says, by file name.
 
     Args:
-        path: CSV or COCO JSON, or None: nothing is known about any file.
+        path: table or COCO JSON, or None: nothing is known about any file.
         rules: how labels and categories follow from a table's further columns.
+        columns: names of a table's columns that are not in ``COLUMNS``.
 
     Raises:
         FileNotFoundError, ConverterError, SchemaError: a missing or wrong truth file.
         LabelRuleError: facts that no rule covers.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, rules: LabelRules | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        rules: LabelRules | None = None,
+        columns: TruthColumns | None = None,
+    ) -> None:
         self.path = Path(path) if path else None
         self._records: dict[str, dict[str, Any]] = {}
         self._used: set[str] = set()
         #: What of the file is not used, for a person: no values, which may name somebody.
         self.notes: list[str] = []
-        if rules is not None and (self.path is None or self.path.suffix.lower() == ".json"):
-            raise ConverterError(f"{self.path or 'no truth'}: label rules need a truth table; give --truth TABLE.csv")
+        #: How a table was understood, in a line; empty without one.
+        self.understood = ""
+        is_table = self.path is not None and self.path.suffix.lower() in TABLE_SUFFIXES
+        for what, given in (
+            ("label rules need", rules is not None),
+            ("--columns and --ignore-columns are for", columns),
+        ):
+            if given and not is_table:
+                raise ConverterError(f"{self.path or 'no truth'}: {what} a truth table; give --truth TABLE.csv")
         if self.path is None:
             return
-        if self.path.suffix.lower() == ".csv":
-            self._records = _read_csv(self.path, rules or LabelRules({}))
+        if is_table:
+            table, self.understood = (columns or TruthColumns()).of_truth(self.path)
+            self._records = _read_table(table, rules or LabelRules({}))
         else:
             self._records, self.notes = _read_coco(self.path)
 
@@ -127,10 +140,11 @@ class FolderWithTruth(Converter):
 
     Args:
         source: the folder.
-        truth: COCO JSON or CSV, or None.
+        truth: COCO JSON or table, or None.
         read_options: how files become pixels.
         name: of the data set; the class's by default.
         labels: YAML file of label rules, for a truth table whose labels follow from further columns.
+        columns: of a truth table with names of its own.
 
     Raises:
         FileNotFoundError, ConverterError, SchemaError, LabelRuleError: a missing or wrong truth file, or label rules.
@@ -143,17 +157,23 @@ class FolderWithTruth(Converter):
         read_options: ReadOptions | None = None,
         name: str = "",
         labels: str | os.PathLike[str] | None = None,
+        columns: TruthColumns | None = None,
     ) -> None:
         super().__init__(source, read_options)
         self.name = name or self.name
         self._rules = LabelRules.from_file(labels, None) if labels else None
-        self.truth = Truth(truth, self._rules)
+        self.truth = Truth(truth, self._rules, columns)
         for note in self.truth.notes:
             self.skip(str(truth), note)
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""
         return {**super().parameters(), "truth": self.truth.path.name if self.truth.path else None}
+
+    def tell_truth(self) -> None:
+        """Print how a truth table was understood."""
+        if self.truth.understood:
+            print(self.truth.understood)
 
     def facts(self, relative: str, *others: str | None) -> Mapping[str, Any] | None:
         """What the truth says of a file, by its path or another name; None, and a note, if it does not list it."""
@@ -167,8 +187,18 @@ class FolderWithTruth(Converter):
         return found
 
 
-def add_truth_label_argument(parser: argparse.ArgumentParser) -> None:
-    """The argument --labels of folders with a truth table."""
+def add_truth_arguments(parser: argparse.ArgumentParser, pixels: str) -> None:
+    """The arguments --truth, --columns, --ignore-columns and --labels of folders with a truth table.
+
+    Args:
+        parser: of the command.
+        pixels: whose pixels the truth is in.
+    """
+    parser.add_argument("--truth", type=Path, default=None, help=f"COCO JSON, CSV or .xlsx in pixels of {pixels}")
+    parser.add_argument("--columns", nargs="+", default=[], metavar="NAME=FIELD",
+                        help="columns of the truth table with names of their own, e.g. Befund=category")  # fmt: skip
+    parser.add_argument("--ignore-columns", nargs="+", default=[], metavar="NAME",
+                        help="columns of the truth table that are not read")  # fmt: skip
     text = "rules by which the labels follow from columns of the truth table; --dry-run shows them"
     parser.add_argument("--labels", type=Path, default=None, metavar="YAML", help=text)
 
@@ -181,7 +211,7 @@ def truth_help(file: str) -> str:
     """
     columns = textwrap.indent(textwrap.fill(", ".join(COLUMNS[1:]), 106), "    ")
     return (
-        "Truth may come as a COCO file with the categories benign and malignant, or as a CSV table, both in pixels of\n"
+        "Truth may come as a COCO file with the categories benign and malignant, or as a table, both in pixels of\n"
         f"the files. The table has the column file ({file}) and any of\n{columns}\n"
         "One row per lesion (category benign or malignant and a box), or one row without category and box for an\n"
         "image. benign and malignant label the image: 1, 0, or empty where unknown. exam_date (2019-05-31 or less)\n"
@@ -249,22 +279,27 @@ def _left_out(entries: Sequence[Mapping[str, Any]], what: str, known: Sequence[s
     return [f"key {key!r} of {count} {what} is none of the format's; left out" for key, count in sorted(counts.items())]
 
 
-def _read_csv(path: Path, rules: LabelRules) -> dict[str, dict[str, Any]]:
-    """File name -> facts from a CSV table."""
+def _read_table(table: TextTable, rules: LabelRules) -> dict[str, dict[str, Any]]:
+    """File name -> facts from a table in ``COLUMNS``."""
+    path = table.path
+    rows = [
+        {name: table.number_text(cell) if name in BOX else cell for name, cell in row.items()} | {"#": str(line)}
+        for line, row in table.by_column(ConverterError)
+    ]
     records: dict[str, dict[str, Any]] = {}
     labelled = False
     finding_facts, image_facts = rules.facts_of("finding"), rules.facts_of(*IMAGE_LEVELS)
     # A fact of findings alone may differ between the lesions of an image.
     of_image = [
-        key for key in dict.fromkeys((*_ROW_FACTS, *image_facts)) if key in image_facts or key not in finding_facts
+        key for key in dict.fromkeys((*ROW_FACTS, *image_facts)) if key in image_facts or key not in finding_facts
     ]
-    for row in read_table(path, ["file"]):
+    for row in checked_rows(path, table.header, rows, ["file"]):
         where = f"{path}, line {row['#']}"
         unknown = sorted(set(row) - {*COLUMNS, *finding_facts, *image_facts, "#"})
         if unknown:
             raise ConverterError(
-                f"{path}: unknown column {', '.join(map(repr, unknown))}; the columns are {', '.join(COLUMNS)}: rename "
-                "or remove it"
+                f"{path}: unknown column {', '.join(map(repr, unknown))}; the columns are {', '.join(COLUMNS)}: "
+                f"remove it, or say what it is: --columns {unknown[0]}=FIELD, --ignore-columns {unknown[0]}"
             )
         if missing := [name for name in (*finding_facts, *image_facts) if name not in row]:
             raise ConverterError(f"{path}: column {missing[0]!r} is missing, at which the label rules look; add it")

@@ -52,7 +52,11 @@ def test_values_in_other_spellings(tmp_path):
         ("file,laterality\na,both\n", "line 2: laterality 'both' must be L or R"),
         ("file,view\na,oblique\n", "line 2: view 'oblique' must be one of CC, MLO"),
         ("file,patient_id\na,1\na,2\n", "line 3: patient_id '2', but '1' in another row"),
-        ("file;category\na;benign\n", "column 'file' is missing; found file;category; .*delimiter"),
+        ("name;category\na;benign\n", "column 'file' is missing; found name, category"),
+        (
+            "file;category;x;y;width;height\na;benign;1;2;3;4,5,6\n",
+            "line 2: x, y, width, height .* must be four numbers",
+        ),
     ],
 )
 def test_bad_tables(tmp_path, text, message):

@@ -25,7 +25,8 @@ from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.converters.header_listing import read_header
 from mammo_d2.data.converters.source_arguments import read_options
-from mammo_d2.data.converters.truth_files import FolderWithTruth, add_truth_label_argument, truth_help
+from mammo_d2.data.converters.truth_columns import TruthColumns
+from mammo_d2.data.converters.truth_files import FolderWithTruth, add_truth_arguments, truth_help
 from mammo_d2.data.reading.dicom.dicom_file import is_dicom
 from mammo_d2.data.reading.image_meta import FULL_SCALE_16_BIT, ImageMeta, ImageReadError, ReadOptions
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
@@ -42,7 +43,7 @@ class DicomFolder(FolderWithTruth):
 
     Args:
         source: the folder, searched with all its sub-folders; other files are skipped.
-        truth: COCO JSON or CSV (see ``truth``) with labels and boxes, or None.
+        truth: COCO JSON or table (see ``truth``) with labels and boxes, or None.
         read_options: how files become pixels.
         keep_ids: keep identifiers of patients, exams and lesions and file names as they are, instead of hashing them.
         id_salt: secret text in the hashes. Without one, identifiers of a few digits are found again in seconds by
@@ -50,6 +51,7 @@ class DicomFolder(FolderWithTruth):
         all_views: also take spot compression, magnification and specimen images.
         name: of the data set.
         labels: YAML file of label rules for a truth table.
+        columns: of a truth table with names of its own.
 
     Raises:
         FileNotFoundError, ConverterError, SchemaError, LabelRuleError: a missing or wrong truth file, or label rules.
@@ -74,8 +76,9 @@ class DicomFolder(FolderWithTruth):
         all_views: bool = False,
         name: str = "dicom",
         labels: str | os.PathLike[str] | None = None,
+        columns: TruthColumns | None = None,
     ) -> None:
-        super().__init__(source, truth, read_options, name, labels)
+        super().__init__(source, truth, read_options, name, labels, columns)
         self.keep_ids = keep_ids
         self.id_salt = id_salt
         self.all_views = all_views
@@ -86,8 +89,7 @@ class DicomFolder(FolderWithTruth):
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """See the base class."""
         super().add_arguments(parser)
-        parser.add_argument("--truth", type=Path, default=None, help="COCO JSON or CSV in pixels of the DICOM files")
-        add_truth_label_argument(parser)
+        add_truth_arguments(parser, "the DICOM files")
         parser.add_argument("--keep-ids", action="store_true",
                             help="keep identifiers and file names, rather than hash them")  # fmt: skip
         parser.add_argument(
@@ -107,7 +109,9 @@ class DicomFolder(FolderWithTruth):
             all_views=args.all_views or bool({"spot", "magnification", "specimen"} & set(args.take)),
             name=args.out.name,
             labels=args.labels,
+            columns=TruthColumns(args.columns, args.ignore_columns),
         )
+        converter.tell_truth()
         # After the checks of the source: nothing is written for a mistyped folder.
         if not args.id_salt and not args.keep_ids:
             converter.id_salt = salt_of(args.out, make=not args.dry_run)

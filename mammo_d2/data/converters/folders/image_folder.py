@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from mammo_d2.data.breast.breast_window import view_in_name
 from mammo_d2.data.converters.converter import SourceImage
 from mammo_d2.data.converters.converter_registry import register_converter
 from mammo_d2.data.converters.source_arguments import add_source_argument
-from mammo_d2.data.converters.truth_files import FolderWithTruth, add_truth_label_argument, truth_help
+from mammo_d2.data.converters.truth_columns import TruthColumns
+from mammo_d2.data.converters.truth_files import FolderWithTruth, add_truth_arguments, truth_help
 from mammo_d2.data.reading.image_meta import ReadOptions
 from mammo_d2.data.reading.reader import IMAGE_SUFFIXES
 
@@ -28,10 +28,11 @@ class ImageFolder(FolderWithTruth):
 
     Args:
         source: the folder, searched with all its sub-folders; other files are skipped.
-        truth: COCO JSON or CSV with labels and boxes, or None; with truth, only the files that it lists.
+        truth: COCO JSON or table with labels and boxes, or None; with truth, only the files that it lists.
         read_options: ``bits`` of 16-bit files that hold fewer.
         name: of the data set.
         labels: YAML file of label rules for a truth table.
+        columns: of a truth table with names of its own.
 
     Raises:
         FileNotFoundError, ConverterError, SchemaError, LabelRuleError: a missing or wrong truth file, or label rules.
@@ -51,8 +52,7 @@ class ImageFolder(FolderWithTruth):
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """See the base class."""
         add_source_argument(parser, cls.source_help)
-        parser.add_argument("--truth", type=Path, default=None, help="COCO JSON or CSV in pixels of the files")
-        add_truth_label_argument(parser)
+        add_truth_arguments(parser, "the files")
         parser.add_argument("--bits", type=int, default=0,
                             help="used bits of 16-bit files, e.g. 12 if pixels go up to 4095 (0: all)")  # fmt: skip
 
@@ -61,7 +61,11 @@ class ImageFolder(FolderWithTruth):
         """See the base class."""
         if args.bits and args.keep_files:
             raise ValueError("--bits scales the pixels, --keep-files leaves the files as they are; drop one of them")
-        return cls(args.source, args.truth, ReadOptions(bits=args.bits), name=args.out.name, labels=args.labels)
+        columns = TruthColumns(args.columns, args.ignore_columns)
+        options = ReadOptions(bits=args.bits)
+        converter = cls(args.source, args.truth, options, name=args.out.name, labels=args.labels, columns=columns)
+        converter.tell_truth()
+        return converter
 
     def images(self) -> Iterator[SourceImage]:
         """See the base class.
