@@ -159,7 +159,7 @@ def _measure(case: str, args: argparse.Namespace, device: str) -> dict[str, Any]
     kind: type[Contender] = InlineContender if args.tiny else Contender
     contenders = [
         kind(s.name, ENGINE if args.tiny or not s.engine else s.engine, list(s.overrides), trainer=s.trainer,
-             group=s.group, calm=True)
+             group=s.group, calm=True, keep_memory=s.trainer == "ours")
         for s in settings(with_detectron2, device)
     ]  # fmt: skip
     errors: dict[str, str] = {}

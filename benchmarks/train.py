@@ -29,7 +29,7 @@ class Contender:
     """One setting: the engine, config overrides, and what was measured (seconds, total losses, peak MiB).
 
     With ``torchvision_roi_align`` the embedded engine pools regions by torchvision's kernels on the CPU, too; trainer,
-    group and calm are those of ``benchmarks.train_worker``.
+    group and calm are those of ``benchmarks.train_worker``. ``keep_memory``: as our training command does.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Contender:
     trainer: str = "ours"
     group: bool = False
     calm: bool = False
+    keep_memory: bool = True
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
@@ -54,6 +55,7 @@ class Contender:
         command = [sys.executable, "-m", "benchmarks.train_worker", "--config-file", config_file]
         command += ["--threads", str(threads), "--weights", weights]
         command += ["--torchvision-roi-align"] if self.torchvision_roi_align else []
+        command += ["--keep-memory"] if self.keep_memory else []
         command += ["--trainer", self.trainer, *(["--group"] if self.group else []), *(["--calm"] if self.calm else [])]
         command += [*overrides, *self.overrides]
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -106,6 +108,7 @@ def run(args: argparse.Namespace) -> dict:
     """
     overrides = ["MODEL.RESNETS.DEPTH", "50", "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", *args.opts]
     contenders = [
+        Contender("embedded, freed memory given back", "embedded", [], keep_memory=False),
         Contender("embedded, float32", "embedded", []),
         Contender("embedded, channels_last", "embedded", ["SOLVER.CHANNELS_LAST", "True"]),
         Contender("embedded, channels_last + bfloat16 + fused", "embedded", FAST),
@@ -116,7 +119,8 @@ def run(args: argparse.Namespace) -> dict:
             Contender("embedded engine's ROIAlign", "embedded", []),
         ]
     elif importlib.util.find_spec("detectron2") is not None:
-        contenders.insert(0, Contender("detectron2, float32", "detectron2", []))
+        # As its own training script runs.
+        contenders.insert(0, Contender("detectron2, float32", "detectron2", [], keep_memory=False))
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "weights.pth")
         try:

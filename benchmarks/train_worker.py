@@ -14,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.memory import peak_mib
 from mammo_d2.config.loading import load_config
+from mammo_d2.core.processes.kept_memory import keep_freed_memory
 from mammo_d2.engine.step import StepTrainer
 from mammo_d2.engine.trainer import MammoTrainer
 from mammo_d2.framework import Boxes, CfgNode, EventStorage, Instances, SimpleTrainer
@@ -154,9 +155,12 @@ def main() -> None:
     parser.add_argument("--trainer", choices=TRAINERS, default="ours")
     parser.add_argument("--calm", action="store_true")
     parser.add_argument("--group", action="store_true")
+    parser.add_argument("--keep-memory", action="store_true")
     parser.add_argument("--torchvision-roi-align", action="store_true")
     parser.add_argument("opts", nargs=argparse.REMAINDER)
     args = parser.parse_args()
+    if args.keep_memory:  # as the training command does
+        keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.torchvision_roi_align:

@@ -19,6 +19,7 @@ from typing import Any
 
 from mammo_d2.config.epochs import num_evaluations
 from mammo_d2.config.loading import load_config
+from mammo_d2.core.processes.kept_memory import keep_freed_memory
 from mammo_d2.engine.run_files.run_folder import (
     FINAL_WEIGHTS,
     LAST_CHECKPOINT,
@@ -292,6 +293,7 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
         ValueError, FileNotFoundError: bad config, data or weights; a training in OUTPUT_DIR without ``--resume``; with
             ``--eval-only`` also weights that leave a part of the model untrained.
     """
+    keep_freed_memory()
     if not (args.resume or args.eval_only):  # before the set-up writes config.yaml
         build_job(load_config(args.config_file, args.opts)).check_unused()
     job = build_job(setup(args, complete=lambda cfg: build_job(cfg).resolve_epochs(cfg)))

@@ -5,6 +5,7 @@ from pathlib import Path
 from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import write_json
+from mammo_d2.core.processes.kept_memory import keep_freed_memory
 from mammo_d2.data.format.catalog import load_records, register_datasets
 from mammo_d2.engine.setup import use_available_device
 from mammo_d2.inference.detected_lesions import (
@@ -67,6 +68,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("opts", nargs="*", help="KEY VALUE overrides")
     args = parser.parse_args(argv)
+    keep_freed_memory()
     if bool(args.image) != bool(args.box) or (args.results and not args.dataset) or (args.pixels and not args.results):
         parser.error("--box goes with --image, --results with --dataset, --pixels with --results")
     cfg = load_config(args.config_file, args.opts)

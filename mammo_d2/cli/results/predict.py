@@ -22,6 +22,7 @@ from mammo_d2.cli.arguments.model_arguments import add_model_arguments, choose_m
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import make_folder
 from mammo_d2.core.identifiers import SALT_FILE
+from mammo_d2.core.processes.kept_memory import keep_freed_memory
 from mammo_d2.data.reading.size_limits import allow_megapixels
 from mammo_d2.engine.setup import check_device
 from mammo_d2.framework import CfgNode, comm, launch
@@ -137,6 +138,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("words", nargs="*", metavar="FILE|FOLDER|KEY VALUE", help="images, then config overrides")
     args = parser.parse_args(argv)
+    keep_freed_memory()
     images, args.opts = split_overrides(args.words)
     args.input = [*args.input, *images]
     if not args.input:

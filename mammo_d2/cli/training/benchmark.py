@@ -10,6 +10,7 @@ from tabulate import tabulate
 from mammo_d2.cli.arguments.command_line import make_parser
 from mammo_d2.config.loading import load_config
 from mammo_d2.core.files import write_json
+from mammo_d2.core.processes.kept_memory import keep_freed_memory
 from mammo_d2.data.format.catalog import check_names, register_datasets
 from mammo_d2.engine.setup import use_available_device, use_float32_precision
 from mammo_d2.engine.step_profile import profile_training
@@ -51,6 +52,7 @@ def run(argv: list[str]) -> int:
     train.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     train.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
     args = parser.parse_args(argv)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         stage, trainer_class = _stage(args.config_file, [*args.opts, "OUTPUT_DIR", folder], args.stage)
         cfg = _prepared(stage.cfg, args.workers)
