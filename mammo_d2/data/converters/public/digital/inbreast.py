@@ -5,6 +5,7 @@ semicolons). Things to know about it:
 
 * Patient ID reads "removed"; the hash in the file name stands for the patient.
 * "ML" in the names means MLO; a few are FB.
+* A few patients have images of several dates (``Acquisition date``, year and month): these are exams of their own.
 * The XML is an OsiriX property list; a contour may have one point or none.
 * An image of BI-RADS 0 (incomplete) with a contour is left out.
 * An image of BI-RADS 4 or higher without a contour is a positive image without a box: methods that learn from image
@@ -37,6 +38,8 @@ from mammo_d2.data.converters.source_arguments import read_options
 from mammo_d2.data.reading.image_meta import ReadOptions
 
 _FILE = re.compile(r"^(\d+)_([0-9a-f]+)_MG_([LR])_(CC|ML|FB)_ANON\.dcm$", re.IGNORECASE)
+# Year, month and day as far as they are there.
+_DATE = re.compile(r"^(19|20)\d\d((0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])?)?$")
 _POINT = re.compile(r"^\(\s*([-+0-9.eE]+)\s*,\s*([-+0-9.eE]+)\s*\)$")
 # Spellings that occur for one kind of finding, by the start of the name in lower case.
 _FINDINGS = {
@@ -150,6 +153,8 @@ class Inbreast(AssessedConverter):
                 SourceAnnotation(category, box, [polygon], None, f"{match[1]}_{number}", {"finding": finding})
             )
         density = row["ACR"].strip()
+        date = row.get("Acquisition date", "")
+        date = date if _DATE.match(date) else ""
         facts = {"image": {"birads": grade[1], "density": density}}
         labels = self.image_labels(path.name, facts, (a.category for a in annotations), where)
         if labels is None:
@@ -164,7 +169,8 @@ class Inbreast(AssessedConverter):
             source_name=f"AllDICOMs/{path.name}",
             annotations=tuple(annotations),
             patient_id=match[2],
-            exam_id=match[2],
+            exam_id=f"{match[2]}_{date}" if date else match[2],
+            exam_time=date or None,
             laterality=match[3].upper(),
             view=view,
             labels=labels,

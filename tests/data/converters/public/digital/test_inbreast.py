@@ -9,6 +9,7 @@ from mammo_d2.data.converters.public.digital.inbreast import Inbreast, read_cont
 from mammo_d2.data.loading.samplers import split_pools
 from mammo_d2.data.prepare.dataset import prepare
 from mammo_d2.data.prepare.options import PrepareOptions
+from mammo_d2.data.prepare.special_images import of_visits
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import write_dicom
 
@@ -69,6 +70,28 @@ def test_facts_and_contours(source):
     assert found["101"].labels == {"benign": 0, "malignant": 0}
     # A benign single calcification has no area: no box, but the label is known.
     assert (found["102"].annotations, found["102"].labels) == ((), {"benign": 1, "malignant": 0})
+
+
+def test_images_of_another_date_are_another_exam(source):
+    table = TABLE.replace("L;MLO;2010;100", "L;MLO;201002;100").replace("R;CC;2010;101", "R;CC;200811;101")
+    (source / "INbreast.csv").write_text(table.replace("L;CC;2010;102", "L;CC;unknown;102"))
+    found = {image.key: image for image in Inbreast(source).images()}
+    exams = {key: (image.patient_id, image.exam_id, image.exam_time) for key, image in found.items()}
+    assert exams == {
+        "100": ("aaa", "aaa_201002", "201002"),
+        "101": ("aaa", "aaa_200811", "200811"),
+        "102": ("bbb", "bbb", None),
+        "103": ("ccc", "ccc_2010", "2010"),
+    }
+    kept, left = of_visits(list(found.values()), "first")
+    assert [image.key for image in kept] == ["101", "102", "103"]
+    assert [key for key, _ in left] == ["100"]
+
+
+def test_tables_without_dates_have_one_exam_per_patient(source):
+    lines = [";".join(line.split(";")[:4] + line.split(";")[5:]) for line in TABLE.splitlines()]
+    (source / "INbreast.csv").write_text("\n".join(lines))
+    assert {image.exam_id for image in Inbreast(source).images()} == {"aaa", "bbb", "ccc"}
 
 
 def test_a_suspicious_image_without_a_contour_is_positive(source):
