@@ -28,6 +28,7 @@ GROUPS = {
         "search": "search hyper-parameters on a validation set",
         "benchmark": "profile the steps of a training",
         "convert-weights": "convert checkpoints of other programs, or pack a run to hand on",
+        "export-model": "write a trained model as ONNX or TorchScript",
     },
     "results": {
         "predict": "find lesions in image files with a trained model",

@@ -35,6 +35,9 @@ EXTRAS = {
     "highdicom": "dicom-export",
     "mlflow": "mlflow",
     "wandb": "wandb",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
 }
 
 HELP_EPILOG = (

@@ -98,13 +98,16 @@ def retrieve_windows(saliency: Tensor, window: tuple[int, int], count: int) -> T
         raise ValueError(f"retrieval needs at least one window of at least one cell, got {count} of {window}")
     with torch.no_grad():
         remaining = minmax_normalize(saliency.detach()).sum(dim=1)
+        row = torch.arange(remaining.shape[1], device=saliency.device)[:, None]
+        column = torch.arange(remaining.shape[2], device=saliency.device)
         found = []
         for _ in range(count):
             scores = F.avg_pool2d(remaining[:, None], (rows, columns), stride=1)[:, 0]
             best = _first_maximum(scores.flatten(1))
             top, left = best // scores.shape[2], best % scores.shape[2]
-            for image, (i, j) in enumerate(zip(top.tolist(), left.tolist(), strict=True)):
-                remaining[image, i : i + rows, j : j + columns] = 0
+            down, across = row - top[:, None, None], column - left[:, None, None]
+            taken = (down >= 0) & (down < rows) & (across >= 0) & (across < columns)
+            remaining = remaining.masked_fill(taken, 0)
             found.append(torch.stack([top, left], dim=1))
     return torch.stack(found, dim=1)
 
@@ -166,12 +169,16 @@ def crop_patches(images: Tensor, positions: Tensor, patch_size: tuple[int, int])
         (N, K, D, h_c, w_c).
     """
     height, width = patch_size
-    missing = (max(0, width - images.shape[3]), max(0, height - images.shape[2]))
+    down, across = (torch.arange(side, device=images.device) for side in patch_size)
+    rows = (positions[..., 0, None].to(images.device) + down)[..., :, None]  # (N, K, h_c, 1)
+    columns = (positions[..., 1, None].to(images.device) + across)[..., None, :]
+    last_row, last_column = images.shape[2] - 1, images.shape[3] - 1
     patches = []
-    for image, places in zip(images, positions.tolist(), strict=True):
-        if any(missing):
-            image = F.pad(image, (0, missing[0], 0, missing[1]), value=float(image.min()))
-        patches.append(torch.stack([image[:, y : y + height, x : x + width] for y, x in places]))
+    for image, y, x in zip(images, rows, columns, strict=True):
+        patch = image[:, y.clamp(max=last_row), x.clamp(max=last_column)]
+        if images.shape[2] < height or images.shape[3] < width:
+            patch = torch.where((y <= last_row) & (x <= last_column), patch, image.min())
+        patches.append(patch.transpose(0, 1))
     return torch.stack(patches)
 
 

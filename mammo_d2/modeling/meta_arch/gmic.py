@@ -249,8 +249,18 @@ class GMIC(ImageModel):
 
     def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
         """See the class; ``sizes`` are those of the images before padding."""
-        prediction = self.predict(images, image_generators(records), sizes)
-        return self.describe(prediction, self.final_scores(prediction), sizes, records)
+        prediction, scores = self.predict_scores(images, image_generators(records), sizes)
+        return self.describe(prediction, scores, sizes, records)
+
+    def predict_scores(
+        self,
+        images: Tensor,
+        generators: Sequence[torch.Generator] | None = None,
+        sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> tuple[GMICPrediction, Tensor]:
+        """Prediction, and (N, C) final probabilities; arguments as for ``predict``."""
+        prediction = self.predict(images, generators, sizes)
+        return prediction, self.final_scores(prediction)
 
     def describe(
         self,
@@ -277,13 +287,16 @@ class GMIC(ImageModel):
             output = self.image_output(saliency, size, scores[row], record, own_map)
             output["module_scores"] = {name: self.by_class(values[row]) for name, values in modules.items()}
             if prediction.positions is not None and prediction.attention is not None:
-                corners = prediction.positions[row].flip(-1).cpu().float()
-                extent = torch.tensor([self.patch_size[1], self.patch_size[0]], dtype=torch.float32)
-                boxes = torch.cat([corners, corners + extent], dim=1)
-                output["patches"] = to_image_pixels(boxes, size, record)
+                output["patches"] = to_image_pixels(self.patch_boxes(prediction.positions[row].cpu()), size, record)
                 output["attention"] = prediction.attention[row]
             results.append(output)
         return results
+
+    def patch_boxes(self, positions: Tensor) -> Tensor:
+        """Top left pixels (..., 2), row and column, as boxes (..., 4) XYXY of the network input, float32."""
+        corners = positions.flip(-1).float()
+        extent = corners.new_tensor([self.patch_size[1], self.patch_size[0]])
+        return torch.cat([corners, corners + extent], dim=-1)
 
     def rename_weights(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """The weights of a file under this model's names; the checkpointer calls it before it compares them.

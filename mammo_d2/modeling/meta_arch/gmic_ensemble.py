@@ -55,8 +55,19 @@ class GMICEnsemble(ImageModel):
         raise ValueError("a GMICEnsemble is not trained: train GMIC models and join them with mammo-d2 convert-weights")
 
     def outputs(self, images: Tensor, sizes: list[tuple[int, int]], records: list[dict]) -> list[dict[str, Any]]:
+        joined, scores = self.predict_scores(images, image_generators(records), sizes)
+        first = self.members[0]
+        assert isinstance(first, GMIC)
+        return first.describe(joined, scores, sizes, records)
+
+    def predict_scores(
+        self,
+        images: Tensor,
+        generators: Sequence[torch.Generator] | None = None,
+        sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> tuple[GMICPrediction, Tensor]:
+        """As ``GMIC.predict_scores``; the generators go on drawing for every member."""
         predictions: list[GMICPrediction] = []
-        generators = image_generators(records)  # further draws for every member
         scores = []
         for member in self.members:
             assert isinstance(member, GMIC)
@@ -69,9 +80,7 @@ class GMICEnsemble(ImageModel):
         )
         if joined.attention is not None:
             joined.attention = joined.attention / len(predictions)
-        first = self.members[0]
-        assert isinstance(first, GMIC)
-        return first.describe(joined, torch.stack(scores).mean(dim=0), sizes, records)
+        return joined, torch.stack(scores).mean(dim=0)
 
     def rename_weights(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """As ``GMIC.rename_weights``, member by member: one file serves both fusions and every variant."""

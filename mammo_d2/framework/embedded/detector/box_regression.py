@@ -53,7 +53,7 @@ class Box2BoxTransform:
         Returns:
             ``(N, 4 * k)`` XYXY boxes, float32.
         """
-        dx, dy, dw, dh = deltas.float().view(len(deltas), deltas.shape[1] // 4, 4).unbind(-1)
+        dx, dy, dw, dh = deltas.float().unflatten(1, (-1, 4)).unbind(-1)
         wx, wy, ww, wh = self.weights
         x, y, w, h = (values[:, None] for values in _centre_and_size(boxes.float()))
         new_x = dx / wx * w + x
