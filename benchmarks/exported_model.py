@@ -45,6 +45,11 @@ class ExportedDetector(nn.Module):
         return detector_postprocess(found, record["height"], record["width"])
 
 
+def predictions(predictor: Predictor, files: Sequence[str]) -> list[Prediction]:
+    """Predictions of files; ValueError for one that cannot be used."""
+    return [found for found in predictor(files, strict=True) if isinstance(found, Prediction)]
+
+
 def largest_difference(expected: Sequence[Prediction], found: Sequence[Prediction]) -> tuple[int, float, float]:
     """Boxes of all files, and the largest difference of their edges in pixels of the files and of their scores.
 
@@ -79,13 +84,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     folder = find_model(DEFAULT_MODEL)
-    overrides = ["MODEL.WEIGHTS", str(folder / WEIGHTS), "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0]
+    overrides = ["MODEL.WEIGHTS", str(folder / WEIGHTS), "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0"]
     cfg = load_config(str(folder / CONFIG), overrides)
     predictor = Predictor(cfg)
     graph = exporting.graph_of(predictor.model, cfg)
     size = (int(cfg.INPUT.SIZE[0]), int(cfg.INPUT.SIZE[1]))
     facts = exporting.describe(predictor, graph, size, False)
-    model, expected = predictor.model, list(predictor(args.images, strict=True))
+    model, expected = predictor.model, predictions(predictor, args.images)
     [image, *_] = exporting.network_images(predictor, args.images[:1])
     record = {"image": image[0], "height": size[0], "width": size[1]}
     contenders: dict[str, Callable[[], object]] = {"torch": torch.inference_mode()(lambda: model([record]))}
@@ -96,7 +101,7 @@ def main() -> None:
         for name, path in paths.items():
             run = exporting.load_exported(path)
             predictor.model = ExportedDetector(run)
-            count, edges, scores = largest_difference(expected, list(predictor(args.images, strict=True)))
+            count, edges, scores = largest_difference(expected, predictions(predictor, args.images))
             print(
                 f"{name}: {path.stat().st_size / 1e6:.1f} MB; {count} boxes on {len(expected)} files, differences up "
                 f"to {edges:.1e} pixels, {scores:.1e} of scores"

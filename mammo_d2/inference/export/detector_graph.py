@@ -134,7 +134,9 @@ def check_detector(model: GeneralizedRCNN) -> None:
     Raises:
         ValueError: it does not; the message names the part.
     """
-    rpn, heads, name = model.proposal_generator, model.roi_heads, type(model).__name__
+    rpn: Any = model.proposal_generator
+    heads: Any = model.roi_heads
+    name = type(model).__name__
     if type(model).inference is not GeneralizedRCNN.inference:
         raise ValueError(f"{name} cannot be exported: it does not detect as GeneralizedRCNN does")
     if not isinstance(rpn, RPN) or type(rpn).predict_proposals is not RPN.predict_proposals:
