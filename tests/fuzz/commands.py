@@ -25,6 +25,7 @@ from mammo_d2.cli.arguments.command_line import run_tool
 from tests.fuzz.mistakes import Mistake
 from tests.fuzz.outcomes import GOOD, OUTCOMES, Verdict, run_cases
 from tests.fuzz.prepare_targets import targets as prepare_targets
+from tests.fuzz.public_set_targets import targets as public_set_targets
 from tests.fuzz.run_targets import targets as run_targets
 from tests.fuzz.targets import Target
 
@@ -36,7 +37,7 @@ MOST = 100_000  # more mistakes than any target has
 @cache
 def all_targets() -> dict[str, Target]:
     """By name."""
-    return {target.name: target for target in (*prepare_targets(), *run_targets())}
+    return {target.name: target for target in (*prepare_targets(), *public_set_targets(), *run_targets())}
 
 
 # The valid files of a target, by folder and name: where they lie, its mistakes, its result.

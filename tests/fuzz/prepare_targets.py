@@ -7,7 +7,7 @@ import datetime
 import io
 import json
 import plistlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ except ImportError:  # an extra of the package
 from mammo_d2.cli.data import prepare
 from tests.data.dicom_files import code, write_dicom
 from tests.fuzz.cases import COCO, TABLE
+from tests.fuzz.miniatures import SIZE, pixels, prepare_arguments, records, same_or_said, table_of, workbook
 from tests.fuzz.mistakes import BOX_UNITS, WRONG, Mistake, file_mistakes, json_mistakes, table_mistakes
 from tests.fuzz.mutations import changed_at
 from tests.fuzz.targets import Target
 
-SIZE = (60, 50)
 RSNA = (
     "site_id,patient_id,image_id,laterality,view,age,cancer,biopsy,invasive,BIRADS,implant,density,machine_id,"
     "difficult_negative_case\n"
@@ -93,13 +93,6 @@ MIAS = (
     "        MIAS MiniMammographic Database\n1st column: MIAS database reference number.\n"
     "mdb001 G CIRC B 535 425 197\nmdb002 G NORM\nmdb005 F CIRC B 477 133 30\nmdb005 F CIRC M 500 168 26\n"
 )
-
-
-def pixels(number: int) -> np.ndarray:
-    """Values of 12 bits of a bright half disc at the left border, other ones for every number."""
-    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
-    inside = (columns / 40) ** 2 + ((rows - 30) / 28) ** 2 < 1
-    return np.where(inside, 1000 + 7 * columns + 3 * rows + number, 0).astype(np.uint16)
 
 
 def make_rsna(folder: Path) -> None:
@@ -185,20 +178,6 @@ def make_coco(folder: Path) -> None:
     (folder / "set" / "annotations" / "train.json").write_text(json.dumps(content))
     other = {**content, "images": [{**content["images"][0], "patient_id": "Q", "source": None}], "annotations": []}
     (folder / "set" / "annotations" / "test.json").write_text(json.dumps(other))
-
-
-def workbook(rows: list[list[Any]], **more: list[list[Any]]) -> bytes:
-    """An Excel file; ``more`` are further sheets."""
-    book = openpyxl.Workbook()
-    for row in rows:
-        book.active.append(row)
-    for title, lines in more.items():
-        sheet = book.create_sheet(title)
-        for row in lines:
-            sheet.append(row)
-    stream = io.BytesIO()
-    book.save(stream)
-    return stream.getvalue()
 
 
 def workbook_mistakes(folder: Path) -> Iterator[Mistake]:
@@ -333,50 +312,6 @@ def coco_mistakes(folder: Path, content: Any = COCO) -> Iterator[Mistake]:
                       text.replace(f'"{key}": ', f'"{key}": {value}', 1).encode(), bad=True)  # fmt: skip
 
 
-def records(folder: Path) -> dict[str, Any]:
-    """Records of a prepared data set by file name without their numbers; and what was said about files."""
-    out = folder / "out"
-    found: dict[str, Any] = {}
-    for path in sorted((out / "annotations").glob("*.json")):
-        content = json.loads(path.read_text())
-        for image in content["images"]:
-            lesions = [{k: v for k, v in a.items() if k not in ("id", "image_id")}
-                       for a in content["annotations"] if a["image_id"] == image["id"]]  # fmt: skip
-            found[image["file_name"]] = {**image, "id": 0}, lesions
-    with (out / "errors.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    warnings, said = ([row for row in rows if (row["level"] == "warning") == kind] for kind in (True, False))
-    return {"records": found, "said": said, "warnings": warnings}
-
-
-def same_or_said(new: dict[str, Any], valid: dict[str, Any], mistake: Mistake) -> str | None:
-    """A bad value changes no record that is left, but for facts that are unknown now; errors.csv says as much."""
-    warned = any(warning not in valid["warnings"] for warning in new["warnings"])
-    for name, (image, lesions) in new["records"].items():
-        if lesions and not all(np.isfinite(a["bbox"]).all() and min(a["bbox"][2:]) > 0 for a in lesions):
-            return f"{name}: {lesions}"
-        if mistake.bad and (image, lesions) != valid["records"].get(name):
-            old = valid["records"].get(name, ({}, []))
-            changed = {k: (old[0].get(k), v) for k, v in image.items() if old[0].get(k) != v}
-            if warned and lesions == old[1] and all(v is None for _, v in changed.values()):
-                continue
-            return f"accepted: {name} {changed} {lesions if lesions != old[1] else ''}"
-    missing = sorted(set(valid["records"]) - set(new["records"]))
-    more = set(new["records"]) - set(valid["records"])
-    said = len([row for row in new["said"] if row not in valid["said"]])
-    return f"{missing} gone without a word: {new['said']}" if len(missing) > said + len(more) else None
-
-
-def arguments(*words: str) -> Callable[[Path], list[str]]:
-    """Arguments of ``prepare`` with {} for the folder."""
-    more = ["--out", "{}/out", "--workers", "0", "--quiet", "--check", "0"]
-    return lambda folder: [word.format(folder) for word in (*words, *(more if words[0] != "validate" else ()))]
-
-
-def table_of(file: str, types: dict[str, str], key: tuple[str, ...], delimiter: str = ",") -> Any:
-    return lambda folder: table_mistakes((folder / file).read_bytes(), types, key, delimiter)
-
-
 def targets() -> list[Target]:
     """All of them."""
     named = ("none of", "were skipped", "no CMMD_clinicaldata")  # messages with images, not the table
@@ -384,36 +319,37 @@ def targets() -> list[Target]:
     source = ("--source", "{}")
     json_truth = ("images", *source, "--truth", "{}/truth.json")
     found = [
-        prepared("prepare rsna", "train.csv", make_rsna, arguments=arguments("rsna", *source),
+        prepared("prepare rsna", "train.csv", make_rsna, arguments=prepare_arguments("rsna", *source),
                  mistakes=table_of("train.csv", RSNA_TYPES, ("patient_id", "image_id"))),
         prepared("prepare vindr-mammo", "breast-level_annotations.csv", make_vindr,
-                 arguments=arguments("vindr-mammo", *source),
+                 arguments=prepare_arguments("vindr-mammo", *source),
                  mistakes=table_of("breast-level_annotations.csv", BREAST_TYPES, ("image_id", "study_id"))),
         prepared("prepare vindr-mammo", "finding_annotations.csv", make_vindr,
-                 arguments=arguments("vindr-mammo", *source),
+                 arguments=prepare_arguments("vindr-mammo", *source),
                  mistakes=table_of("finding_annotations.csv", FINDING_TYPES, ())),
         prepared("prepare cbis-ddsm", "mass_case_description_train_set.csv", make_cbis,
-                 arguments=arguments("cbis-ddsm", *source),
+                 arguments=prepare_arguments("cbis-ddsm", *source),
                  mistakes=table_of("mass_case_description_train_set.csv", CBIS_TYPES, ())),
-        prepared("prepare cmmd", "CMMD_clinicaldata_revision.csv", make_cmmd, arguments=arguments("cmmd", *source),
+        prepared("prepare cmmd", "CMMD_clinicaldata_revision.csv", make_cmmd,
+                 arguments=prepare_arguments("cmmd", *source),
                  mistakes=table_of("CMMD_clinicaldata_revision.csv", CLINICAL_TYPES, ())),
         prepared("prepare cmmd", "CMMD_clinicaldata_revision.xlsx", partial(make_cmmd, excel=True),
-                 arguments=arguments("cmmd", *source), mistakes=workbook_mistakes),
-        prepared("prepare inbreast", "INbreast.csv", make_inbreast, arguments=arguments("inbreast", *source),
+                 arguments=prepare_arguments("cmmd", *source), mistakes=workbook_mistakes),
+        prepared("prepare inbreast", "INbreast.csv", make_inbreast, arguments=prepare_arguments("inbreast", *source),
                  mistakes=table_of("INbreast.csv", INBREAST_TYPES, ("File Name",), ";")),
-        prepared("prepare inbreast", "AllXML/100.xml", make_inbreast, arguments=arguments("inbreast", *source),
+        prepared("prepare inbreast", "AllXML/100.xml", make_inbreast, arguments=prepare_arguments("inbreast", *source),
                  mistakes=contour_mistakes),
         prepared("prepare mini-mias", "Info.txt", make_mias, mistakes=mias_mistakes,
-                 arguments=arguments("mini-mias", *source, "--max-side", "64")),
+                 arguments=prepare_arguments("mini-mias", *source, "--max-side", "64")),
         prepared("prepare images", "truth.csv", make_images, mistakes=truth_mistakes,
-                 arguments=arguments("images", *source, "--truth", "{}/truth.csv")),
+                 arguments=prepare_arguments("images", *source, "--truth", "{}/truth.csv")),
         prepared("prepare images", "truth.json", partial(make_images, truth="json"), mistakes=coco_mistakes,
-                 arguments=arguments(*json_truth)),
+                 arguments=prepare_arguments(*json_truth)),
         prepared("prepare dicom", "truth.csv", make_dicoms,
-                 arguments=arguments("dicom", "--source", "{}/dicom", "--truth", "{}/truth.csv", "--keep-ids"),
+                 arguments=prepare_arguments("dicom", "--source", "{}/dicom", "--truth", "{}/truth.csv", "--keep-ids"),
                  mistakes=partial(truth_mistakes, text=TABLE.replace(".png", ".dcm"))),
         Target("prepare validate", "set/annotations/train.json", make_coco, prepare.run,
-               arguments("validate", "{}/set"),
+               prepare_arguments("validate", "{}/set"),
                lambda folder: coco_mistakes(folder, json.loads((folder / "set/annotations/train.json").read_text()))),
     ]  # fmt: skip
     return [target for target in found if openpyxl or not target.file.endswith(".xlsx")]
