@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +120,7 @@ def _load(data: EvaluationData, args: argparse.Namespace) -> Callable[[], str]:
 
 def _write(data: EvaluationData, args: argparse.Namespace) -> Callable[[], str]:
     def work() -> str:
-        write_files(data, Path(args.folder))
+        write_files(data, Path(args.folder), args.files)
         return "files written"
 
     return work
@@ -138,8 +138,8 @@ MEASUREMENTS = {
 }
 
 
-def write_files(data: EvaluationData, folder: Path) -> None:
-    """The data as a COCO ground truth and a COCO results file."""
+def write_files(data: EvaluationData, folder: Path, results: Sequence[str] = tuple(COMMANDS.values())) -> None:
+    """The data as a COCO ground truth and files of results; each holds all detections as Python objects for a while."""
     boxes = xyxy_to_xywh(data.lesions.boxes)
     images = [
         {
@@ -158,7 +158,7 @@ def write_files(data: EvaluationData, folder: Path) -> None:
     ]
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "malignant"}]}
     write_json(folder / "truth.json", content, indent=2, nan_as_null=True)
-    for name in COMMANDS.values():
+    for name in results:
         write_detections(folder / name, data.detections, data.images, (1,))
 
 
@@ -176,6 +176,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="also write the rows as JSON")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--files", nargs="*", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -189,7 +190,10 @@ def run(args: argparse.Namespace) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 if {"load", *COMMANDS} & set(args.measure):
                     # In a process of its own as well: a child's peak memory starts from its parent's.
-                    _measure_apart("write", images, per_image, 0, folder)
+                    read = {
+                        COMMANDS.get(name, COMMANDS["command"]) for name in args.measure if name in {"load", *COMMANDS}
+                    }
+                    _measure_apart("write", images, per_image, 0, folder, sorted(read))
                 for name in args.measure:
                     measure = _measure_command if name in COMMANDS else _measure_apart
                     rows.append(measure(name, images, per_image, args.replicates, folder))
@@ -200,10 +204,12 @@ def run(args: argparse.Namespace) -> None:
         args.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def _measure_apart(name: str, images: int, per_image: int, replicates: int, folder: str) -> dict:
+def _measure_apart(
+    name: str, images: int, per_image: int, replicates: int, folder: str, files: Sequence[str] = ()
+) -> dict:
     """One measurement in a process of its own, on one thread."""
     command = [sys.executable, "-c", _CHILD, "--one", name, "--images", str(images), "--per-image", str(per_image)]
-    command += ["--replicates", str(replicates), "--folder", folder]
+    command += ["--replicates", str(replicates), "--folder", folder, "--files", *files]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         last = result.stderr.strip().splitlines()[-1:] or ["no message"]
