@@ -10,7 +10,8 @@ source, named by ``png_filename`` or like the DICOM file. Things to know about i
   ROI_SSC). ``image_types`` chooses; without more the 2D ones are taken.
 * Spot and magnified views (``spot_mag`` 1) and breasts with an implant are skipped unless asked for.
 * ``ROI_coords`` are lists of ymin, xmin, ymax, xmax. They do not say of which finding they are: a box has a category
-  only if all findings of its breast agree on it. Those of ``match_level`` 2 are copied from another image of the view.
+  and a kind (mass, calcification, ...) only if all findings of its breast agree on it. Those of ``match_level`` 2 are
+  copied from another image of the view.
 * Pathology of a screening exam may be recorded with the diagnostic exam that followed it: findings of BI-RADS 0, 3, 4
   and 5 without pathology leave their breast unknown.
 * A patient has several exams over the years, all in one split.
@@ -204,8 +205,9 @@ class Embed(Converter):
                 labels[verdict] = 1
         patient, exam = whole(row["empi_anon"]), whole(row["acc_anon"])
         stem = Path(relative).stem
+        finding = {"finding": list(breast.kinds)} if breast and breast.kinds else {}
         annotations = tuple(
-            SourceAnnotation(category, box, lesion_id=f"{stem}_{number}", extra={"match_level": level})
+            SourceAnnotation(category, box, lesion_id=f"{stem}_{number}", extra={"match_level": level, **finding})
             for number, (box, level) in enumerate(zip(boxes, levels, strict=True), start=1)
         )
         rows, columns = whole(row.get("Rows", "")), whole(row.get("Columns", ""))

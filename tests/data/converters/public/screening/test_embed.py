@@ -200,3 +200,17 @@ def test_arguments(source):
     chosen = {key: parameters[key] for key in ("image_types", "exams", "all_views", "implants")}
     assert chosen == {"image_types": ["c-view"], "exams": "screening", "all_views": True, "implants": False}
     assert converter.read_options.voi == "none"
+
+
+def test_boxes_have_the_kind_of_their_breasts_findings(source):
+    table = source / "tables" / "EMBED_OpenData_clinical.csv"
+    header, *lines = table.read_text().splitlines()
+    shapes = ["O,I", ",", "X,", ",", "B,", ",", "R,", "A,"]
+    rows = [f"{line},{shape}" for line, shape in zip(lines, shapes, strict=True)]
+    table.write_text("\n".join([f"{header},massshape,calcfind", *rows]))
+    found = {image.key: [lesion.extra for lesion in image.annotations] for image in Embed(source).images()}
+    assert found["11/22/a1"] == [{"match_level": 1, "finding": ["calcification", "mass"]}]
+    assert found["11/23/b1"] == [{"match_level": 1, "finding": ["mass"]}]
+    assert [extra["finding"] for extra in found["12/32/d1"]] == [["asymmetry"], ["asymmetry"]]
+    # Two findings of different kinds: which one the box is of is unknown.
+    assert found["13/41/e1"] == [{"match_level": 1}]

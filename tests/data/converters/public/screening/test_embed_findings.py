@@ -58,3 +58,34 @@ def test_male_breasts_have_no_density():
 def test_bad_rows(cells, message):
     with pytest.raises(ConverterError, match=message):
         breasts_of([row(**cells)], "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("cells", "kinds"),
+    [
+        ({}, ()),
+        ({"massshape": "nan", "calcfind": "nan"}, ()),
+        ({"massshape": "X", "calcfind": ""}, ("mass",)),
+        ({"massshape": "O", "calcfind": "I"}, ("calcification", "mass")),
+        ({"massshape": "", "calcfind": "9"}, ("calcification",)),
+        ({"massshape": "Q"}, ("architectural distortion",)),
+        ({"massshape": "v"}, ("asymmetry",)),
+        ({"massshape": "N"}, ("lymph node",)),
+        ({"massshape": "?"}, ()),
+    ],
+)
+def test_what_a_finding_is(cells, kinds):
+    breast = breasts_of([row(asses="S", **cells)], "t.csv")["11", "22", "L"]
+    assert breast.findings == (EmbedFinding("4", "", kinds),)
+    assert breast.kinds == kinds
+
+
+def test_boxes_have_a_kind_only_if_all_findings_of_the_breast_are_of_it():
+    rows = [
+        row(asses="S", massshape="O", numfind="1"),
+        row(asses="S", calcfind="I", numfind="1"),  # another specimen of the same finding
+        row(asses="N", numfind="2"),
+    ]
+    assert breasts_of(rows, "t.csv")["11", "22", "L"].kinds == ("calcification", "mass")
+    rows.append(row(asses="B", massshape="O", numfind="3"))
+    assert breasts_of(rows, "t.csv")["11", "22", "L"].kinds == ()
