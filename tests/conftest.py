@@ -58,3 +58,19 @@ def shared_data_root() -> Path:
 def shared_data() -> Path:
     """Folder with real sample mammograms; use with the marker ``shared_data``."""
     return shared_data_root()
+
+
+@pytest.fixture(scope="session")
+def local_cluster():
+    """Address of a Dask scheduler with two worker processes, for the extra "cluster".
+
+    A task that has killed two workers is given up, and dead workers are replaced.
+    """
+    distributed = pytest.importorskip("distributed")
+    import dask
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+    ):
+        yield cluster.scheduler_address

@@ -38,6 +38,7 @@ EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",
+    "distributed": "cluster",
 }
 
 HELP_EPILOG = (

@@ -69,6 +69,8 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--limit", type=int, default=0, help="take only the first images, for a try (0: all)")
     run.add_argument("--shard", type=_shard, default=None, metavar="K/N",
                      help="prepare only the K-th of N parts; prepare merge OUT makes the data set of all")  # fmt: skip
+    run.add_argument("--cluster", default="", metavar="ADDRESS",
+                     help="prepare the images on a Dask cluster: its scheduler's address or file")  # fmt: skip
     add_check_argument(run)
     run.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -143,7 +145,7 @@ def run_prepare(converter_class: type[Converter], args: argparse.Namespace) -> i
         return 0
     if converter.label_facts and args.labels:
         converter.use_label_rules(args.labels)
-    result = prepare(converter, args.out, options, show=print)
+    result = prepare(converter, args.out, options, show=print, cluster=args.cluster)
     _draw_check(result, 0 if options.dry_run else args.check)
     print(summary(result, options.dry_run, options.shard))
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -26,11 +27,10 @@ from mammo_d2.core.processes.kept_memory import keep_freed_memory
 from mammo_d2.data.reading.size_limits import allow_megapixels
 from mammo_d2.engine.setup import check_device
 from mammo_d2.framework import CfgNode, comm, launch
-from mammo_d2.inference.boxes.fused_predictions import BatchPredictor, Ensemble
 from mammo_d2.inference.boxes.test_time_augmentation import FLIPS, TestTimeAugmentation
+from mammo_d2.inference.cluster.cluster_predictor import ClusterPredictor, PredictorRecipe
 from mammo_d2.inference.image_files import FoundFiles, find_images, split_overrides
 from mammo_d2.inference.prediction_run import PredictionRun, RunOptions, prediction_settings
-from mammo_d2.inference.predictor import Predictor
 from mammo_d2.inference.result_files import ERROR_FILE, ResultCounts
 from mammo_d2.jobs.job import build_job
 
@@ -135,6 +135,9 @@ def run(argv: list[str]) -> int:
         help="keep the results in the output folder and predict what is missing, failed or changed since",
     )
     parser.add_argument("--strict", action="store_true", help="fail at the first file that cannot be used")
+    parser.add_argument(
+        "--cluster", default="", metavar="ADDRESS", help="predict on a Dask cluster: its scheduler's address or file"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("words", nargs="*", metavar="FILE|FOLDER|KEY VALUE", help="images, then config overrides")
     args = parser.parse_args(argv)
@@ -143,6 +146,8 @@ def run(argv: list[str]) -> int:
     args.input = [*args.input, *images]
     if not args.input:
         parser.error("name the images, or folders of them")
+    if args.cluster and "RANK" in os.environ:
+        parser.error("--cluster distributes the files itself: run it as one process, without torchrun")
     if args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
     if args.regions < 0:
@@ -191,11 +196,11 @@ def _predict(
     in_breast = args.outside_breast == "drop"
     for cfg in cfgs:
         check_device(cfg)
-    predictors = [
-        Predictor(cfg, autocast=args.autocast, augmentation=augmentation, in_breast=in_breast) for cfg in cfgs
-    ]
-    most = max(cfg.TEST.DETECTIONS_PER_IMAGE for cfg in cfgs)
-    predictor: BatchPredictor = predictors[0] if len(predictors) == 1 else Ensemble(predictors, args.fusion_iou, most)
+    recipe = PredictorRecipe(cfgs, args.autocast, augmentation, in_breast, args.fusion_iou)
+    predictors = recipe.predictors()
+    predictor = recipe.joined(predictors)
+    if args.cluster:
+        predictor = ClusterPredictor(args.cluster, recipe, predictor)
     options = RunOptions(
         args.output, args.resume, args.batch_size, args.strict, threshold, args.pictures, args.regions, args.keep_ids,
         args.id_salt, args.saliency,

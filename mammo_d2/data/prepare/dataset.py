@@ -39,6 +39,7 @@ def prepare(
     out: str | os.PathLike[str],
     options: PrepareOptions | None = None,
     show: Callable[[str], None] | None = None,
+    cluster: str = "",
 ) -> PrepareResult:
     """Prepare a data set.
 
@@ -51,6 +52,8 @@ def prepare(
         out: folder of the prepared data set, ``<root>/<dataset>``.
         options: see ``PrepareOptions``.
         show: called before the first image is prepared with the rules that the labels follow from, if there are any.
+        cluster: scheduler of a Dask cluster whose workers prepare the images (see ``ClusterMap``), in place of
+            ``options.workers`` processes; the files are the same.
 
     Returns:
         Counts and issues.
@@ -75,7 +78,7 @@ def prepare(
     outcomes: list[Outcome] = []
     left_out: list[list[tuple[str, str]]] = []
     # Closing the generator ends the workers when a strict run stops early.
-    with closing(run_images(converter, sources, options, out)) as running:
+    with closing(run_images(converter, sources, options, out, cluster)) as running:
         for outcome in running:
             _leave_out_special(outcome, converter, options, out)
             outcomes.append(outcome)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from mammo_d2.core.processes.cluster_map import ClusterMap
 from mammo_d2.core.processes.crash_safe import CrashSafeMap, WorkerStartError
+from mammo_d2.core.processes.threads import use_one_thread
 from mammo_d2.data.converters.converter import Converter, SourceImage
 from mammo_d2.data.prepare.image import Issue, Outcome, prepare_image
 from mammo_d2.data.prepare.options import PrepareError, PrepareOptions
@@ -18,9 +23,9 @@ _AHEAD = 32
 
 
 def run_images(
-    converter: Converter, sources: list[SourceImage], options: PrepareOptions, out: Path
+    converter: Converter, sources: list[SourceImage], options: PrepareOptions, out: Path, cluster: str = ""
 ) -> Generator[Outcome, None, None]:
-    """Prepare images in worker processes, or in this one; close the generator to end the workers early.
+    """Prepare images on a cluster, in worker processes, or in this one; close the generator to end the workers early.
 
     An image whose decoder ends its process (a crash of a C library, memory) costs this image only, with workers.
 
@@ -29,12 +34,26 @@ def run_images(
 
     Raises:
         PrepareError: worker processes cannot start.
+        ClusterError: there is no ``cluster`` (see ``ClusterMap``) of this address.
     """
     common = (options.image, out, options.force, options.check_hashes)
     # None: no bar where the output is not a terminal.
     hidden = None if options.progress else True
     bar = tqdm(total=len(sources), desc=f"prepare {converter.name}", unit="image", disable=hidden)
     with bar:
+        if cluster:
+            # An image that ends worker processes is tried once more in a process of this machine.
+            alone: CrashSafeMap[SourceImage, Outcome] = CrashSafeMap(
+                _work, _crashed, 1, _start_worker, (converter, *common)
+            )
+            on_cluster: ClusterMap[SourceImage, Outcome] = ClusterMap(
+                cluster, prepare_function, lambda source: next(alone([source])), (converter, *common), ahead=_AHEAD
+            )
+            with closing(on_cluster(sources)) as running:
+                for outcome in running:
+                    yield outcome
+                    bar.update()
+            return
         if options.workers == 0:
             for source in sources:
                 yield prepare_image(converter, source, *common)
@@ -75,3 +94,13 @@ def _work(source: SourceImage) -> Outcome:
     assert _worker_arguments is not None
     converter, options, out, force, check_hashes = _worker_arguments
     return prepare_image(converter, source, options, out, force, check_hashes)
+
+
+def prepare_function(converter: Converter, *common: Any) -> Callable[[SourceImage], Outcome]:
+    """The function of an image in a worker process of a cluster."""
+    use_one_thread()
+    return partial(_prepare, converter, common)
+
+
+def _prepare(converter: Converter, common: tuple, source: SourceImage) -> Outcome:
+    return prepare_image(converter, source, *common)
