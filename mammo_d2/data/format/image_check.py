@@ -67,8 +67,8 @@ def existing_files(image_root: str | os.PathLike[str], names: Sequence[str]) -> 
     return found
 
 
-# A folder may hold many more files than those that are asked for.
-_LEAST_TO_LIST = 50
+# A folder may hold many more files than those that are asked for. Four images are found as fast as they are listed.
+_LEAST_TO_LIST = 4
 
 
 def _is_file(path: str) -> bool:
