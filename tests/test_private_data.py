@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from mammo_d2.cli.data import prepare
-from mammo_d2.cli.results import predict, report
+from mammo_d2.cli.results import export_dicom, predict, report
 from mammo_d2.core.identifiers import hashed_identifier
+from mammo_d2.core.image_transform import ImageTransform
+from mammo_d2.pictures.saliency_maps import write_saliency
 from tests.data.breast_images import half_ellipse
 from tests.data.dicom_files import make_dataset
 from tests.engine import toy_training
@@ -133,6 +136,92 @@ def test_identifiers_are_kept_when_asked_for(clinic, tmp_path):
     assert b"ZQXNOBODY0" in content
     others = re.sub(rb"ZQXNOBODY[0-9]|[0-9.]+99[.]31415926[.]7[.]1[0-9]", b"", content)
     assert not LEAK.search(others), LEAK.search(others)
+
+
+KEPT_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "ReferencedSOPInstanceUID")
+PATIENT_AND_STUDY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientAge", "IssuerOfPatientID", "StudyDate", "StudyTime",
+    "StudyID", "StudyDescription", "AccessionNumber", "ReferringPhysicianName", "DeidentificationMethod",
+)  # fmt: skip
+
+
+@pytest.fixture
+def results(tmp_path):
+    """COCO results with saliency maps of three files in which everything is filled; one has LUTs with explanations."""
+    folder = tmp_path / "results"
+    item = Dataset()
+    item.LUTDescriptor, item.LUTData, item.ModalityLUTType = [2, 0, 16], np.uint16([0, 65535]).tobytes(), "ZQXNOBODY"
+    item.LUTExplanation, item["LUTData"].VR = SECRETS["LO"], "OW"
+    item["LUTDescriptor"].VR = "US"
+    images, boxes = [], []
+    for number in range(3):
+        tags = {"SeriesInstanceUID": f"{SECRETS['UI']}.3{number}"}
+        if number == 0:
+            tags |= {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "ZQXNOBODY"}
+        if number == 1:
+            tags |= {"ModalityLUTSequence": Sequence([item])}
+        if number == 2:
+            tags |= {"VOILUTSequence": Sequence([item]), "WindowCenterWidthExplanation": "ZQXNOBODY"}
+        path = write_private(tmp_path / "in" / f"f{number}.dcm", number, **tags)
+        height, width = PIXELS.shape
+        images.append({"id": number, "file_name": str(path), "height": height, "width": width})
+        boxes.append({"id": number, "image_id": number, "category_id": 1, "bbox": [5, 9, 20, 15], "score": 0.75})
+        transform = ImageTransform((height, width), (0, 0, width, height), False, (1.0, 1.0))
+        write_saliency(folder, number + 1, path.name, np.full((1, 2, 2), 0.5), ["malignant"], transform)
+    categories = [{"id": 1, "name": "malignant"}]
+    content = {"images": images, "annotations": boxes, "categories": categories}
+    (folder / "predictions.json").write_text(json.dumps(content))
+    return folder / "predictions.json"
+
+
+def exported(results, out, *options):
+    """The objects that are made of the results, and {keyword: values} of those of their elements with a secret."""
+    pytest.importorskip("highdicom")
+    argv = [
+        results,
+        "--output",
+        out,
+        "--kinds",
+        "sr",
+        "cad",
+        "seg",
+        "gsps",
+        "--model-name",
+        "m",
+        "--model-version",
+        "1",
+    ]
+    assert export_dicom.run([str(word) for word in [*argv, *options]]) == 0
+    objects = [pydicom.dcmread(path) for path in sorted(out.glob("*.dcm"))]
+    found: dict[str, set[str]] = {}
+    for dataset in objects:
+        for element in (*dataset.file_meta, *dataset.iterall()):
+            if element.VR != "SQ" and LEAK.search(f"{element.value}".encode()):
+                found.setdefault(element.keyword or str(element.tag), set()).add(str(element.value))
+    return objects, found
+
+
+def test_exported_objects_hold_the_uids_of_the_images_and_nothing_else(results, tmp_path, capfd):
+    objects, found = exported(results, tmp_path / "out")
+    assert {dataset.Modality for dataset in objects} == {"SR", "SEG", "PR"}
+    assert len(objects) == 12
+    assert set(found) <= set(KEPT_UIDS)
+    # Those of the study, the series and the image themselves, not e.g. that of the frame of reference.
+    assert all(re.fullmatch(r"[0-9.]+99\.31415926\.7\.[123][0-9]", uid) for uids in found.values() for uid in uids)
+    tables = "".join(path.read_text() for path in (tmp_path / "out").glob("*.csv"))
+    assert not LEAK.search(tables.encode())
+    printed = capfd.readouterr()
+    assert not LEAK.search((printed.out + printed.err).encode())
+    # Bytes too: what is in the file and in no element, such as a preamble.
+    for path in (tmp_path / "out").glob("*.dcm"):
+        assert not LEAK.search(re.sub(rb"[0-9.]+99[.]31415926[.]7[.][123][0-9]", b"", path.read_bytes())), path
+
+
+def test_patient_and_study_are_exported_when_asked_for(results, tmp_path):
+    objects, found = exported(results, tmp_path / "out", "--keep-ids")
+    assert set(found) <= {*KEPT_UIDS, *PATIENT_AND_STUDY}
+    assert {str(dataset.PatientID) for dataset in objects} == {"ZQXNOBODY0", "ZQXNOBODY1", "ZQXNOBODY2"}
+    assert "ZQXNOBODY" in str(objects[0].PatientName)
 
 
 def test_phantoms_are_of_nobody(tmp_path):

@@ -31,7 +31,14 @@ def site(tmp_path_factory):
 @pytest.mark.slow
 def test_it_builds_without_a_warning(site):
     assert "docs/index.html" in (site / "index.html").read_text(encoding="utf-8")
-    for page in ("docs/tutorials/own_dicoms", "docs/methods/gmic", "datasets/README", "README", "docs/results"):
+    for page in (
+        "docs/tutorials/own_dicoms",
+        "docs/methods/gmic",
+        "datasets/README",
+        "README",
+        "docs/results",
+        "docs/notebooks/own_results",
+    ):
         assert (site / f"{page}.html").is_file()
 
 

@@ -38,6 +38,10 @@ _PERSONAL = (
     "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
 )  # fmt: skip
 DEIDENTIFICATION = "mammo_d2: patient and study removed, ID hashed, UIDs kept"
+# Attributes of a LUT's item that the pixels need; its explanation is free text.
+_LUT = ("LUTDescriptor", "LUTData", "ModalityLUTType")
+# Units of PS3.3 C.11.1.1.2; anything else there is free text, and becomes "US", unspecified.
+_UNITS = ("OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 _HASH = re.compile("[0-9a-f]{16}")
 
 
@@ -209,6 +213,7 @@ def reference_header(dataset: Dataset, *, keep_ids: bool, salt: str = "") -> Dat
     for keyword in (*_UIDS, *_PIXELS, *personal):
         if keyword in dataset and dataset.get(keyword) not in (None, "", []):
             header[keyword] = copy.deepcopy(dataset[keyword])
+    _drop_free_text(header)
     header.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, also for the names of classes
     for keyword in _REQUIRED:
         if keyword not in header:
@@ -223,6 +228,19 @@ def reference_header(dataset: Dataset, *, keep_ids: bool, salt: str = "") -> Dat
         for keyword in ("WindowCenter", "WindowWidth", "VOILUTFunction"):
             header.pop(keyword, None)
     return header
+
+
+def _drop_free_text(header: Dataset) -> None:
+    """Leave of LUTs and units what the pixels need: explanations may name somebody."""
+    for keyword in ("ModalityLUTSequence", "VOILUTSequence"):
+        for item in header.get(keyword) or ():
+            for element in list(item):
+                if element.keyword not in _LUT:
+                    del item[element.tag]
+            if "ModalityLUTType" in item and item.ModalityLUTType not in _UNITS:
+                item.ModalityLUTType = "US"
+    if "RescaleType" in header and header.RescaleType not in _UNITS:
+        header.RescaleType = "US"
 
 
 def _open(file: str) -> FileDataset:

@@ -79,7 +79,7 @@ class Phantom(DicomFolder):
         config = PhantomConfig.from_dict(settings)
         if args.dry_run:
             raise DryRun(f"would make {config.n_patients} patients: {config.to_dict()}")
-        return cls(config, args.raw or args.out / "raw", args.workers, not args.quiet, name=args.out.name)
+        return cls(config, args.raw or args.out / "raw", max(args.workers, 1), not args.quiet, name=args.out.name)
 
     def parameters(self) -> dict[str, Any]:
         """See the base class."""

@@ -1,3 +1,4 @@
+import argparse
 import json
 
 import pytest
@@ -19,6 +20,15 @@ def raw(tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw")
     Phantom(CONFIG, folder, progress=False)
     return folder
+
+
+def test_no_workers_are_this_process(tmp_path):
+    parser = argparse.ArgumentParser()
+    Phantom.add_arguments(parser)
+    parser.add_argument("--workers", type=int)
+    args = parser.parse_args(["--patients", "1", "--set", "rows=160", "cols=128", "--workers", "0"])
+    args.out, args.dry_run, args.quiet = tmp_path, False, True
+    assert len(list(Phantom.from_arguments(args).images())) == 4
 
 
 def test_set_is_made_once_and_used_again(raw):
