@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from mammo_d2.framework import build_model
+from mammo_d2.config.loading import load_config
+from mammo_d2.framework import SafeCheckpointer, build_model
+from mammo_d2.framework.weights.shipped_models import CONFIG, DEFAULT_MODEL, WEIGHTS, find_model
 from mammo_d2.inference.export.detector_graph import DetectorGraph, best, has_area
 from tests.inference.export.small_models import c4_detector, detector, detector_cfg, image, with_contrast
 
@@ -43,6 +45,14 @@ def test_same_detections_as_the_model(make, size):
 )
 def test_settings_of_the_model_hold(overrides):
     assert_same(detector(*overrides), image(120, 96))
+
+
+def test_the_detector_of_the_package():
+    folder = find_model(DEFAULT_MODEL)
+    cfg = load_config(str(folder / CONFIG), ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.001"])
+    model = build_model(cfg).eval()
+    SafeCheckpointer(model, strict_weights=True).load(str(folder / WEIGHTS))
+    assert_same(model, image(512, 320), least=5)
 
 
 def test_an_image_without_detections():
