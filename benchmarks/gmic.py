@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.memory import peak_mib
 from mammo_d2.config.loading import load_config
+from mammo_d2.core.processes.kept_memory import keep_freed_memory
 from mammo_d2.framework import build_model
 from mammo_d2.inference.convert_gmic import GMIC_CONFIG
 from mammo_d2.modeling.fold_norm import compile_networks, fold_norms
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> dict:
         "memory_mib": {what: MiB}}.
     """
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as predict does
     contenders = [
         Contender("plain"),
         Contender("background skipped", SKIP),
@@ -147,6 +149,7 @@ def _peak_memory(kind: str, overrides: tuple[str, ...]) -> float:
 
 def _one_image(kind: str, overrides: tuple[str, ...]) -> float:
     torch.set_num_threads(1)
+    keep_freed_memory()
     model, window = full_model(*overrides), synthetic_window("CC-shaped")
     if kind == "training":
         record = {"image": window[0], "labels": {"benign": 0, "malignant": 1}}

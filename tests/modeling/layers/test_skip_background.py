@@ -18,6 +18,24 @@ def test_equal_runs():
     assert equal_runs(torch.zeros(1, 1, 4, 5), 3, shortest=2) == [EqualRun(0, 5)]
 
 
+@pytest.mark.parametrize("axis", [2, 3])
+def test_equal_runs_are_those_of_a_plain_loop(axis):
+    """Also where slices differ in a few pixels only, which a look at every 64th does not see."""
+    generator = torch.Generator().manual_seed(2)
+    for pixels in (0, 1, 3, 40):
+        image = torch.zeros(2, 2, 90, 150)
+        for place in torch.rand(pixels, 4, generator=generator).mul(torch.tensor([2, 2, 90, 150])).long():
+            image[tuple(place)] = 1
+        slices = image.unbind(axis)
+        expected, start = [], 0
+        for index in range(1, len(slices) + 1):
+            if index == len(slices) or not torch.equal(slices[index], slices[index - 1]):
+                if index - start >= 3:
+                    expected.append(EqualRun(start, index))
+                start = index
+        assert equal_runs(image, axis, shortest=3) == expected
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (7, 3), (3, 0)])
 @pytest.mark.parametrize("content", [(0, 9), (13, 20), (40, 47)])
