@@ -10,7 +10,9 @@ import json
 import logging
 import pickle
 import random
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -29,6 +31,7 @@ from mammo_d2.data.converters.truth_files import Truth
 from mammo_d2.data.format.annotations import check_splits, load_coco
 from mammo_d2.data.reading.image_meta import ReadOptions
 from mammo_d2.data.reading.reader import image_size, read_image
+from mammo_d2.data.reading.tiff_tiles import encode_tiff_tiles, tiff_tags
 from mammo_d2.evaluation.files.coco_files import load_ground_truth
 from mammo_d2.evaluation.files.detection_files import load_detections
 from mammo_d2.framework.weights.weight_files import read_weight_file
@@ -142,6 +145,30 @@ def raster(folder: Path, random_: random.Random) -> str | None:
     return _read_image(path, random_)
 
 
+@cache
+def _tiles() -> bytes:
+    """Prepared pixels in four tiles."""
+    return encode_tiff_tiles(np.random.default_rng(0).integers(0, 65536, (300, 280)).astype(np.uint16))
+
+
+def tiles(folder: Path, random_: random.Random) -> str | None:
+    """TIFF in tiles: changed bytes, and changed tiles with right checksums."""
+    data = _tiles()
+    if random_.random() < 0.5:
+        tags = tiff_tags(data)
+        number = random_.randrange(len(tags[324]))
+        start, count = tags[324][number], tags[325][number]
+        tile = mutated_bytes(data[start : start + count], random_)[:count].ljust(count, b"\0")
+        old, new = (struct.pack("<I", zlib.crc32(part)) for part in (data[start : start + count], tile))
+        head = data[: tags[324][0]].replace(old, new)
+        data = head + data[len(head) : start] + tile + data[start + count :]
+    else:
+        data = mutated_bytes(data, random_, header=400)
+    path = folder / "case.tif"
+    path.write_bytes(data)
+    return _read_image(path, random_)
+
+
 def _read_image(path: Path, random_: random.Random) -> str | None:
     options = random_.choice([None, ReadOptions(bits=12), ReadOptions(frame=0, for_processing=True)])
     pixels, meta = read_image(path, options)
@@ -220,7 +247,7 @@ def checkpoint(folder: Path, random_: random.Random) -> str | None:
 
 
 KINDS: dict[str, Callable[[Path, random.Random], str | None]] = {
-    "dicom": dicom, "raster": raster, "coco": coco, "csv": csv, "yaml": yaml, "checkpoint": checkpoint,
+    "dicom": dicom, "raster": raster, "tiles": tiles, "coco": coco, "csv": csv, "yaml": yaml, "checkpoint": checkpoint,
 }  # fmt: skip
 
 

@@ -238,7 +238,7 @@ def targets() -> list[Target]:
     bcdr = "BCDR-D01_dataset/bcdr_d01"
     found = [
         of("embed", f"{tables}_clinical.csv", make_embed,
-           tolerant(table_of(f"{tables}_clinical.csv", EMBED_CLINICAL_TYPES, ()), "twice", "cut after")),
+           tolerant(table_of(f"{tables}_clinical.csv", EMBED_CLINICAL_TYPES, ()), "twice", "cut after", "asses: 'x'")),
         of("embed", f"{tables}_metadata.csv", make_embed,
            tolerant(table_of(f"{tables}_metadata.csv", EMBED_METADATA_TYPES, ()), "cut after")),
         of("csaw-cc", "CSAW-CC_breast_cancer_screening_data.csv", make_csaw,

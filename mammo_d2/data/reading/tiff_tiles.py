@@ -220,9 +220,11 @@ class TiledPixels:
         start = self.offsets[number]
         packed = self.data[start : start + self.counts[number]]
         if zlib.crc32(packed) == self.checksums[number]:
-            raw = imagecodecs.zstd_decode(packed, out=TILE * TILE * self.dtype.itemsize)
-            if len(raw) == TILE * TILE * self.dtype.itemsize:
+            try:
+                raw = imagecodecs.zstd_decode(packed, out=TILE * TILE * self.dtype.itemsize)
                 return imagecodecs.delta_decode(np.frombuffer(raw, self.dtype).reshape(TILE, TILE), axis=-1)
+            except (RuntimeError, ValueError):
+                pass  # a right checksum of wrong data; what it unpacks to is limited to a tile
         raise ImageReadError(self.path, f"damaged TIFF (tile {number} of {len(self.offsets)})", _COPY_AGAIN)
 
 

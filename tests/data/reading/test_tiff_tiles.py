@@ -1,6 +1,7 @@
 """Prepared pixels in tiles: the values of a PNG to the digit, windows, other readers, damage."""
 
 import struct
+import zlib
 
 import cv2
 import imagecodecs
@@ -105,6 +106,16 @@ def test_only_the_tiles_of_a_window_are_decoded(tmp_path):
         tiles.read()
     with pytest.raises(ImageReadError, match="tile 8 of 9"):
         read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 40, imagecodecs.zstd_encode(bytes(100))])
+def test_wrong_data_with_a_right_checksum(content):
+    data = bytearray(encode_tiff_tiles(noise((TILE, TILE), 65535)))
+    tags = tiff_tags(bytes(data))
+    data[tags[324][0] :] = content
+    wrong = changed(changed(bytes(data), 325, len(content)), 65433, zlib.crc32(content))
+    with pytest.raises(ImageReadError, match="tile 0 of 1"):
+        TiledPixels.from_content("a.tif", wrong).read()
 
 
 def test_a_file_that_is_cut_off(tmp_path):
