@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -130,24 +129,20 @@ def measure(root: Path, start: str) -> dict[str, float]:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print a table of the starts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--images", type=int, nargs="+", default=[10_000, 100_000], help="training images; as many / 10 test"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``run``."""
+    parser.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000], help="training images")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     parser.add_argument("--per-folder", type=int, default=1000, help="images in each folder of image files [1000]")
     parser.add_argument("--folder", type=Path, help="kept there, and used again; default: a temporary folder")
-    parser.add_argument("--measure", nargs=2, metavar=("ROOT", "START"), help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if args.measure:
-        print(json.dumps(measure(Path(args.measure[0]), args.measure[1])))
-        return
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print a table of the starts."""
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for images in args.images:
-            root = (args.folder or Path(temporary)) / str(images)
+            root = (args.folder or Path(temporary)).resolve() / str(images)
             folder = root / "big"
             for split, count in (("train", images), ("test", max(4, images // 10))):
                 if not (folder / "annotations" / f"{split}.json").is_file():
@@ -156,12 +151,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if start == "first":
                     for store in (folder / "annotations").glob("*.records"):
                         store.unlink()
-                command = [sys.executable, "-m", "benchmarks.records", "--measure", str(root), start]
-                found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
-                rows.append({"images": images, "start": start, **found})
+                command = [sys.executable, "-m", "benchmarks.records", str(root), start]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+                rows.append({"images": images, "start": start, **json.loads(done.stdout.splitlines()[-1])})
                 print(rows[-1], file=sys.stderr, flush=True)
     print(tabulate(rows, headers="keys", floatfmt=".1f", tablefmt="github"))
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(measure(Path(sys.argv[1]).resolve(), sys.argv[2])))

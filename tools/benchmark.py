@@ -7,6 +7,7 @@ Examples:
     python tools/benchmark.py train --steps 8
     python tools/benchmark.py train --profile --config-file mammo_d2://quickstart/phantom_top_likelihood.yaml
     python tools/benchmark.py prepare --images 40 --max-side 800
+    python tools/benchmark.py records --images 10000 100000
     python tools/benchmark.py evaluation --images 10000 100000
     python tools/benchmark.py gmic --rounds 3
     python tools/benchmark.py lesion --networks densenet121 densenet161
@@ -20,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is beside the package, not in it
 
-from benchmarks import coverage, evaluation, gmic, gpu, lesion, pixel_formats, prepare, regions, train
+from benchmarks import coverage, evaluation, gmic, gpu, lesion, pixel_formats, prepare, records, regions, train
 from mammo_d2.cli.arguments.command_line import make_parser, run_tool
 from mammo_d2.cli.training.benchmark import PROFILE_FLAG
 from mammo_d2.cli.training.benchmark import run as profile
@@ -39,6 +40,7 @@ def run(argv: list[str]) -> int:
         ("lesion", lesion, "the lesion classifier: patches per second and memory of an epoch, windows of a lesion"),
         ("prepare", prepare, "preparing a data set: images a second by transfer syntax, memory over many images"),
         ("pixels", pixel_formats, "formats of prepared pixels on your own images: encode, decode, a window, bytes"),
+        ("records", records, "from an annotation file to the first batch: seconds, memory; with and without a store"),
         ("evaluation", evaluation, "FROC, bootstrap and COCO AP of up to a million images: seconds, memory"),
         ("coverage", coverage, "how often confidence intervals hold the true value, by simulation"),
     ]:

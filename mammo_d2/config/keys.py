@@ -332,6 +332,9 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.CHECKPOINT_EPOCHS = 0
     cfg.TEST.EVAL_EPOCHS = 0
     cfg.TEST.LOSS_EPOCHS = 0
+    # Copy checkpoints to this folder of an object store, e.g. "s3://bucket/run7" (needs s3fs), one for each run; with
+    # --resume an OUTPUT_DIR without checkpoint goes on from there. Empty: none.
+    cfg.SOLVER.CHECKPOINT_COPY = ""
     # Mini-batches per optimizer step; their gradients are averaged.
     cfg.SOLVER.ACCUMULATE = 1
     # Autocast type when SOLVER.AMP.ENABLED: "float16" (GPU only) or "bfloat16".

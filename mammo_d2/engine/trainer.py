@@ -18,6 +18,7 @@ from mammo_d2.engine.hooks import EMA, BestAndEarlyStop, EventWriting, PeriodicE
 from mammo_d2.engine.monitoring.tracking import Tracking
 from mammo_d2.engine.monitoring.validation_pictures import build_validation_pictures
 from mammo_d2.engine.optimizer import build_optimizer
+from mammo_d2.engine.run_files.checkpoint_copies import CheckpointCopies
 from mammo_d2.engine.run_files.preparation_record import record_preparation
 from mammo_d2.engine.run_files.run_folder import (
     CONFIG_FILE,
@@ -85,6 +86,8 @@ class MammoTrainer(DefaultTrainer):
         self.ema: EMA | None = None
         self._stop_reason: str | None = None
         self.stopped_by_signal = False
+        address = cfg.SOLVER.CHECKPOINT_COPY
+        self._copies = CheckpointCopies(address, Path(cfg.OUTPUT_DIR)) if address else None
         super().__init__(base)
         self.cfg = cfg
         self._step = StepTrainer(cfg, self._trainer.model, self._trainer.data_loader, self._trainer.optimizer)
@@ -136,6 +139,8 @@ class MammoTrainer(DefaultTrainer):
         self.checkpointer = SafeCheckpointer(
             unwrap(self.model), cfg.OUTPUT_DIR, strict_weights=self._strict_weights, trainer=weakref.proxy(self)
         )
+        if self._copies is not None:
+            self.checkpointer.on_saved = self._copies.put
         # No warm-up: the writers of detectron2 fail in runs that end before the first measured iteration.
         built = [StepSeed(cfg.SEED), hooks.IterationTimer(warmup_iter=0), hooks.LRScheduler()]
         if cfg.SOLVER.EMA.ENABLED:
@@ -208,6 +213,11 @@ class MammoTrainer(DefaultTrainer):
 
     # --- running ------------------------------------------------------------------------------------------------
     def resume_or_load(self, resume: bool = True) -> None:
+        if resume and self._copies is not None:
+            for is_turn in (comm.is_main_process(), comm.get_local_rank() == 0):
+                if is_turn:  # of the second, on machines that do not see the first one's folder
+                    self._copies.fetch()
+                comm.synchronize()
         super().resume_or_load(resume=resume)
         if self.start_iter > 0:
             cfg, start = self.cfg, self.start_iter * self.cfg.SOLVER.ACCUMULATE

@@ -45,6 +45,7 @@ IGNORED = frozenset(
         "DATASETS.ALLOW_SHARED_PATIENTS",
         "DATALOADER.NUM_WORKERS",
         "DATALOADER.CACHE_MB",
+        "SOLVER.CHECKPOINT_COPY",
         "SOLVER.CHECKPOINT_EPOCHS",
         "SOLVER.CHECKPOINT_PERIOD",
         # Memory and time for the same numbers.

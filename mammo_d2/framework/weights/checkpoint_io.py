@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlparse
@@ -85,6 +85,7 @@ class SafeCheckpointing(Checkpointer):
       "?matching_heuristics=True" after the file name asks for matching by the endings of names.
     * ``load_report`` tells what the last ``load`` did. With ``strict_weights``, and always when resuming, anything but
       an exact fit is an error.
+    * ``on_saved`` is called with the path of every checkpoint that was written.
     """
 
     def __init__(self, model: torch.nn.Module, save_dir: str = "", *, strict_weights: bool = False, **kwargs: Any):
@@ -98,6 +99,7 @@ class SafeCheckpointing(Checkpointer):
         super().__init__(model, save_dir, **kwargs)
         self.strict_weights = strict_weights
         self.load_report: LoadReport | None = None
+        self.on_saved: Callable[[str], None] | None = None
         self._resuming = False
         self._match_endings = False
 
@@ -120,6 +122,8 @@ class SafeCheckpointing(Checkpointer):
         with atomic_write(path) as file:
             torch.save(data, file)
         self.tag_last_checkpoint(f"{name}.pth")
+        if self.on_saved is not None:
+            self.on_saved(path)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the checkpoint that a resumed run continues from."""
