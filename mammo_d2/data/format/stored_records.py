@@ -84,7 +84,7 @@ class StoredSource:
 
 
 @dataclass(frozen=True)
-class TruthColumns:
+class SamplingColumns:
     """What samplers need to know of n images with C classes.
 
     Attributes:
@@ -179,7 +179,7 @@ class StoredRecords(Sequence[dict[str, Any]]):
         return StoredRecords(self.sources, rows if self._rows is None else self._rows[rows], self._labels)
 
     # --- columns ------------------------------------------------------------------------------------------------
-    def truth_columns(self, classes: Sequence[str]) -> TruthColumns:
+    def sampling_columns(self, classes: Sequence[str]) -> SamplingColumns:
         """What samplers need, without decoding a record.
 
         Args:
@@ -195,7 +195,7 @@ class StoredRecords(Sequence[dict[str, Any]]):
         truth = np.where(present, 1, label).astype(np.int8)
         rows = slice(None) if self._rows is None else self._rows
         exams = first_appearance(self._exams()[rows])
-        return TruthColumns(truth[rows], usable[rows], annotated[rows], exams, boxes[rows].sum(0), labels[rows])
+        return SamplingColumns(truth[rows], usable[rows], annotated[rows], exams, boxes[rows].sum(0), labels[rows])
 
     def annotated_rows(self) -> np.ndarray:
         """Numbers of the records with annotations."""

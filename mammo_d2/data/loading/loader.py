@@ -248,7 +248,7 @@ def _log_training_set(records: Sequence[dict], pools: ImagePools, classes: list[
 def _counts(records: Sequence[dict], classes: list[str]) -> tuple[Counter, dict[str, Counter]]:
     """Boxes of each class, and per class how many images have which label (None: unknown)."""
     if isinstance(records, StoredRecords):
-        columns = records.truth_columns(classes)
+        columns = records.sampling_columns(classes)
         boxes = Counter(dict(zip(classes, columns.boxes.tolist(), strict=True)))
         codes = {name: columns.labels[:, row] for row, name in enumerate(classes)}
         return boxes, {

@@ -19,7 +19,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from mammo_d2.core.image_truth import image_truth, joined_truth
-from mammo_d2.data.format.stored_records import StoredRecords, TruthColumns
+from mammo_d2.data.format.stored_records import SamplingColumns, StoredRecords
 from mammo_d2.framework import Registry
 
 SAMPLER_REGISTRY = Registry("SAMPLER")
@@ -86,7 +86,7 @@ def split_pools(
         The pools; together they hold every record exactly once.
     """
     if isinstance(records, StoredRecords):
-        return _stored_pools(records.truth_columns(categories), source)
+        return _stored_pools(records.sampling_columns(categories), source)
     positives, negatives, unlocalized, unknown, unlabelled, severity = [], [], [], [], [], []
     numbers: dict[Hashable, int] = {}
     exams = [numbers.setdefault(exam_key(record), len(numbers)) for record in records]
@@ -108,7 +108,7 @@ def split_pools(
     return ImagePools(positives, negatives, unlocalized, unknown, unlabelled, source, exams, severity, len(categories))
 
 
-def _stored_pools(columns: TruthColumns, source: str) -> ImagePools:
+def _stored_pools(columns: SamplingColumns, source: str) -> ImagePools:
     """The same from columns."""
     positives, negatives, unlocalized, unknown, unlabelled = (np.flatnonzero(pool).tolist() for pool in columns.pools)
     exams, severity, classes = columns.exams.tolist(), columns.severity.tolist(), columns.truth.shape[1]

@@ -60,7 +60,7 @@ def both(path, image_root, categories, merge):
 
 def check_equal(stored, listed, classes):
     assert list(stored) == listed
-    columns = stored.truth_columns(classes)
+    columns = stored.sampling_columns(classes)
     truth = [[-1 if value is None else value for value in image_truth(record, classes)] for record in listed]
     assert columns.truth.tolist() == truth
     assert split_pools(stored, classes) == (pools := split_pools(listed, classes))
