@@ -43,6 +43,8 @@ _KINDS = (
     "stroma_distortion",
 )  # fmt: skip
 _TABLE = re.compile(r"^bcdr_([fd]n?\d+)_(img|outlines)\.csv$", re.IGNORECASE)
+# File systems have 255 bytes; the tables' names have some thirty.
+_LONGEST_NAME = 200
 _TYPE = re.compile(r"^([LR])(CC|MLO|O)$", re.IGNORECASE)
 _CLASSIFICATIONS = ("Benign", "Malign", "Malignant")
 
@@ -221,6 +223,8 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[dict[str, str], 
         where = f"{path}, line {row['#']}"
         relative = row["image_filename"].replace("\\", "/").removeprefix("./")
         problem = path_problem(relative) if relative else "is empty"
+        if any(len(part) > _LONGEST_NAME for part in relative.split("/")):
+            problem = "is too long for a file's name"
         if problem:
             raise ConverterError(f"{where}: image_filename {relative!r:.80} {problem}")
         yield row, where, relative

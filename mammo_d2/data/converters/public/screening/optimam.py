@@ -235,6 +235,8 @@ def _relative_path(client: str, image: OptimamImage) -> str:
 
 
 def _header(path: Path) -> ImageMeta | ImageReadError | OSError:
-    if not path.is_file():
-        return ImageReadError(path, "in IMAGEDB, but there is no such file", "fetch it")
-    return read_header(path)
+    try:
+        found = path.is_file()
+    except OSError as error:  # a name that is too long
+        return error
+    return read_header(path) if found else ImageReadError(path, "in IMAGEDB, but there is no such file", "fetch it")

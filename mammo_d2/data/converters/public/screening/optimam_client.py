@@ -145,7 +145,7 @@ def _marks(content: Any, where: str) -> Iterator[OptimamMark]:
             continue
         try:
             x1, y1, x2, y2 = (float(mark[key]) for key in ("X1", "Y1", "X2", "Y2"))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise ConverterError(f"{where}: mark {number} has no X1, Y1, X2 and Y2, all numbers; correct it") from None
         linked = re.findall(r"\d+", str(mark.get("LinkedNBSSLesionNumber") or ""))
         yield OptimamMark(

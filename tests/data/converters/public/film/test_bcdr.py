@@ -128,6 +128,7 @@ def test_an_outline_that_is_there_twice_counts_once(source):
         (" 60 80 80 60,", " 60 80 80,", "line 2: 3 lw_x_points and 4 lw_y_points"),
         (" 60 80 80 60,", " 60 80 80 x,", "line 2: lw_x_points and lw_y_points must be whole numbers"),
         ("./patient_3/study_2", "../../study_2", "line 2: image_filename .* may lead out of its folder"),
+        ("./patient_3/study_2", "x" * 300, "line 2: image_filename .* is too long for a file's name"),
     ],
 )
 def test_bad_rows(source, old, new, message):

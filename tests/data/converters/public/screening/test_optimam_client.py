@@ -109,10 +109,11 @@ def test_files_of_a_client(tmp_path):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"imagedb_optm1\.json: no such file"):
         read_client(tmp_path / "optm1")
-    mark = {key: value for key, value in MARK.items() if key != "X2"}
-    folder = write_client(tmp_path / "optm2", {}, {"1.2": {"1.3": {"1.4": {"5": mark}}}})
-    with pytest.raises(ConverterError, match=r"image 1\.4: mark 5 has no X1, Y1, X2 and Y2"):
-        read_client(folder)
+    without = {key: value for key, value in MARK.items() if key != "X2"}
+    for mark in (without, {**MARK, "Y2": 10**400}):
+        folder = write_client(tmp_path / "optm2", {}, {"1.2": {"1.3": {"1.4": {"5": mark}}}})
+        with pytest.raises(ConverterError, match=r"image 1\.4: mark 5 has no X1, Y1, X2 and Y2"):
+            read_client(folder)
     (folder / "nbss_optm2.json").write_text("[]")
     with pytest.raises(ConverterError, match=r"nbss_optm2\.json: must hold a JSON object"):
         read_client(folder)
