@@ -15,6 +15,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,11 @@ def checkpoint(folder: Path, random_: random.Random) -> str | None:
 KINDS: dict[str, Callable[[Path, random.Random], str | None]] = {
     "dicom": dicom, "raster": raster, "tiles": tiles, "coco": coco, "csv": csv, "yaml": yaml, "checkpoint": checkpoint,
 }  # fmt: skip
+
+if find_spec("highdicom"):  # of the extra dicom-export
+    from tests.fuzz.export_case import export
+
+    KINDS["export"] = export
 
 
 def read_case(kind: str, seed: int, folder: Path) -> str | None:

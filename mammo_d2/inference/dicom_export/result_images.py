@@ -210,7 +210,7 @@ def _by_image(
         require_fields(entry, ("image_id", "category_id", "bbox", "score"), here)
         check_id(entry["image_id"], here, "image_id")
         category = entry["category_id"]
-        if names is not None and category not in names:
+        if names is not None and (isinstance(category, bool) or not isinstance(category, int) or category not in names):
             raise ResultsError(f"{here}: category_id {shown(category)} is not among the categories")
         name = names[category] if names is not None else category if isinstance(category, str) else f"class {category}"
         by_image.setdefault(entry["image_id"], []).append({**entry, "category_id": name})

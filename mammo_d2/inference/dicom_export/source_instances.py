@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import UID
 
 from mammo_d2.core.identifiers import hashed_identifier
 from mammo_d2.data.reading.dicom.dicom_file import is_dicom, open_dicom
@@ -178,9 +180,14 @@ class SourceFinder:
         if frames > 1 and (frame is None or not 0 <= frame < frames):
             problem = f"has {frames} frames, and the results do not say which one was predicted"
             raise ImageReadError(file, problem, "name it with --frame, from 0")
-        lift_frame_attributes(dataset, frame or 0)
-        header = reference_header(dataset, keep_ids=self._keep_ids, salt=self._salt)
-        side, (view, _) = laterality_of(dataset), view_of(dataset)
+        try:
+            lift_frame_attributes(dataset, frame or 0)
+            header = reference_header(dataset, keep_ids=self._keep_ids, salt=self._salt)
+            side, (view, _) = laterality_of(dataset), view_of(dataset)
+        # Damaged values raise errors of many kinds.
+        except Exception as error:
+            problem = f"has a damaged header ({' '.join(str(error).split())[:200]})"
+            raise ImageReadError(file, problem, "take the file from the archive as it was stored") from error
         return SourceInstance(file, header, None if frame is None else frame + 1, side, view)
 
     def _check_same(self, file: str, dataset: Dataset, image: ResultImage) -> None:
@@ -214,6 +221,15 @@ def reference_header(dataset: Dataset, *, keep_ids: bool, salt: str = "") -> Dat
         if keyword in dataset and dataset.get(keyword) not in (None, "", []):
             header[keyword] = copy.deepcopy(dataset[keyword])
     _drop_free_text(header)
+    # DICOM knows the two together only; our reader, too, takes the stored values where one is missing.
+    if ("RescaleSlope" in header) != ("RescaleIntercept" in header):
+        for keyword in ("RescaleSlope", "RescaleIntercept", "RescaleType"):
+            header.pop(keyword, None)
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+        if keyword in header and not _is_pair(header.get(keyword)):
+            header.pop(keyword)
+    if header.get("VOILUTFunction", "LINEAR") not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        header.pop("VOILUTFunction")
     header.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, also for the names of classes
     for keyword in _REQUIRED:
         if keyword not in header:
@@ -259,6 +275,10 @@ def _open(file: str) -> FileDataset:
     if missing:
         problem = f"has no {', '.join(missing)}, so that nothing can refer to it"
         raise ImageReadError(file, problem, "take the file from the archive as it was stored")
+    kind = text_of(dataset, "SOPClassUID")
+    if not UID(kind).keyword:
+        problem = f"has the SOP Class UID {kind[:70]!r}, which is none of DICOM's"
+        raise ImageReadError(file, problem, "take the file from the archive as it was stored")
     if not dataset.get("Rows") or not dataset.get("Columns"):
         raise ImageReadError(file, "DICOM object without an image (no Rows and Columns)", "name the image itself")
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
@@ -279,6 +299,12 @@ def _numbers(value: Any) -> list[float]:
         return [float(number) for number in (value if many else [value])]
     except (TypeError, ValueError):
         return []
+
+
+def _is_pair(value: Any) -> bool:
+    """Whether a value is two numbers above 0."""
+    numbers = _numbers(value)
+    return len(numbers) == 2 and all(0 < number < math.inf for number in numbers)
 
 
 def _parts(name: str) -> Sequence[str]:

@@ -121,3 +121,23 @@ def test_an_unusable_window_is_left_out(tmp_path, window):
     header = SourceFinder([]).find(result(write_view(tmp_path, **window))).header
     assert "WindowCenter" not in header
     assert "WindowWidth" not in header
+
+
+def test_damaged_header_and_half_a_rescale(tmp_path):
+    path = write_view(tmp_path, RescaleIntercept=5, VOILUTFunction="NAN", ImagerPixelSpacing=[0.1])
+    image = result(path)
+    header = SourceFinder([]).find(image).header
+    assert not {"RescaleSlope", "RescaleIntercept", "VOILUTFunction", "ImagerPixelSpacing"} & set(header.dir())
+    content = path.read_bytes()
+    # Bits Stored, two bytes as their length says, become three.
+    tag = b"\x28\x00\x01\x01US\x02\x00"
+    assert tag in content
+    path.write_bytes(content.replace(tag, tag[:-2] + b"\x03\x00", 1))
+    with pytest.raises(ImageReadError, match=r"L_CC\.dcm"):
+        SourceFinder([]).find(image)
+
+
+def test_a_class_that_dicom_does_not_know(tmp_path):
+    path = write_view(tmp_path, SOPClassUID="1.2.3.999")
+    with pytest.raises(ImageReadError, match=r"L_CC\.dcm.* SOP Class UID '1\.2\.3\.999', which is none of DICOM's"):
+        SourceFinder([]).find(result(path))
