@@ -3,6 +3,7 @@
 Shape shorthand: C classes; h, w cells of a map that covers the image; K patches.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -30,13 +31,25 @@ class ImageGraph(nn.Module):
 
     def __init__(self, model: Any, output_names: tuple[str, ...]):
         super().__init__()
-        self.model: Any = model
+        self.model: Any = _without_shortcuts(model)
+        self._original = (model,)  # held in a tuple: no part of the graph
         self.output_names = output_names
 
     def expected(self, image: Tensor) -> dict[str, Tensor]:
         """What the model itself gives for an image (1, 1, H, W), under ``output_names``."""
-        output = self.model([{"image": image[0].expand(len(self.model.pixel_mean), -1, -1)}])[0]
+        model = self._original[0]
+        output = model([{"image": image[0].expand(len(model.pixel_mean), -1, -1)}])[0]
         return {**output, "image_scores": torch.tensor(list(output["image_scores"].values()))}
+
+
+def _without_shortcuts(model: nn.Module) -> nn.Module:
+    """The model, or a copy of it, whose layers do the same for every image: MODEL.RESNET22.SKIP_BACKGROUND is off."""
+    if any(getattr(module, "skip_background", False) for module in model.modules()):
+        model = copy.deepcopy(model)
+        for module in model.modules():
+            if getattr(module, "skip_background", False):
+                module.skip_background = False  # type: ignore[assignment]
+    return model
 
 
 class GMICGraph(ImageGraph):
@@ -53,8 +66,7 @@ class GMICGraph(ImageGraph):
             raise ValueError("MODEL.GMIC.VARIANT draws patches at random, which a file cannot: export another variant")
         patches = ("patches", "attention") if first.variant.patches else ()
         super().__init__(model, ("image_scores", "saliency", *patches))
-        # Held in a tuple: as a submodule it would be there twice.
-        self._first = (first,)
+        self._first = (self.model.members[0] if isinstance(model, GMICEnsemble) else self.model,)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """See the class."""

@@ -39,6 +39,14 @@ def test_an_ensemble_has_the_patches_of_all_members():
     assert assert_same(GMICGraph(model), image(96, 64))["patches"].shape == (6, 4)
 
 
+def test_background_is_not_skipped_in_the_graph():
+    model, _ = gmic("MODEL.RESNET22.SKIP_BACKGROUND", True)
+    graph, picture = GMICGraph(model), image(96, 64)
+    picture[..., 20:] = 0
+    assert_same(graph, picture)
+    assert (model.backbone.skip_background, graph.model.backbone.skip_background) == (True, False)
+
+
 def test_random_patches_are_refused():
     with pytest.raises(ValueError, match=r"MODEL\.GMIC\.VARIANT draws patches at random"):
         GMICGraph(gmic("MODEL.GMIC.VARIANT", "loc_random")[0])
