@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mammo_d2.pictures.drawing import overlay, with_caption
+from mammo_d2.pictures.drawing import TRUTH_COLOR, draw_boxes, overlay, with_caption
 
 #: Opacity of the strongest saliency.
 STRENGTH = 0.6
@@ -49,6 +49,31 @@ def heat(picture: np.ndarray, saliency: np.ndarray) -> np.ndarray:
     color = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1].astype(np.float32)
     opacity = STRENGTH * values[..., np.newaxis]
     return np.rint(grey * (1 - opacity) + color * opacity).astype(np.uint8)
+
+
+def map_panels(
+    picture: np.ndarray, maps: np.ndarray, classes: Sequence[str], boxes: np.ndarray, what: str
+) -> list[np.ndarray]:
+    """A panel for the map of each class, with the boxes of truth.
+
+    Args:
+        picture: (h, w) uint8.
+        maps: (C, h', w') in [0, 1], covering the picture.
+        classes: the C class names.
+        boxes: (G, 4) XYXY in pixels of the picture.
+        what: the maps are, e.g. "saliency".
+
+    Raises:
+        ValueError: not one map per class.
+    """
+    if maps.ndim != 3 or len(maps) != len(classes):
+        raise ValueError(f"{what} of shape {maps.shape} is not one map for each of {len(classes)} class(es)")
+    shown = []
+    for name, values in zip(classes, maps.astype(np.float32), strict=True):
+        whole = cv2.resize(values, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        panel = draw_boxes(heat(picture, whole), boxes, TRUTH_COLOR)
+        shown.append(with_caption(panel, f"{name}: {what} up to {values.max():.2f}"))
+    return shown
 
 
 def panels(picture: np.ndarray, evidence: Evidence, classes: Sequence[str]) -> list[np.ndarray]:

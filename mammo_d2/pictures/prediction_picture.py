@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from mammo_d2.pictures.drawing import (
     TRUTH_COLOR,
     class_colors,
-    draw_boxes,
     overlay,
     side_by_side,
     to_display,
-    with_caption,
     with_legend,
 )
-from mammo_d2.pictures.evidence import heat
+from mammo_d2.pictures.evidence import map_panels
 
 
 def prediction_picture(
@@ -67,10 +64,5 @@ def prediction_picture(
     )
     panels = [with_legend(picture, [("truth", TRUTH_COLOR), *zip(classes, colors, strict=True)])]
     if saliency is not None:
-        if saliency.ndim != 3 or len(saliency) != len(classes):
-            raise ValueError(f"saliency of shape {saliency.shape} is not one map for each of {len(classes)} class(es)")
-        for name, values in zip(classes, saliency.astype(np.float32), strict=True):
-            whole = cv2.resize(values, shown.shape[::-1], interpolation=cv2.INTER_NEAREST)
-            panel = draw_boxes(heat(shown, whole), true_boxes, TRUTH_COLOR)
-            panels.append(with_caption(panel, f"{name}: saliency up to {values.max():.2f}"))
+        panels += map_panels(shown, saliency, classes, true_boxes, "saliency")
     return side_by_side(panels)

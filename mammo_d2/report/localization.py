@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mammo_d2.core.array_files import load_arrays
@@ -20,13 +19,11 @@ from mammo_d2.pictures.drawing import (
     TRUTH_COLOR,
     NamedPicture,
     class_colors,
-    draw_boxes,
     overlay,
     to_display,
-    with_caption,
     with_legend,
 )
-from mammo_d2.pictures.evidence import heat
+from mammo_d2.pictures.evidence import map_panels
 from mammo_d2.pictures.image_choice import spread
 from mammo_d2.report.shown_images import describe_image
 
@@ -82,12 +79,7 @@ def localization_picture(
     legend = [("truth", TRUTH_COLOR), *zip(classes, colors, strict=True)]
     panels = [with_legend(picture, legend)]
     if response is not None:
-        if response.ndim != 3 or len(response) != len(classes):
-            raise ValueError(f"a response map of shape {response.shape} does not fit {len(classes)} class(es)")
-        for name, channel in zip(classes, response.astype(np.float32), strict=True):
-            whole = cv2.resize(channel, shown.shape[::-1], interpolation=cv2.INTER_NEAREST)
-            panel = draw_boxes(heat(shown, whole), true_boxes, TRUTH_COLOR)
-            panels.append(with_caption(panel, f"{name}: response up to {channel.max():.2f}"))
+        panels += map_panels(shown, response, classes, true_boxes, "response")
     return np.concatenate(panels, axis=1)
 
 

@@ -78,7 +78,7 @@ def test_response_maps_are_panels_of_their_own():
 
 def test_a_map_of_other_classes_is_refused():
     nothing = (np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
-    with pytest.raises(ValueError, match=r"\(2, 3, 3\) does not fit 1 class"):
+    with pytest.raises(ValueError, match=r"response of shape \(2, 3, 3\) is not one map for each of 1 class"):
         localization_picture(np.zeros((9, 9)), ["malignant"], nothing, NOTHING, np.zeros((2, 3, 3)))
 
 
