@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from mammo_d2.engine.run_files.run_results import DatasetResult, TaskResult
 from mammo_d2.report.html import DASH, Block, Estimate, Heading, Table, Terms, Text
@@ -34,6 +35,10 @@ _BOX_METRICS = (
     Metric("APm", "APm", "AP of medium lesions"),
     Metric("APl", "APl", "AP of large lesions, area above 96² pixels"),
     Metric("AR", "AR", "fraction of lesions found when every box is accepted, averaged over the overlaps"),
+)
+_VOC_METRICS = (
+    Metric("AP50", "AP50", "area under the curve of precision and recall; a box is correct if its IoU is above 0.5"),
+    Metric("AP50_11", "AP50, 11 points", "mean precision at recalls of 0, 0.1, ..., 1, as in VOC 2007"),
 )
 _CASE_METRICS = (
     Metric("auc", "AUC", "probability that a positive case has a higher score than a negative one; 0.5 is chance"),
@@ -73,9 +78,10 @@ _IMAGE_LEVELS = (("images", ""), ("breasts", "breast_"), ("exams", "exam_"), ("p
 
 
 def evaluation_blocks(result: DatasetResult) -> list[Block]:
-    """Tables of every evaluator of a data set, with the options in force and what the numbers mean."""
+    """Tables of every evaluator of a data set, with the options in force and what they mean; known ones first."""
     blocks: list[Block] = []
-    for task, values in result.tasks.items():
+    order = {task: number for number, task in enumerate(_TABLES)}
+    for task, values in sorted(result.tasks.items(), key=lambda item: order.get(item[0], len(order))):
         title, make = _TABLES.get(task, (task, _any_table))
         blocks += [Heading(title), *make(values)]
         if values.interval_words:
@@ -158,11 +164,11 @@ def _class_names(values: TaskResult) -> list[str]:
     return list(dict.fromkeys(key.rsplit("/", 1)[0] for key in values.numbers if "/" in key))
 
 
-def _coco_blocks(values: TaskResult) -> list[Block]:
+def _box_blocks(metrics: Sequence[Metric], values: TaskResult) -> list[Block]:
     classes = [(name, f"{name}/") for name in _class_names(values)]
     # The row of a single class would repeat the first one.
     rows = [("all classes", ""), *(classes if len(classes) > 1 else [])]
-    return _metric_blocks(values, "class", rows, _BOX_METRICS)
+    return _metric_blocks(values, "class", rows, metrics)
 
 
 def _froc_blocks(values: TaskResult) -> list[Block]:
@@ -211,8 +217,10 @@ def _any_table(values: TaskResult) -> list[Block]:
 
 
 _TABLES: Mapping[str, tuple[str, Callable[[TaskResult], list[Block]]]] = {
-    "coco": ("Boxes: average precision", _coco_blocks),
+    "coco": ("Boxes: average precision", partial(_box_blocks, _BOX_METRICS)),
+    "voc": ("Boxes: average precision as in VOC", partial(_box_blocks, _VOC_METRICS)),
     "froc": ("Lesions: free-response ROC (FROC)", _froc_blocks),
+    "froc_classified": ("FROC in the images that the image scores call positive", _froc_blocks),
     "patient": ("Decisions from boxes: patients, breasts, images", _patient_blocks),
     "image": ("Decisions from image scores", _image_blocks),
     "lesion": ("Lesions: benign or malignant", _lesion_blocks),

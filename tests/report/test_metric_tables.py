@@ -4,7 +4,7 @@ import math
 import re
 
 from mammo_d2.engine.run_files.run_results import DatasetResult, TaskResult
-from mammo_d2.report.html import DASH, Estimate, Table, Terms
+from mammo_d2.report.html import DASH, Estimate, Heading, Table, Terms
 from mammo_d2.report.metric_tables import evaluation_blocks, headline_numbers
 
 COCO = {"AP": 0.2, "AP50": 0.5, "AP75": 0.1, "APs": 0.3, "APm": 0.4, "APl": math.nan, "AR": 0.6}
@@ -46,6 +46,16 @@ def test_coco_table_has_a_row_per_class():
     classes = {f"benign/{key}": 0.0 for key in COCO} | {f"malignant/{key}": 1.0 for key in COCO}
     table = only_table(result(coco=COCO | classes))
     assert [(row[0], row[1]) for row in table.rows] == [("all classes", 0.5), ("benign", 0.0), ("malignant", 1.0)]
+
+
+def test_known_evaluators_come_first_and_have_words():
+    blocks = evaluation_blocks(result(mine={"x": 1.0}, voc={"AP50": 0.5, "AP50_11": 0.4}, coco=COCO))
+    assert [block.text for block in blocks if isinstance(block, Heading)] == [
+        "Boxes: average precision", "Boxes: average precision as in VOC", "mine",
+    ]  # fmt: skip
+    tables = [block for block in blocks if isinstance(block, Table)]
+    assert list(tables[1].columns) == ["class", "AP50", "AP50, 11 points"]
+    assert list(tables[1].rows[0]) == ["all classes", 0.5, 0.4]
 
 
 def test_froc_table_shows_sensitivity_and_threshold_by_rate():

@@ -101,6 +101,7 @@ def plot_compared(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes | 
     figure = Figure(figsize=(max(3.4 * columns, 6.0), 2.5 * rows + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    last = max(max(_series(scalars, name)[0], default=0) for scalars in logs.values() for name in names)
     for panel in panels[len(names) :]:
         panel.set_visible(False)
     for panel, name in zip(panels, names, strict=False):
@@ -112,6 +113,7 @@ def plot_compared(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes | 
                 linewidth=1.2, label=training, **style,
             )  # fmt: skip
         panel.set_title(_panel_title(name), fontsize="small")
+        panel.set_xlim(0, 1.03 * last or 1.0)  # the same in all panels, those of a single evaluation too
         panel.set_ylim(0, 1.02 if is_metric else 1.08 * _settled(logs, name) or 1.0)
         panel.grid(True, alpha=0.3)
         panel.tick_params(labelsize="small")
