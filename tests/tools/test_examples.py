@@ -40,6 +40,7 @@ def commands_of(path: Path) -> list[list[str]]:
     text = re.sub(r"\\\n\s*#?\s*", "", text)
     found = re.findall(r"python tools/(\w+)\.py([^`;\n]*)", text)
     found += [(TOOLS.get(name, name.replace("-", "_")), rest) for name, rest in re.findall(CONSOLE, text, re.MULTILINE)]
+    found = [(tool, re.sub(r"\$[A-Z]+_[A-Z_]+", "1", rest)) for tool, rest in found]  # a number that a scheduler gives
     return [[tool, *shlex.split(rest.split("   #")[0].split(" # ")[0])] for tool, rest in found if "..." not in rest]
 
 
